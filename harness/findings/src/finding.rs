@@ -1,0 +1,178 @@
+//! One residue: what rule it breaks, where it lies, how long it is. Never what it says.
+
+use serde::{Deserialize, Serialize};
+
+/// The kind of place in which a residue lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// A thread's stack, at or above its stack pointer (less the red zone).
+    Stack,
+    /// A thread's stack below its stack pointer: frames that have returned.
+    DeadStack,
+    /// The allocator's `brk` heap.
+    Heap,
+    /// Anonymous memory other than heap and stack.
+    Anonymous,
+    /// Private or shared memory of a file.
+    File,
+    /// Shared anonymous memory, memfds and System V segments.
+    Shared,
+    /// `memfd_secret` memory, read by injection.
+    SecretMemory,
+    /// The kernel's code page in user space.
+    Vdso,
+    /// The argument strings of the initial stack block.
+    Argv,
+    /// The environment strings of the initial stack block.
+    Environ,
+    /// The rest of the initial stack block: auxiliary vector, random bytes, executable name.
+    Auxv,
+    /// A register of a thread.
+    Register,
+    /// A core dump: memory or notes.
+    Core,
+    /// Bytes of a plain file that was scanned as such.
+    Data,
+}
+
+impl Class {
+    /// All classes, in the order of reports.
+    pub const ALL: [Self; 14] = [
+        Self::Stack,
+        Self::DeadStack,
+        Self::Heap,
+        Self::Anonymous,
+        Self::File,
+        Self::Shared,
+        Self::SecretMemory,
+        Self::Vdso,
+        Self::Argv,
+        Self::Environ,
+        Self::Auxv,
+        Self::Register,
+        Self::Core,
+        Self::Data,
+    ];
+
+    /// The word in rule ids.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stack => "stack",
+            Self::DeadStack => "dead-stack",
+            Self::Heap => "heap",
+            Self::Anonymous => "anonymous",
+            Self::File => "file",
+            Self::Shared => "shared",
+            Self::SecretMemory => "secret-memory",
+            Self::Vdso => "vdso",
+            Self::Argv => "argv",
+            Self::Environ => "environ",
+            Self::Auxv => "auxv",
+            Self::Register => "register",
+            Self::Core => "core",
+            Self::Data => "data",
+        }
+    }
+}
+
+/// The form in which the secret was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    /// As it is.
+    Raw,
+    /// Last byte first.
+    Reversed,
+    /// Hexadecimal, small letters.
+    HexLower,
+    /// Hexadecimal, capital letters.
+    HexUpper,
+    /// Base64 with the standard alphabet, at any of its three phases.
+    Base64,
+    /// Base64 with the URL alphabet, where it differs from the standard one.
+    Base64Url,
+}
+
+impl Form {
+    /// The word in rule ids.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Reversed => "reversed",
+            Self::HexLower => "hex-lower",
+            Self::HexUpper => "hex-upper",
+            Self::Base64 => "base64",
+            Self::Base64Url => "base64url",
+        }
+    }
+}
+
+/// What a finding breaks: a form of the secret in a kind of place. Written `CLASS.FORM`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Rule {
+    /// The kind of place.
+    pub class: Class,
+    /// The form of the secret.
+    pub form: Form,
+}
+
+impl std::fmt::Display for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.class.name(), self.form.name())
+    }
+}
+
+/// One residue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What it breaks.
+    pub rule: Rule,
+    /// The scenario, or the path of what was scanned.
+    pub scenario: String,
+    /// The checkpoint at which it was seen.
+    pub checkpoint: String,
+    /// The process of the tree: 1 is the one that was started, its children count on.
+    pub process: u32,
+    /// The mapping's or the register's name as the kernel tells it; empty for anonymous memory.
+    pub place: String,
+    /// Permissions of the mapping (`rw-p`); empty for registers.
+    pub permissions: String,
+    /// Address in the target, or offset in the file; for a register 0.
+    pub address: u64,
+    /// Bytes of the place that the residue fills.
+    pub length: u64,
+    /// Index of the first byte of the secret that it shows.
+    pub secret_offset: u64,
+    /// Bytes of the secret that it shows.
+    pub secret_length: u64,
+    /// Whether that is the whole secret.
+    pub whole: bool,
+    /// Names the same residue in another run: made from names and lengths, not from addresses.
+    pub fingerprint: String,
+    /// Who wrote it, where that was asked and found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer: Option<Writer>,
+}
+
+/// Who wrote a residue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Writer {
+    /// The frames of the writing instruction, innermost first.
+    pub frames: Vec<Frame>,
+}
+
+/// One function of a stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frame {
+    /// The function, demangled; module and offset where no symbol is known.
+    pub function: String,
+    /// Source file, if line tables know it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Source line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// Whether the compiler inlined it into the next frame.
+    pub inlined: bool,
+}

@@ -1,0 +1,91 @@
+//! What became of one scenario.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Coverage, Finding, Verdict};
+
+/// The result of one row of the catalogue.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// `holder/ending`.
+    pub scenario: String,
+    /// What held the secret.
+    pub holder: String,
+    /// How the process was to end.
+    pub ending: String,
+    /// What had to be seen: `clean`, `clean (shielded)`, `leak@CHECKPOINT`, `leak@CHECKPOINT (fragments)`, `either (WHY)`.
+    pub expectation: String,
+    /// Whether it is a leaky control: a row that proves that the harness finds what is there.
+    pub control: bool,
+    /// What was seen.
+    pub verdict: Verdict,
+    /// Whether that is what the row expects.
+    pub as_expected: bool,
+    /// Why it is inconclusive or not as expected; empty otherwise.
+    pub reasons: Vec<String>,
+    /// How the first process ended: `exit N`, `signal N`, or what the harness had to do.
+    pub ended: String,
+    /// Every look, in order.
+    pub observations: Vec<Observation>,
+    /// The row's own controls.
+    pub controls: Controls,
+    /// Residues at the checkpoints after `planted`.
+    pub findings: Vec<Finding>,
+    /// Requirements that the row speaks for.
+    pub shows: Vec<String>,
+}
+
+/// One look at one process at one checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observation {
+    /// The checkpoint's name.
+    pub checkpoint: String,
+    /// The process of the tree; 1 is the one that was started.
+    pub process: u32,
+    /// Whether it was looked at.
+    pub looked: Looked,
+    /// Threads whose registers were searched.
+    pub threads: u32,
+    /// What was read.
+    pub coverage: Coverage,
+    /// Whole copies of the canary, in any form.
+    pub whole: u32,
+    /// Pieces of the canary.
+    pub fragments: u32,
+    /// Hits of decoys, which were never planted.
+    pub decoy_hits: u32,
+}
+
+/// Whether a checkpoint was looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Looked {
+    /// Reached and looked at.
+    Yes,
+    /// Never reached, or reached too late; the reason.
+    Missed(String),
+    /// This machine cannot show it; the reason.
+    NotLookedAt(String),
+}
+
+/// The controls of one row.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Controls {
+    /// Whole copies found at `planted`, while the secret was alive. Zero makes the row inconclusive.
+    pub planted: u32,
+    /// Decoys searched for at every look.
+    pub decoys: u32,
+    /// Hits of decoys over all looks. Any makes the row inconclusive.
+    pub decoy_hits: u32,
+}
+
+impl Outcome {
+    /// The bytes of all looks of this row.
+    pub fn coverage(&self) -> Coverage {
+        let mut total = Coverage::default();
+        for observation in &self.observations {
+            total.add(&observation.coverage);
+        }
+        total
+    }
+}

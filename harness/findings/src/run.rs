@@ -1,0 +1,155 @@
+//! A whole run: what was audited, where, with which controls, and what came out.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Coverage, Finding, Outcome, Verdict};
+
+/// Name and version of the file's shape. Readers refuse another major version.
+pub const SCHEMA: &str = "secmem.run/1";
+
+/// A whole run, as `run.json` holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// The program that made it.
+    pub tool: Tool,
+    /// The machine on which it ran.
+    pub machine: Machine,
+    /// How the subject was built.
+    pub build: Build,
+    /// What was asked for.
+    pub settings: Settings,
+    /// How small a residue would have been seen.
+    pub sensitivity: Sensitivity,
+    /// What this run cannot show, in words.
+    pub not_shown: Vec<NotShown>,
+    /// Whether it was stopped before its end.
+    pub interrupted: bool,
+    /// The verdict over all outcomes.
+    pub verdict: Verdict,
+    /// One a row, in the order of the catalogue.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// A program and its version.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tool {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+}
+
+/// Where the run took place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Kernel name and release.
+    pub kernel: String,
+    /// Instruction set.
+    pub arch: String,
+    /// What this machine can show, each probed once.
+    pub facts: Vec<Fact>,
+}
+
+/// One probed ability of the machine.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fact {
+    /// What was probed (`kernel core`, `memfd_secret`, `ptrace`, `lock limit`).
+    pub name: String,
+    /// Whether it is there.
+    pub present: bool,
+    /// What the probe saw.
+    pub detail: String,
+}
+
+/// How the subject was built.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Build {
+    /// The subject's file name.
+    pub subject: String,
+    /// Digest of the subject: `blake3:` and hexadecimal.
+    pub digest: String,
+    /// Cargo's profile.
+    pub profile: String,
+    /// `rustc --version` of the build, as the builder told it.
+    pub rustc: String,
+    /// The ablation that the subject was built with, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ablation: Option<String>,
+}
+
+/// What was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Bytes of the secret that make the shortest residue looked for.
+    pub min_length: u32,
+    /// Decoys a row.
+    pub decoys: u32,
+    /// The text that names had to contain; empty for all.
+    pub filter: String,
+    /// Abilities without which the run counts as inconclusive.
+    pub required: Vec<String>,
+    /// Seconds that a scenario may take.
+    pub timeout_seconds: u32,
+}
+
+/// How small a residue would have been seen, and how many hits chance alone would give.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sensitivity {
+    /// Shortest residue, in bytes of the secret.
+    pub min_length: u32,
+    /// Windows of that length in all forms of one canary.
+    pub windows: u64,
+    /// Bytes searched over the whole run.
+    pub searched: u64,
+    /// Hits expected by chance over the whole run, if memory were random.
+    pub expected_chance_hits: f64,
+    /// Decoys planted nowhere and looked for everywhere, over the whole run.
+    pub decoys: u64,
+    /// Hits that those decoys really had.
+    pub decoy_hits: u64,
+}
+
+// The figures are finite by construction, so equality is total.
+impl Eq for Sensitivity {}
+
+/// Something that the run cannot show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NotShown {
+    /// The thing.
+    pub what: String,
+    /// Why not.
+    pub why: String,
+}
+
+impl Run {
+    /// The verdict over all outcomes, which [`Run::verdict`](Self#structfield.verdict) must equal.
+    ///
+    /// An unexpected leak outweighs everything; then come an interrupted run, a run without rows and any row that
+    /// did not show what it had to.
+    pub fn judge(&self) -> Verdict {
+        let unexpected = |outcome: &&Outcome| !outcome.as_expected;
+        if self.outcomes.iter().filter(unexpected).any(|outcome| outcome.verdict == Verdict::Leak && !outcome.control) {
+            return Verdict::Leak;
+        }
+        if self.interrupted || self.outcomes.is_empty() || self.outcomes.iter().any(|outcome| !outcome.as_expected) {
+            return Verdict::Inconclusive;
+        }
+        Verdict::Clean
+    }
+
+    /// All findings, in the order of the outcomes.
+    pub fn findings(&self) -> impl Iterator<Item = &Finding> {
+        self.outcomes.iter().flat_map(|outcome| &outcome.findings)
+    }
+
+    /// The bytes of all looks.
+    pub fn coverage(&self) -> Coverage {
+        let mut total = Coverage::default();
+        for outcome in &self.outcomes {
+            total.add(&outcome.coverage());
+        }
+        total
+    }
+}
