@@ -1,1 +1,74 @@
-//! stub
+//! A [`Run`] as people and machines read it: terminal text, Markdown, one HTML page, JSON.
+//!
+//! Everything here is a pure function of the run: no files, clock, environment or terminal. The same run
+//! gives the same text to the byte, and each figure is computed once, in `summary`, so no two formats can
+//! disagree. What a rule means to an auditor stands in [`controls`].
+//!
+//! Names in a run come from the audited program and its machine. They are shown, never trusted: `words` makes
+//! control characters visible, and each renderer escapes for its own format.
+
+pub mod controls;
+mod read;
+mod render;
+mod summary;
+mod words;
+
+#[cfg(test)]
+mod agreement;
+#[cfg(test)]
+mod sample;
+
+pub use read::{ReadError, parse};
+
+use findings::Run;
+
+/// What a run is rendered into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Format {
+    /// Plain text, at most [`TEXT_WIDTH`] columns; [`terminal`] adds colour.
+    Text,
+    /// GitHub-flavoured Markdown.
+    Markdown,
+    /// One self-contained page: no script, nothing loaded from elsewhere.
+    Html,
+    /// The run itself; [`parse`] reads it back.
+    Json,
+}
+
+/// Columns that the text report fills at most, counted in characters.
+pub const TEXT_WIDTH: usize = 100;
+
+impl Format {
+    /// All formats, in the order in which a reader meets them.
+    pub const ALL: [Self; 4] = [Self::Text, Self::Markdown, Self::Html, Self::Json];
+
+    /// The name of its file in a directory of evidence.
+    pub const fn file_name(self) -> &'static str {
+        match self {
+            Self::Text => "report.txt",
+            Self::Markdown => "report.md",
+            Self::Html => "report.html",
+            Self::Json => "run.json",
+        }
+    }
+}
+
+/// Renders a run, complete with its last newline.
+///
+/// Markdown, HTML and JSON carry every finding. Text counts them all and lists those that nobody expected, so
+/// that a clean run fits a screen.
+pub fn render(run: &Run, format: Format) -> String {
+    match format {
+        Format::Text => render::text::render(run, false),
+        Format::Markdown => render::markdown::render(run),
+        Format::Html => render::html::render(run),
+        Format::Json => render::json::render(run),
+    }
+}
+
+/// Renders a run for a terminal, with ANSI colours if `colour` is set.
+///
+/// Whether the terminal wants colour (`NO_COLOR`, a pipe) is for the caller to know.
+pub fn terminal(run: &Run, colour: bool) -> String {
+    render::text::render(run, colour)
+}
