@@ -1,1 +1,73 @@
-//! stub
+//! Secrets that live in locked, guarded memory alone, and are wiped at every ending that can be caught.
+//!
+//! ```
+//! use secmem::{Secret, purge};
+//!
+//! purge::install(&purge::Plan::default())?; // panic, exit, SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGABRT
+//!
+//! let mut key = Secret::new(32)?;
+//! key.with_mut(|bytes| bytes[..5].copy_from_slice(b"sesam"))?; // a real one is generated or read in place
+//! let first = key.with(|bytes| bytes[0])?;
+//! assert_eq!(first, b's');
+//!
+//! key.wipe()?;
+//! assert!(matches!(key.with(|_| ()), Err(secmem::Error::Wiped)));
+//! # Ok::<(), secmem::Error>(())
+//! ```
+//!
+//! # What it promises
+//!
+//! - The bytes of a [`Secret`] stand in one place, an *arena*: never in the value, never in a copy of this crate's making.
+//! - The arena is locked against swap, excluded from core dumps and from forked children, with a page without access on
+//!   either side. With `memfd_secret` no other process reads it, debuggers included. Every system call behind that is
+//!   checked: what cannot be had is an [`Error`], or, for [`Backend::Auto`], a fallback that [`Protection`] names.
+//! - The bytes are overwritten when the secret is dropped or wiped, at its deadline (not at its next use), and, with
+//!   [`purge::install`], on a panic, at exit and on the signals of the plan. The process still ends as it would have.
+//! - A forked child of a process with secrets gets none of them; what it tries is [`Error::Forked`]. It cannot make new
+//!   ones either: it is to exec.
+//!
+//! # What it does not
+//!
+//! - Code that uses a secret leaves parts of it in registers and on its stack; so does a signal that comes meanwhile. What
+//!   a closure copies out is the caller's.
+//! - A forced purge (signal, exit, exec, a panic that aborts) overwrites secrets under the accesses of other threads. Those
+//!   read zeros until they end or the process does, and what another thread writes after the purge has passed
+//!   stays until its access ends, or until the process has ended.
+//! - SIGKILL, `_exit`, and a crash that is not in the plan run nothing. Pages of memfd_secret are zeroed by the kernel and
+//!   were unreadable before; pages of mlock keep the bytes until the kernel uses them for something else.
+//! - Someone who can run code in the process reads whatever it can read.
+//! - Secrets are not sealed between accesses: a stray read in the same process, within the arena, finds them.
+//!
+//! Linux, from 4.14 on; memfd_secret from 5.14 on, where the kernel was built with it.
+
+#[cfg(not(target_os = "linux"))]
+compile_error!("secmem knows the memory calls of Linux alone");
+
+mod arena;
+pub mod ct;
+mod deadline;
+mod error;
+#[doc(hidden)]
+pub mod oracle;
+pub mod purge;
+mod secret;
+mod sys;
+pub mod wipe;
+
+pub use arena::{Backend, Protection};
+pub use error::{Error, Refusal};
+pub use secret::{Options, Secret};
+
+/// Seams for tests of the protection.
+#[doc(hidden)]
+pub mod probe {
+    use crate::Secret;
+
+    /// One past the last data byte of the arena that `secret` lives in: the first byte of the guard page.
+    ///
+    /// To see that an overrun is caught. Reading it must end the process.
+    #[must_use]
+    pub fn arena_end(secret: &Secret) -> *const u8 {
+        secret.arena_end()
+    }
+}

@@ -1,0 +1,174 @@
+//! The list of all arenas, which only ever grows, and the purge that walks it.
+//!
+//! Growing only, it can be walked without a lock: from a panic hook, an exit handler, a signal handler. An arena that is
+//! given back stays in the list without memory and is used again by the next one that needs a mapping of its own.
+//!
+//! A *forced* purge overwrites every arena whole, whoever uses it, and turns the [`generation`]: secrets of an older
+//! one are gone, even where their slots were never marked. It takes no lock and allocates nothing.
+
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+
+use super::fork;
+use super::state::{Doom, Duty, State};
+use crate::error::Error;
+use crate::wipe::{self, Schedule};
+
+/// Bytes of the smallest slot; slots are whole granules. One cache line: two secrets never share one.
+pub(super) const GRANULE: usize = 64;
+
+/// A mapping's place in the list, with the states of its slots: metadata never stands beside secrets.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    next: AtomicPtr<Arena>,
+    /// First data byte; null while there is no memory here.
+    base: AtomicPtr<u8>,
+    /// Bytes of data; means nothing while `base` is null.
+    len: AtomicUsize,
+    /// One a granule; a slot of several uses its first.
+    slots: Box<[SlotMeta]>,
+}
+
+/// What is known of the slot that begins at a granule.
+#[derive(Debug, Default)]
+pub(super) struct SlotMeta {
+    pub(super) state: State,
+    /// Bytes, in whole granules. Written by the pool while the slot is free.
+    pub(super) len: AtomicUsize,
+}
+
+static HEAD: AtomicPtr<Arena> = AtomicPtr::new(ptr::null_mut());
+
+/// Forced purges that are walking the list now.
+static WALKING: AtomicUsize = AtomicUsize::new(0);
+
+/// Turned when a forced purge begins and when it ends.
+static GENERATION: AtomicU64 = AtomicU64::new(0);
+
+impl Arena {
+    /// A new arena with room for so many slots, without memory yet, in the list for ever.
+    pub(super) fn new(slots: usize) -> &'static Self {
+        let slots = std::iter::repeat_with(SlotMeta::default).take(slots).collect();
+        let arena = Box::leak(Box::new(Self {
+            next: AtomicPtr::new(ptr::null_mut()),
+            base: AtomicPtr::new(ptr::null_mut()),
+            len: AtomicUsize::new(0),
+            slots,
+        }));
+        let added: *mut Self = arena;
+        // SAFETY: the value was leaked, so it lives for ever; from here on it is only ever shared.
+        let arena: &'static Self = unsafe { &*added };
+        let mut head = HEAD.load(Ordering::Acquire);
+        loop {
+            arena.next.store(head, Ordering::Release);
+            match HEAD.compare_exchange_weak(head, added, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => return arena,
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// Shows the memory of a fresh mapping to purges.
+    pub(super) fn show(&self, base: NonNull<u8>, len: usize) {
+        self.len.store(len, Ordering::SeqCst);
+        self.base.store(base.as_ptr(), Ordering::SeqCst);
+    }
+
+    /// Hides the memory from purges, so that it can be unmapped: waits for those that may have seen it.
+    ///
+    /// A purge in a signal handler on top of this thread has ended when this thread goes on, so the wait does too.
+    pub(super) fn hide(&self) {
+        self.base.store(ptr::null_mut(), Ordering::SeqCst);
+        while WALKING.load(Ordering::SeqCst) != 0 {
+            std::thread::yield_now();
+        }
+    }
+
+    /// The first byte of the slot that begins at granule `index`. Its owner knows that there is memory.
+    pub(super) fn slot_start(&self, index: usize) -> NonNull<u8> {
+        let base = NonNull::new(self.base.load(Ordering::Acquire)).unwrap_or(NonNull::dangling());
+        // SAFETY: the index is that of a slot, which lies within the mapping.
+        unsafe { base.add(index * GRANULE) }
+    }
+
+    /// One past the last data byte: the first byte of the upper guard.
+    pub(super) fn end(&self) -> *const u8 {
+        self.base.load(Ordering::Acquire).wrapping_add(self.len.load(Ordering::Acquire))
+    }
+
+    pub(super) fn slot(&self, index: usize) -> &SlotMeta {
+        &self.slots[index]
+    }
+
+    /// Does the duty to overwrite a slot, if there is one.
+    pub(super) fn fulfil(&self, index: usize, duty: Option<Duty>) -> Result<(), Error> {
+        let Some(Duty { schedule }) = duty else { return Ok(()) };
+        let slot = self.slot(index);
+        let len = slot.len.load(Ordering::Acquire);
+        // SAFETY: the duty is given once in the slot's life, when no access runs and none can begin; the memory stays
+        // until `cleaned` lets the owner give the slot back.
+        let wiped = unsafe { wipe::wipe_raw(self.slot_start(index), len, schedule) };
+        slot.state.cleaned();
+        wiped
+    }
+}
+
+fn all() -> impl Iterator<Item = &'static Arena> {
+    let mut at = HEAD.load(Ordering::Acquire);
+    std::iter::from_fn(move || {
+        // SAFETY: the list holds null or arenas that were leaked, so each lives for ever and is only shared.
+        let arena = unsafe { at.as_ref() }?;
+        at = arena.next.load(Ordering::Acquire);
+        Some(arena)
+    })
+}
+
+/// The generation of secrets made now.
+///
+/// # Errors
+///
+/// [`Error::Purged`] while a forced purge runs: what it wipes next may be what would be made.
+pub(super) fn generation() -> Result<u64, Error> {
+    let generation = GENERATION.load(Ordering::SeqCst);
+    // The purge counts itself before it turns the generation, so no secret of this generation outlives it unseen.
+    if WALKING.load(Ordering::SeqCst) == 0 { Ok(generation) } else { Err(Error::Purged) }
+}
+
+/// Whether no forced purge has begun since `generation` was current.
+pub(super) fn is_current(generation: u64) -> bool {
+    GENERATION.load(Ordering::SeqCst) == generation
+}
+
+/// Ends every secret: unused ones now, used ones when their running access ends. Takes no lock.
+pub(crate) fn purge() {
+    if fork::in_child() {
+        return;
+    }
+    for arena in all() {
+        for (index, slot) in arena.slots.iter().enumerate() {
+            let duty = slot.state.doom(None, Doom::Purged);
+            // Without random bytes the other passes were made and zeros stand there; a purge has nobody to tell.
+            let _ = arena.fulfil(index, duty);
+        }
+    }
+}
+
+/// Overwrites every arena, used or not, with zeros. Async-signal-safe.
+///
+/// Accesses that run in other threads read zeros from now on; their next one fails.
+pub(crate) fn purge_forced() {
+    if fork::in_child() {
+        return;
+    }
+    WALKING.fetch_add(1, Ordering::SeqCst);
+    GENERATION.fetch_add(1, Ordering::SeqCst);
+    for arena in all() {
+        let Some(base) = NonNull::new(arena.base.load(Ordering::SeqCst)) else { continue };
+        let len = arena.len.load(Ordering::SeqCst);
+        // SAFETY: memory that is shown stays mapped while a walk is counted in `WALKING`. Other threads may be using it:
+        // that is what forced means, and the process is ending. A single pass cannot fail.
+        let _ = unsafe { wipe::wipe_raw(base, len, Schedule::Single) };
+    }
+    GENERATION.fetch_add(1, Ordering::SeqCst);
+    WALKING.fetch_sub(1, Ordering::SeqCst);
+}

@@ -1,0 +1,187 @@
+//! One stretch of protected memory between two guard pages.
+//!
+//! The whole stretch is reserved without access first, and the data pages are then mapped into its middle. So the
+//! guards exist by construction: there is no moment, and no failure, that leaves data without them.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::ptr::NonNull;
+
+use super::Backend;
+use crate::error::Refusal;
+use crate::sys::{self, Call};
+
+/// Which kind of memory a mapping is made of: [`Backend`] without the choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    MemfdSecret,
+    Mlock,
+}
+
+impl Kind {
+    pub(crate) const fn backend(self) -> Backend {
+        match self {
+            Self::MemfdSecret => Backend::MemfdSecret,
+            Self::Mlock => Backend::Mlock,
+        }
+    }
+}
+
+/// What holds of a mapping, set one by one as the calls that bring it about succeed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shields {
+    pub(crate) locked: bool,
+    pub(crate) dump_excluded: bool,
+    pub(crate) fork_excluded: bool,
+    pub(crate) guards: bool,
+}
+
+/// Protected data pages with a guard page on either side. Unmapped when dropped; wiped by whoever wrote to it.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    reserved: NonNull<u8>,
+    reserved_len: usize,
+    data: NonNull<u8>,
+    len: usize,
+    shields: Shields,
+}
+
+// SAFETY: the value owns its pages, and nothing about a mapping is tied to the thread that made it.
+unsafe impl Send for Mapping {}
+
+impl Mapping {
+    /// Maps at least `len` bytes, rounded up to whole pages, all zero.
+    ///
+    /// On failure whatever was mapped until then is unmapped again.
+    pub(crate) fn new(kind: Kind, len: usize) -> Result<Self, Refusal> {
+        // Asked before the reservation: where the kernel lacks the call, this is all that it costs.
+        let file = match kind {
+            Kind::MemfdSecret => Some(sys::memfd_secret().map_err(refused(Call::MemfdSecret))?),
+            Kind::Mlock => None,
+        };
+        let mut mapping = Self::reserve(len).map_err(refused(Call::Reserve))?;
+        match file {
+            Some(file) => {
+                sys::resize(file.as_fd(), mapping.len).map_err(refused(Call::Resize))?;
+                // SAFETY: the pages are the middle of our own fresh reservation; nothing refers to them yet.
+                let made = unsafe { sys::map_secret(mapping.data, mapping.len, file.as_fd()) };
+                made.map_err(refused(Call::MapSecret))?;
+                // The kernel locks these pages itself; a second mlock is refused with ENOMEM.
+                mapping.shields.locked = true;
+                mapping.touch();
+            }
+            None => {
+                // SAFETY: the pages are the middle of our own fresh reservation; nothing refers to them yet.
+                let made = unsafe { sys::map_anonymous(mapping.data, mapping.len) };
+                made.map_err(refused(Call::MapAnonymous))?;
+                sys::lock(mapping.data, mapping.len).map_err(refused(Call::Lock))?;
+                mapping.shields.locked = true;
+            }
+        }
+        sys::dont_dump(mapping.data, mapping.len).map_err(refused(Call::DontDump))?;
+        mapping.shields.dump_excluded = true;
+        // SAFETY: in a forked child every access ends at the check of `fork::in_child` before it touches an arena.
+        let excluded = unsafe { sys::dont_fork(mapping.data, mapping.len) };
+        excluded.map_err(refused(Call::DontFork))?;
+        mapping.shields.fork_excluded = true;
+        Ok(mapping)
+        // The descriptor is closed here: while it is open, others could map the file (pidfd_getfd, exec, fork).
+    }
+
+    /// Address space without access for the data and both guards.
+    fn reserve(len: usize) -> io::Result<Self> {
+        let page = sys::page_size();
+        let too_long = || io::Error::from_raw_os_error(libc::ENOMEM); // as the kernel would say
+        let len = len.max(1).checked_next_multiple_of(page).ok_or_else(too_long)?;
+        let reserved_len = len.checked_add(2 * page).ok_or_else(too_long)?;
+        let no_guards = cfg!(secmem_ablate = "guard");
+        let protection = if no_guards { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_NONE };
+        let reserved = sys::reserve(reserved_len, protection)?;
+        // SAFETY: the reservation is longer than a page.
+        let data = unsafe { reserved.add(page) };
+        let shields = Shields { guards: !no_guards, ..Shields::default() };
+        Ok(Self { reserved, reserved_len, data, len, shields })
+    }
+
+    /// Makes every page resident, so that running out of memory shows here and not in an access.
+    ///
+    /// By hand: MADV_POPULATE_WRITE is refused for such memory.
+    fn touch(&self) {
+        for offset in (0..self.len).step_by(sys::page_size()) {
+            // SAFETY: the offset lies within the data pages.
+            let page = unsafe { self.data.add(offset) };
+            // SAFETY: the page is mapped writable, ours alone, and a byte has no alignment to miss.
+            unsafe { page.write_volatile(0) };
+        }
+    }
+
+    /// The first data byte.
+    pub(crate) fn data(&self) -> NonNull<u8> {
+        self.data
+    }
+
+    /// Bytes of data: whole pages.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn shields(&self) -> Shields {
+        self.shields
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the range is our reservation with all that was mapped into it; slots into it are gone before the pool
+        // lets go of a mapping.
+        let unmapped = unsafe { sys::unmap(self.reserved, self.reserved_len) };
+        // A refusal (splitting a mapping at the process's limit of mappings) leaves wiped pages behind that nobody uses:
+        // address space and lock budget are lost, no secret is.
+        debug_assert!(unmapped.is_ok(), "munmap: {unmapped:?}");
+    }
+}
+
+fn refused(call: Call) -> impl Fn(io::Error) -> Refusal {
+    // Every error of `sys` carries an errno.
+    move |error| Refusal { call: call.name(), errno: error.raw_os_error().unwrap_or(libc::EIO) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::seam;
+
+    #[test]
+    fn every_refused_call_is_named_with_its_errno() {
+        let anonymous = [Call::Reserve, Call::MapAnonymous, Call::Lock, Call::DontDump, Call::DontFork];
+        let secret = [Call::MemfdSecret, Call::Reserve, Call::Resize, Call::MapSecret, Call::DontDump, Call::DontFork];
+        let rows = anonymous.map(|call| (Kind::Mlock, call)).into_iter();
+        for (kind, call) in rows.chain(secret.map(|call| (Kind::MemfdSecret, call))) {
+            seam::fail_next(call, libc::EPERM);
+
+            let refusal = Mapping::new(kind, 1).unwrap_err();
+
+            assert_eq!(refusal, Refusal { call: call.name(), errno: libc::EPERM });
+            assert_eq!(seam::left(), 0, "{call:?} was not reached");
+        }
+    }
+
+    #[test]
+    fn a_length_beyond_the_address_space_is_refused() {
+        for len in [usize::MAX, usize::MAX - 4096, isize::MAX as usize] {
+            assert_eq!(Mapping::new(Kind::Mlock, len).unwrap_err().errno, libc::ENOMEM);
+        }
+    }
+
+    #[test]
+    fn data_is_whole_pages_of_zeros() {
+        for kind in [Kind::Mlock, Kind::MemfdSecret] {
+            let mapping = Mapping::new(kind, 5000).unwrap();
+
+            assert_eq!(mapping.len(), 2 * sys::page_size());
+            // SAFETY: the data pages are mapped, and nobody writes to them.
+            let data = unsafe { std::slice::from_raw_parts(mapping.data().as_ptr(), mapping.len()) };
+            assert!(data.iter().all(|&byte| byte == 0));
+        }
+    }
+}

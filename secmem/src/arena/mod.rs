@@ -1,0 +1,210 @@
+//! Locked, guarded memory, and the slots of secrets in it.
+//!
+//! [`Slot`] is the safe face of it all: memory that is reached by a closure, ends by being doomed, and is overwritten
+//! before anyone else gets it. What the parts do: `mapping` makes protected pages, `list` keeps them where a purge finds
+//! them, `pool` hands them out, `state` says who may touch a slot, `fork` tells a child from its parent.
+#![allow(unsafe_code)] // mapped memory is reached by address
+
+mod fork;
+mod list;
+mod mapping;
+mod pool;
+mod state;
+
+use std::fmt;
+
+pub(crate) use fork::in_child;
+pub(crate) use list::{purge, purge_forced};
+pub(crate) use state::Doom;
+
+use crate::error::{Error, Refusal};
+use crate::wipe::Schedule;
+use list::Arena;
+use mapping::{Kind, Shields};
+use state::Epoch;
+
+/// The kind of memory that secrets live in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Backend {
+    /// `memfd_secret`, or `mlock` where the kernel refuses that; [`Protection`] says which, and why.
+    #[default]
+    Auto,
+    /// memfd_secret(2), Linux 5.14: the kernel drops the pages from its own map of memory. No core dump, no ptrace and no
+    /// `/proc/PID/mem` shows them, and they are zeroed when the process is gone, however it ended.
+    MemfdSecret,
+    /// mlock(2), with the pages excluded from core dumps and from forked children. A debugger still reads them.
+    Mlock,
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::MemfdSecret => "memfd_secret",
+            Self::Mlock => "mlock",
+        })
+    }
+}
+
+/// How a secret is protected: what was asked for, and what the kernel granted.
+///
+/// Each control is what the call that brings it about has answered when the memory was made. The kernel's own view of it
+/// is in `/proc/self/smaps`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Protection {
+    /// The backend that was asked for.
+    pub asked: Backend,
+    /// The backend that holds the secret; never [`Backend::Auto`].
+    pub reached: Backend,
+    /// Why it is not memfd_secret, where [`Backend::Auto`] had to fall back.
+    pub why: Option<Refusal>,
+    /// The pages are never swapped out.
+    pub locked: bool,
+    /// The pages are not part of core dumps.
+    pub dump_excluded: bool,
+    /// A forked child does not get the pages.
+    pub fork_excluded: bool,
+    /// A page without access lies on either side of the arena.
+    pub guards: bool,
+}
+
+/// Memory for one secret: zeros at first, overwritten at the end.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    arena: &'static Arena,
+    index: usize,
+    len: usize,
+    epoch: Epoch,
+    generation: u64,
+    asked: Backend,
+    kind: Kind,
+    shields: Shields,
+    why: Option<Refusal>,
+}
+
+impl Slot {
+    pub(crate) fn new(asked: Backend, len: usize, schedule: Schedule) -> Result<Self, Error> {
+        if in_child() {
+            return Err(Error::Forked);
+        }
+        let generation = list::generation()?;
+        let pool::Grant { arena, index, kind, shields, why } = pool::take(asked, len)?;
+        let epoch = arena.slot(index).state.occupy(schedule);
+        Ok(Self { arena, index, len, epoch, generation, asked, kind, shields, why })
+    }
+
+    /// Lets `f` read the bytes.
+    pub(crate) fn read<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
+        let access = Access::begin(self)?;
+        let start = self.arena.slot_start(self.index);
+        // SAFETY: the slot holds at least `len` mapped, initialised bytes; while the access runs nobody overwrites them,
+        // but for a forced purge, which the crate's documentation owns up to; `&self` keeps writers out.
+        let bytes = unsafe { std::slice::from_raw_parts(start.as_ptr(), self.len) };
+        let result = f(bytes);
+        drop(access);
+        Ok(result)
+    }
+
+    /// Lets `f` read and write the bytes.
+    pub(crate) fn write<R>(&mut self, f: impl FnOnce(&mut [u8]) -> R) -> Result<R, Error> {
+        let access = Access::begin(self)?;
+        let start = self.arena.slot_start(self.index);
+        // SAFETY: the slot holds at least `len` mapped, initialised bytes; while the access runs nobody overwrites them,
+        // but for a forced purge, which the crate's documentation owns up to; `&mut self` keeps all others out.
+        let bytes = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), self.len) };
+        let result = f(bytes);
+        drop(access);
+        Ok(result)
+    }
+
+    /// Ends the secret, if nothing has ended it before.
+    pub(crate) fn doom(&self, doom: Doom) -> Result<(), Error> {
+        self.ticket().doom(doom)
+    }
+
+    /// A handle by which others can end the secret; it does nothing once the slot was given back.
+    pub(crate) fn ticket(&self) -> Ticket {
+        Ticket { arena: self.arena, index: self.index, epoch: self.epoch }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn protection(&self) -> Protection {
+        let Shields { locked, dump_excluded, fork_excluded, guards } = self.shields;
+        let (asked, reached, why) = (self.asked, self.kind.backend(), self.why);
+        Protection { asked, reached, why, locked, dump_excluded, fork_excluded, guards }
+    }
+
+    /// One past the last data byte of the arena: the first byte of its upper guard.
+    pub(crate) fn arena_end(&self) -> *const u8 {
+        self.arena.end()
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if in_child() {
+            return; // the pages are the parent's, and so is the lock of the pool
+        }
+        // Without random bytes the other passes were made and zeros stand there; a drop has nobody to tell.
+        let _ = self.doom(Doom::Wiped);
+        self.arena.slot(self.index).state.vacate();
+        pool::give_back(self.arena, self.index);
+    }
+}
+
+/// A running access. Ends when dropped, so also when the closure unwinds.
+#[derive(Debug)]
+struct Access<'a>(&'a Slot);
+
+impl<'a> Access<'a> {
+    fn begin(slot: &'a Slot) -> Result<Self, Error> {
+        if in_child() {
+            return Err(Error::Forked);
+        }
+        slot.arena.slot(slot.index).state.enter()?;
+        let access = Self(slot);
+        // After entering, so that a purge which begins later finds the access counted.
+        if list::is_current(slot.generation) { Ok(access) } else { Err(Error::Purged) }
+    }
+}
+
+impl Drop for Access<'_> {
+    fn drop(&mut self) {
+        let slot = self.0;
+        if in_child() {
+            return; // forked within the access: the slot is the parent's
+        }
+        let state = &slot.arena.slot(slot.index).state;
+        let mut duty = state.leave();
+        // A forced purge may have come before the last write of this access. Asked after leaving: that step orders the
+        // writes before the question.
+        if duty.is_none() && !list::is_current(slot.generation) {
+            duty = state.doom(Some(slot.epoch), Doom::Purged);
+        }
+        // Without random bytes the other passes were made and zeros stand there; an access has nobody to tell.
+        let _ = slot.arena.fulfil(slot.index, duty);
+    }
+}
+
+/// Ends a slot from elsewhere. See [`Slot::ticket`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ticket {
+    arena: &'static Arena,
+    index: usize,
+    epoch: Epoch,
+}
+
+impl Ticket {
+    /// Forbids further accesses and overwrites the slot: now if nobody uses it, else when the last access ends.
+    pub(crate) fn doom(&self, doom: Doom) -> Result<(), Error> {
+        if in_child() {
+            return Err(Error::Forked);
+        }
+        let duty = self.arena.slot(self.index).state.doom(Some(self.epoch), doom);
+        self.arena.fulfil(self.index, duty)
+    }
+}

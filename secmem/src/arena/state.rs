@@ -1,0 +1,203 @@
+//! The life of one slot, in one atomic word beside the arena.
+//!
+//! ```text
+//! free ─occupy─► live ─enter/leave─► live        users counted
+//!                  │ doom (expired, wiped, purged)
+//!                  ▼
+//!                doomed ─no user left─► doomed+busy ─overwritten─► doomed+clean ─vacate─► free, next epoch
+//! ```
+//!
+//! Whoever makes the step to *busy* overwrites the slot: the one who doomed it if nobody was using it, else the last
+//! user on the way out. So a slot is overwritten by one thread alone, never under a running access, and nobody waits
+//! but an owner that gives the slot back while a deadline overwrites it.
+//!
+//! The epoch tells a slot's lives apart: a deadline that fires late cannot doom the next secret in the same place.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::Error;
+use crate::wipe::Schedule;
+
+/// Why a slot may no longer be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doom {
+    Expired,
+    Wiped,
+    Purged,
+}
+
+impl Doom {
+    const fn bit(self) -> u64 {
+        match self {
+            Self::Expired => EXPIRED,
+            Self::Wiped => WIPED,
+            Self::Purged => PURGED,
+        }
+    }
+}
+
+impl From<Doom> for Error {
+    fn from(doom: Doom) -> Self {
+        match doom {
+            Doom::Expired => Self::Expired,
+            Doom::Wiped => Self::Wiped,
+            Doom::Purged => Self::Purged,
+        }
+    }
+}
+
+/// Low half: running accesses. Each one is a stack frame of its own, so 2^32 of them do not fit into memory.
+const USERS: u64 = (1 << 32) - 1;
+/// A secret stands here.
+const LIVE: u64 = 1 << 32;
+const EXPIRED: u64 = 1 << 33;
+const WIPED: u64 = 1 << 34;
+const PURGED: u64 = 1 << 35;
+const DOOMED: u64 = EXPIRED | WIPED | PURGED;
+/// Someone overwrites the slot.
+const BUSY: u64 = 1 << 36;
+/// The slot was overwritten.
+const CLEAN: u64 = 1 << 37;
+/// [`Schedule::SixPass`] was asked for.
+const SIX: u64 = 1 << 38;
+/// One life of the slot; the bits above count them.
+const EPOCH: u64 = 1 << 40;
+
+/// The caller got the duty to overwrite the slot, and then to call [`State::cleaned`].
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) struct Duty {
+    pub(crate) schedule: Schedule,
+}
+
+/// Which life of a slot is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Epoch(u64);
+
+/// The word itself.
+#[derive(Debug, Default)]
+pub(crate) struct State(AtomicU64);
+
+impl State {
+    /// Takes a free slot. The pool's lock keeps others from taking the same one.
+    pub(crate) fn occupy(&self, schedule: Schedule) -> Epoch {
+        let six = if schedule == Schedule::SixPass { SIX } else { 0 };
+        let epoch = self.0.load(Ordering::Acquire) / EPOCH;
+        self.0.store((epoch * EPOCH) | LIVE | six, Ordering::Release);
+        Epoch(epoch)
+    }
+
+    /// Begins an access, unless the slot is doomed.
+    pub(crate) fn enter(&self) -> Result<(), Doom> {
+        let begin = |word: u64| (word & DOOMED == 0).then_some(word + 1);
+        match self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, begin) {
+            Ok(_) => Ok(()),
+            Err(word) if word & WIPED != 0 => Err(Doom::Wiped),
+            Err(word) if word & EXPIRED != 0 => Err(Doom::Expired),
+            Err(_) => Err(Doom::Purged),
+        }
+    }
+
+    /// Ends an access that [`enter`](Self::enter) began.
+    pub(crate) fn leave(&self) -> Option<Duty> {
+        self.step(|word| Some(word - 1))
+    }
+
+    /// Forbids further accesses; `epoch` is the life that is meant, `None` whichever it is.
+    pub(crate) fn doom(&self, epoch: Option<Epoch>, doom: Doom) -> Option<Duty> {
+        self.step(|word| {
+            let meant = epoch.is_none_or(|Epoch(epoch)| epoch == word / EPOCH);
+            (meant && word & LIVE != 0 && word & DOOMED == 0).then_some(word | doom.bit())
+        })
+    }
+
+    /// Makes a step, and claims the overwriting if the step leaves a doomed slot without users.
+    fn step(&self, change: impl Fn(u64) -> Option<u64>) -> Option<Duty> {
+        let claim = |word: u64| if due(word) { word | BUSY } else { word };
+        let old = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| change(word).map(claim)).ok()?;
+        let new = change(old)?;
+        let schedule = if new & SIX != 0 { Schedule::SixPass } else { Schedule::Single };
+        due(new).then_some(Duty { schedule })
+    }
+
+    /// The duty is done.
+    pub(crate) fn cleaned(&self) {
+        // One step from busy to clean; the caller is the only one between the two.
+        self.0.fetch_xor(BUSY | CLEAN, Ordering::AcqRel);
+    }
+
+    /// Gives a doomed slot back once it is clean.
+    pub(crate) fn vacate(&self) {
+        let mut word = self.0.load(Ordering::Acquire);
+        while word & CLEAN == 0 {
+            std::thread::yield_now(); // a deadline or a purge is overwriting it; that ends by itself
+            word = self.0.load(Ordering::Acquire);
+        }
+        self.0.store((word / EPOCH).wrapping_add(1).wrapping_mul(EPOCH), Ordering::Release);
+    }
+}
+
+/// Doomed, unused, and nobody overwrites it or has done so.
+const fn due(word: u64) -> bool {
+    word & DOOMED != 0 && word & (USERS | BUSY | CLEAN) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DUTY: Option<Duty> = Some(Duty { schedule: Schedule::Single });
+
+    #[test]
+    fn the_one_who_dooms_an_unused_slot_overwrites_it() {
+        let state = State::default();
+        let epoch = state.occupy(Schedule::Single);
+
+        assert_eq!(state.doom(Some(epoch), Doom::Expired), DUTY);
+        assert_eq!(state.doom(None, Doom::Purged), None);
+        assert_eq!(state.enter(), Err(Doom::Expired));
+    }
+
+    #[test]
+    fn the_last_user_of_a_doomed_slot_overwrites_it() {
+        let state = State::default();
+        let _ = state.occupy(Schedule::SixPass);
+        state.enter().unwrap();
+        state.enter().unwrap();
+
+        assert_eq!(state.doom(None, Doom::Purged), None);
+        assert_eq!(state.enter(), Err(Doom::Purged));
+        assert_eq!(state.leave(), None);
+        assert_eq!(state.leave(), Some(Duty { schedule: Schedule::SixPass }));
+    }
+
+    #[test]
+    fn a_free_slot_cannot_be_doomed() {
+        assert_eq!(State::default().doom(None, Doom::Purged), None);
+    }
+
+    #[test]
+    fn a_late_deadline_spares_the_next_life_of_the_slot() {
+        let state = State::default();
+        let first = state.occupy(Schedule::Single);
+        assert_eq!(state.doom(None, Doom::Wiped), DUTY);
+        state.cleaned();
+        state.vacate();
+        let second = state.occupy(Schedule::Single);
+
+        assert_ne!(first, second);
+        assert_eq!(state.doom(Some(first), Doom::Expired), None);
+        assert_eq!(state.enter(), Ok(()));
+    }
+
+    #[test]
+    fn the_epoch_wraps_without_touching_the_flags() {
+        let state = State(AtomicU64::new(u64::MAX / EPOCH * EPOCH));
+        let _ = state.occupy(Schedule::Single);
+        assert_eq!(state.doom(None, Doom::Wiped), DUTY);
+        state.cleaned();
+        state.vacate();
+
+        assert_eq!(state.0.load(Ordering::Relaxed), 0);
+    }
+}

@@ -1,0 +1,141 @@
+//! What can go wrong, said without a byte of any secret.
+
+use std::error::Error as StdError;
+use std::{fmt, io};
+
+use crate::arena::Backend;
+
+/// A system call that the kernel refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Refusal {
+    /// The call, and what it was for.
+    pub call: &'static str,
+    /// Its `errno`.
+    pub errno: i32,
+}
+
+impl Refusal {
+    /// The `errno` as an error.
+    pub fn cause(&self) -> io::Error {
+        io::Error::from_raw_os_error(self.errno)
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.call, self.cause())
+    }
+}
+
+/// Why a secret could not be made, reached or ended as asked.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The kernel refused a call that the protection needs. Nothing was kept.
+    Refused {
+        /// The kind of memory that was asked for.
+        asked: Backend,
+        /// The kind of memory that was being made when the call was refused.
+        tried: Backend,
+        /// Bytes of secret asked for.
+        len: usize,
+        /// The call, and what it was for.
+        call: &'static str,
+        /// With [`Backend::Auto`]: why memfd_secret could not be had before.
+        before: Option<Refusal>,
+        /// The call's `errno`.
+        source: io::Error,
+    },
+    /// The deadline of the secret has passed.
+    Expired,
+    /// The secret was wiped by its owner.
+    Wiped,
+    /// Every secret was purged: on request, by a panic, a signal, or the end of the process.
+    Purged,
+    /// This process is a forked child; secrets stay with the parent.
+    Forked,
+    /// The function that was to fill the secret gave up. The slot was wiped.
+    Fill {
+        /// Bytes of secret asked for.
+        len: usize,
+        /// What the function said.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+    /// The descriptor did not give enough bytes. The slot was wiped.
+    Read {
+        /// Bytes asked for.
+        wanted: usize,
+        /// Bytes read until then.
+        got: usize,
+        /// The `errno` of read(2); `None` where the descriptor was at its end.
+        source: Option<io::Error>,
+    },
+    /// The kernel gave no random bytes for the random pass of a wipe. The other passes were made, zeros last.
+    Random {
+        /// The `errno` of getrandom(2).
+        source: io::Error,
+    },
+    /// A signal that cannot be planned for: it does not end a process, or no handler can be set for it.
+    Signal {
+        /// Its number.
+        signal: i32,
+    },
+    /// A part of the purge could not be installed.
+    Install {
+        /// The call, and what it was for.
+        call: &'static str,
+        /// The signal, where it was a handler.
+        signal: Option<i32>,
+        /// The call's `errno`.
+        source: io::Error,
+    },
+    /// The thread that watches deadlines could not be started.
+    Watch {
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused { asked, tried, len, call, before, source: _ } => {
+                write!(f, "no protected memory for a secret of {len} bytes (asked for {asked}, tried {tried}): ")?;
+                write!(f, "{call} was refused and all before it undone")?;
+                match before {
+                    Some(refusal) => write!(f, "; before that, {refusal}"),
+                    None => Ok(()),
+                }
+            }
+            Self::Expired => f.write_str("the deadline of the secret has passed"),
+            Self::Wiped => f.write_str("the secret was wiped by its owner"),
+            Self::Purged => f.write_str("all secrets were purged"),
+            Self::Forked => f.write_str("secrets stay with the parent of a forked process"),
+            Self::Fill { len, .. } => write!(f, "a secret of {len} bytes was not filled"),
+            Self::Read { wanted, got, source: Some(_) } => {
+                write!(f, "reading a secret failed at {got} of {wanted} bytes")
+            }
+            Self::Read { wanted, got, source: None } => write!(f, "reading a secret ended at {got} of {wanted} bytes"),
+            Self::Random { .. } => f.write_str("the random pass of a wipe got no random bytes"),
+            Self::Signal { signal } => write!(f, "signal {signal} cannot be planned for"),
+            Self::Install { call, signal: Some(signal), .. } => write!(f, "{call} for signal {signal} was refused"),
+            Self::Install { call, signal: None, .. } => write!(f, "{call} was refused"),
+            Self::Watch { .. } => f.write_str("the thread that watches deadlines could not be started"),
+        }
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Refused { source, .. }
+            | Self::Random { source }
+            | Self::Install { source, .. }
+            | Self::Watch { source } => Some(source),
+            Self::Fill { source, .. } => Some(&**source),
+            Self::Read { source, .. } => source.as_ref().map(|source| source as _),
+            Self::Expired | Self::Wiped | Self::Purged | Self::Forked | Self::Signal { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Wiping every secret when the process ends, or panics, or asks for it.
+//!
+//! Two strengths. *Cooperative* ([`purge_all`], a panic that unwinds): no access begins any more, unused secrets are
+//! wiped at once and used ones when their access ends. *Forced* (signals, exit, [`exec`], a panic that aborts): every
+//! arena is overwritten with zeros where it stands, for nothing will run later. Neither takes a lock.
+//!
+//! Old secrets stay ended; new ones can be made after either.
+#![allow(unsafe_code)] // signal handlers
+
+use std::ffi::{c_int, c_void};
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use crate::arena;
+use crate::error::Error;
+use crate::sys::{self, Call};
+
+/// At which endings all secrets are purged.
+///
+/// The default is every one that can be caught: a panic, a normal exit, SIGINT, SIGTERM, SIGHUP, SIGQUIT and SIGABRT.
+/// SIGKILL and `_exit` run nothing of ours.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Plan {
+    panic: bool,
+    exit: bool,
+    signals: Vec<c_int>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        let signals = vec![libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGABRT];
+        Self { panic: true, exit: true, signals }
+    }
+}
+
+impl Plan {
+    /// Whether a panic purges: any panic, also one that is caught later.
+    pub fn panic(mut self, purge: bool) -> Self {
+        self.panic = purge;
+        self
+    }
+
+    /// Whether exit(3), or a return from `main`, purges.
+    pub fn exit(mut self, purge: bool) -> Self {
+        self.exit = purge;
+        self
+    }
+
+    /// The signals that purge, instead of the default ones. Each must be one that ends a process by default.
+    pub fn signals(mut self, signals: impl IntoIterator<Item = c_int>) -> Self {
+        self.signals = signals.into_iter().collect();
+        self
+    }
+}
+
+/// What has been installed, so that a second plan adds what the first had not.
+#[derive(Debug)]
+struct Installed {
+    panic: bool,
+    exit: bool,
+}
+
+static INSTALLED: Mutex<Installed> = Mutex::new(Installed { panic: false, exit: false });
+
+/// The action that stood before ours; null where that was the default. Read by the handler, so never freed.
+static BEFORE: [AtomicPtr<libc::sigaction>; SIGNALS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; SIGNALS];
+
+/// Linux numbers its signals from 1 to 64.
+const SIGNALS: usize = 65;
+
+/// Installs the purge at the endings of `plan`; what an earlier plan installed stays.
+///
+/// - Panic: a hook that purges, then calls the hook before it. Cooperative where panics unwind, else forced.
+/// - Exit: a forced purge by atexit(3).
+/// - Signals: a handler that purges by force, then does what was to be done before: the application's handler is
+///   called; the default action ends the process, so that its exit status stays true. Ignored signals stay
+///   ignored. Handlers run on the alternate stack where the thread has one. A handler that the application installs
+///   later replaces this one.
+///
+/// # Errors
+///
+/// [`Error::Signal`] for a signal that does not end a process or that no handler can catch; nothing was installed
+/// then. [`Error::Install`] if a call is refused; what was installed before that stays.
+pub fn install(plan: &Plan) -> Result<(), Error> {
+    if let Some(&signal) = plan.signals.iter().find(|&&signal| !ends_a_process(signal)) {
+        return Err(Error::Signal { signal });
+    }
+    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    if plan.exit && !installed.exit {
+        let refused = |source| Error::Install { call: Call::AtExit.name(), signal: None, source };
+        sys::at_exit(on_exit).map_err(refused)?;
+        installed.exit = true;
+    }
+    if !cfg!(secmem_ablate = "purge-on-signal") {
+        for &signal in &plan.signals {
+            let refused = |source| Error::Install { call: Call::Action.name(), signal: Some(signal), source };
+            handle(signal).map_err(refused)?;
+        }
+    }
+    if plan.panic && !installed.panic {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            on_panic();
+            before(info);
+        }));
+        installed.panic = true;
+    }
+    Ok(())
+}
+
+/// Ends every secret: each later access is [`Error::Purged`]. Unused ones are wiped on return, used ones when the access
+/// ends. Does nothing in a forked child, which has no secrets.
+pub fn purge_all() {
+    arena::purge();
+}
+
+/// Purges by force, then replaces this process by `command`; returns only if that fails.
+///
+/// execve(2) gives the pages of the old program back without wiping them, and ends its other threads wherever they are.
+pub fn exec(command: &mut Command) -> io::Error {
+    arena::purge_forced();
+    command.exec()
+}
+
+fn on_panic() {
+    if cfg!(panic = "unwind") {
+        arena::purge(); // the panicking access itself ends by unwinding
+    } else {
+        arena::purge_forced();
+    }
+}
+
+extern "C" fn on_exit() {
+    arena::purge_forced();
+}
+
+/// Whether the default action of `signal` ends the process and a handler can come first: signal(7).
+fn ends_a_process(signal: c_int) -> bool {
+    match signal {
+        libc::SIGKILL | libc::SIGSTOP => false,
+        libc::SIGCHLD | libc::SIGCONT | libc::SIGURG | libc::SIGWINCH => false,
+        libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => false,
+        _ => (1..=31).contains(&signal) || (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&signal),
+    }
+}
+
+/// Puts our handler before what stands there.
+fn handle(signal: c_int) -> io::Result<()> {
+    let before = sys::action(signal)?;
+    let ours = on_signal as *const () as libc::sighandler_t;
+    if before.sa_sigaction == ours || before.sa_sigaction == libc::SIG_IGN {
+        return Ok(());
+    }
+    let mut action = sys::default_action();
+    action.sa_sigaction = ours;
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+    if before.sa_sigaction != libc::SIG_DFL {
+        // The application's handler expects its own mask and its own way with interrupted calls.
+        action.sa_mask = before.sa_mask;
+        action.sa_flags |= before.sa_flags & (libc::SA_RESTART | libc::SA_NODEFER);
+        before_of(signal).store(Box::into_raw(Box::new(before)), Ordering::Release);
+    }
+    // SAFETY: the handler takes three arguments, as SA_SIGINFO says, is a function of this program, and does nothing but
+    // atomic operations, stores, and calls that signal-safety(7) lists.
+    unsafe { sys::set_action(signal, &action) }
+}
+
+fn before_of(signal: c_int) -> &'static AtomicPtr<libc::sigaction> {
+    // 0 is no signal; its place stays null.
+    BEFORE.get(usize::try_from(signal).unwrap_or(0)).unwrap_or(&BEFORE[0])
+}
+
+/// Purges, then lets happen what would have happened. Async-signal-safe.
+extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    let errno = sys::errno();
+    arena::purge_forced();
+    let before = before_of(signal).load(Ordering::Acquire);
+    // SAFETY: null, or a structure that `handle` has leaked for this handler to read.
+    match unsafe { before.as_ref() } {
+        Some(before) => {
+            if before.sa_flags & libc::SA_RESETHAND != 0 {
+                before_of(signal).store(std::ptr::null_mut(), Ordering::Release); // it asked to be called once
+            }
+            sys::set_errno(errno);
+            call(before, signal, info, context);
+        }
+        None => end_by(signal),
+    }
+    sys::set_errno(errno);
+}
+
+/// Calls the application's handler the way it was to be called.
+fn call(before: &libc::sigaction, signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+    let handler = before.sa_sigaction as *const ();
+    if before.sa_flags & libc::SA_SIGINFO != 0 {
+        type Long = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
+        // SAFETY: the application installed this address for three arguments; it is neither SIG_DFL nor SIG_IGN.
+        let handler = unsafe { std::mem::transmute::<*const (), Long>(handler) };
+        handler(signal, info, context);
+    } else {
+        type Short = extern "C" fn(c_int);
+        // SAFETY: the application installed this address for one argument; it is neither SIG_DFL nor SIG_IGN.
+        let handler = unsafe { std::mem::transmute::<*const (), Short>(handler) };
+        handler(signal);
+    }
+}
+
+/// Takes the default action for `signal`: it is blocked while its handler runs, and ends the process when that returns.
+fn end_by(signal: c_int) {
+    // SAFETY: the default action is no handler.
+    let reset = unsafe { sys::set_action(signal, &sys::default_action()) };
+    if reset.and_then(|()| sys::raise(signal)).is_err() {
+        sys::exit_now(128 + signal); // as a shell would report the signal; going on is not an option
+    }
+}

@@ -1,0 +1,243 @@
+//! The secret itself, and how one is made.
+
+use std::error::Error as StdError;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+use std::{fmt, io};
+
+use crate::arena::{Backend, Doom, Protection, Slot};
+use crate::deadline::Deadline;
+use crate::error::Error;
+use crate::wipe::Schedule;
+use crate::{ct, sys};
+
+/// How a secret is to be kept. Made by [`Secret::options`].
+///
+/// ```
+/// use std::time::Duration;
+/// use secmem::{Backend, Secret};
+///
+/// let options = Secret::options().backend(Backend::Mlock).expires_in(Duration::from_secs(60));
+/// let secret = options.filled(32, |slot| {
+///     slot.fill(7); // a key exchange, a decoder, a generator: whatever writes in place
+///     Ok::<(), secmem::Error>(())
+/// })?;
+/// # assert_eq!(secret.with(|bytes| bytes[31])?, 7);
+/// # Ok::<(), secmem::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use]
+pub struct Options {
+    backend: Backend,
+    expires_in: Option<Duration>,
+    schedule: Schedule,
+}
+
+impl Options {
+    /// The kind of memory; [`Backend::Auto`] if not said.
+    pub fn backend(mut self, backend: Backend) -> Self {
+        self.backend = backend;
+        self
+    }
+
+    /// Ends the secret so long after it is made; never if not said, or if the clock cannot count that far.
+    ///
+    /// It is wiped at that time, by a thread of this crate. If an access runs just then, the bytes are wiped when it ends.
+    /// On Linux the time that the machine is suspended does not count.
+    pub fn expires_in(mut self, span: Duration) -> Self {
+        self.expires_in = Some(span);
+        self
+    }
+
+    /// How the bytes are overwritten at the end; [`Schedule::Single`] if not said.
+    ///
+    /// A forced purge (signal, exit, panic that aborts) overwrites once with zeros, whatever is said here.
+    pub fn wipe(mut self, schedule: Schedule) -> Self {
+        self.schedule = schedule;
+        self
+    }
+
+    /// A secret of `len` zero bytes, to be written by [`Secret::with_mut`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if the kernel grants no such memory, [`Error::Watch`] if a deadline cannot be watched,
+    /// [`Error::Purged`] while the process is being purged, [`Error::Forked`] in a forked child.
+    pub fn zeroed(self, len: usize) -> Result<Secret, Error> {
+        let slot = Slot::new(self.backend, len, self.schedule)?;
+        let deadline = match self.expires_in {
+            Some(span) => Deadline::set(span, slot.ticket())?,
+            None => None,
+        };
+        Ok(Secret { deadline, slot })
+    }
+
+    /// A secret of `len` bytes that `fill` writes in place. If it fails or panics, the slot is wiped.
+    ///
+    /// # Errors
+    ///
+    /// As [`zeroed`](Self::zeroed); [`Error::Fill`] with what `fill` said.
+    pub fn filled<E>(self, len: usize, fill: impl FnOnce(&mut [u8]) -> Result<(), E>) -> Result<Secret, Error>
+    where
+        E: Into<Box<dyn StdError + Send + Sync>>,
+    {
+        let mut secret = self.zeroed(len)?;
+        secret.with_mut(fill)?.map_err(|error| Error::Fill { len, source: error.into() })?;
+        Ok(secret)
+    }
+
+    /// A secret of the next `len` bytes of `fd`, which read(2) puts into place without a stop in between.
+    ///
+    /// # Errors
+    ///
+    /// As [`zeroed`](Self::zeroed); [`Error::Read`] if reading fails or ends early. The slot is wiped then.
+    pub fn read_exact(self, fd: BorrowedFd<'_>, len: usize) -> Result<Secret, Error> {
+        let mut secret = self.zeroed(len)?;
+        secret.with_mut(|slot| read_all(fd, slot))??;
+        Ok(secret)
+    }
+}
+
+fn read_all(fd: BorrowedFd<'_>, slot: &mut [u8]) -> Result<(), Error> {
+    let wanted = slot.len();
+    let mut got = 0;
+    while got < wanted {
+        match sys::read(fd, &mut slot[got..]) {
+            Ok(0) => return Err(Error::Read { wanted, got, source: None }),
+            Ok(more) => got += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(source) => return Err(Error::Read { wanted, got, source: Some(source) }),
+        }
+    }
+    Ok(())
+}
+
+/// Bytes that live in locked, guarded memory alone, and are wiped at the end.
+///
+/// The value holds a place, never the bytes, so moving it copies nothing. They are reached in a closure, by
+/// [`with`](Self::with) and [`with_mut`](Self::with_mut).
+///
+/// What would let them out by accident is not there:
+///
+/// ```compile_fail,E0599
+/// let copy = secmem::Secret::new(32)?.clone();
+/// # Ok::<(), secmem::Error>(())
+/// ```
+/// ```compile_fail,E0277
+/// println!("{}", secmem::Secret::new(32)?);
+/// # Ok::<(), secmem::Error>(())
+/// ```
+/// ```compile_fail,E0614
+/// let bytes = *secmem::Secret::new(32)?;
+/// # Ok::<(), secmem::Error>(())
+/// ```
+/// ```compile_fail,E0369
+/// let same = secmem::Secret::new(32)? == secmem::Secret::new(32)?; // use ct_eq
+/// # Ok::<(), secmem::Error>(())
+/// ```
+/// ```compile_fail
+/// let escaped = secmem::Secret::new(32)?.with(|bytes| bytes)?;
+/// # Ok::<(), secmem::Error>(())
+/// ```
+pub struct Secret {
+    deadline: Option<Deadline>,
+    slot: Slot,
+}
+
+impl Secret {
+    /// A secret of `len` zero bytes with [`Backend::Auto`], no deadline, and a single wipe at the end.
+    ///
+    /// # Errors
+    ///
+    /// As [`Options::zeroed`].
+    pub fn new(len: usize) -> Result<Self, Error> {
+        Self::options().zeroed(len)
+    }
+
+    /// The other ways to make one.
+    pub fn options() -> Options {
+        Options::default()
+    }
+
+    /// Lets `f` read the bytes. Several threads may at once.
+    ///
+    /// What `f` copies, it copies out of the protection.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Expired`], [`Error::Wiped`], [`Error::Purged`] if the secret has ended, [`Error::Forked`] in a forked
+    /// child. `f` has not run then.
+    pub fn with<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
+        self.expire();
+        self.slot.read(f)
+    }
+
+    /// Lets `f` read and write the bytes.
+    ///
+    /// # Errors
+    ///
+    /// As [`with`](Self::with).
+    pub fn with_mut<R>(&mut self, f: impl FnOnce(&mut [u8]) -> R) -> Result<R, Error> {
+        self.expire();
+        self.slot.write(f)
+    }
+
+    /// Whether both hold the same bytes, in a time that depends on nothing but their lengths.
+    ///
+    /// # Errors
+    ///
+    /// As [`with`](Self::with), for either of the two.
+    pub fn ct_eq(&self, other: &Self) -> Result<bool, Error> {
+        self.with(|a| other.with(|b| ct::eq(a, b)))?
+    }
+
+    /// Wipes the bytes now; every later access is [`Error::Wiped`]. A secret that has ended before stays as it ended.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Forked`] in a forked child, where there is nothing to wipe; [`Error::Random`] as
+    /// [`wipe_with`](crate::wipe::wipe_with): the bytes are zero even so.
+    pub fn wipe(&mut self) -> Result<(), Error> {
+        self.slot.doom(Doom::Wiped)
+    }
+
+    /// Bytes of secret, also when they have been wiped.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slot.len()
+    }
+
+    /// Whether the secret has no bytes; one that was wiped still has them.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How the bytes are protected.
+    #[must_use]
+    pub fn protection(&self) -> Protection {
+        self.slot.protection()
+    }
+
+    /// Ends the secret if its time has come and the thread was not scheduled yet.
+    fn expire(&self) {
+        if self.deadline.as_ref().is_some_and(Deadline::has_passed) {
+            // The access that follows says why it fails.
+            let _ = self.slot.doom(Doom::Expired);
+        }
+    }
+
+    pub(crate) fn arena_end(&self) -> *const u8 {
+        self.slot.arena_end()
+    }
+}
+
+impl fmt::Debug for Secret {
+    /// Length and protection; never content.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secret")
+            .field("len", &self.len())
+            .field("backend", &self.protection().reached)
+            .finish_non_exhaustive()
+    }
+}

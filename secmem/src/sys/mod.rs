@@ -1,0 +1,273 @@
+//! The system calls that the library makes: one function each, `errno` as [`io::Error`].
+//!
+//! No policy here: what a refusal means is decided by the caller. Lengths count bytes. Every function that can
+//! fail first asks [`seam`], through which a unit test makes the next call of a kind fail.
+#![allow(unsafe_code)] // every function here ends in foreign code
+
+pub(crate) mod seam;
+
+use std::ffi::{c_int, c_void};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::{self, NonNull};
+
+/// The system calls by name: what an error reports, and what a test can make fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Reserve,
+    MapAnonymous,
+    MapSecret,
+    MemfdSecret,
+    Resize,
+    Lock,
+    DontDump,
+    DontFork,
+    WipeOnFork,
+    Random,
+    Read,
+    Action,
+    AtExit,
+}
+
+impl Call {
+    /// The call as its manual page names it, with what it was for where that is not plain.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Reserve => "mmap (address space)",
+            Self::MapAnonymous => "mmap (anonymous)",
+            Self::MapSecret => "mmap (memfd_secret)",
+            Self::MemfdSecret => "memfd_secret",
+            Self::Resize => "ftruncate",
+            Self::Lock => "mlock",
+            Self::DontDump => "madvise (MADV_DONTDUMP)",
+            Self::DontFork => "madvise (MADV_DONTFORK)",
+            Self::WipeOnFork => "madvise (MADV_WIPEONFORK)",
+            Self::Random => "getrandom",
+            Self::Read => "read",
+            Self::Action => "sigaction",
+            Self::AtExit => "atexit",
+        }
+    }
+}
+
+/// Size of a page in bytes.
+pub(crate) fn page_size() -> usize {
+    // SAFETY: sysconf reads a constant of the system and touches no memory of ours.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    // POSIX requires the value, so -1 cannot come; 4096 is then as good a guess as any and no worse than a panic.
+    usize::try_from(size).unwrap_or(4096)
+}
+
+/// Private anonymous address space at a place of the kernel's choice, with `protection` (`PROT_*`).
+pub(crate) fn reserve(len: usize, protection: c_int) -> io::Result<NonNull<u8>> {
+    seam::ask(Call::Reserve)?;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: without MAP_FIXED the kernel picks unused addresses, so no memory of this process changes.
+    let got = unsafe { libc::mmap(ptr::null_mut(), len, protection, flags, -1, 0) };
+    mapped(got)
+}
+
+/// Readable, writable, private zero pages over `at..at + len`, replacing what is mapped there.
+///
+/// # Safety
+///
+/// The range is page-aligned, belongs to the caller alone, and nothing refers into it.
+pub(crate) unsafe fn map_anonymous(at: NonNull<u8>, len: usize) -> io::Result<()> {
+    seam::ask(Call::MapAnonymous)?;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+    // SAFETY: the caller owns the range that MAP_FIXED replaces (this function's contract).
+    let got = unsafe { libc::mmap(at.as_ptr().cast(), len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    mapped(got).map(drop)
+}
+
+/// The first `len` bytes of `file`, shared, readable and writable, over `at..at + len`.
+///
+/// # Safety
+///
+/// The range is page-aligned, belongs to the caller alone, and nothing refers into it.
+pub(crate) unsafe fn map_secret(at: NonNull<u8>, len: usize, file: BorrowedFd<'_>) -> io::Result<()> {
+    seam::ask(Call::MapSecret)?;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_SHARED | libc::MAP_FIXED; // memfd_secret(2) refuses private mappings
+    // SAFETY: the caller owns the range that MAP_FIXED replaces (this function's contract).
+    let got = unsafe { libc::mmap(at.as_ptr().cast(), len, protection, flags, file.as_raw_fd(), 0) };
+    mapped(got).map(drop)
+}
+
+fn mapped(got: *mut c_void) -> io::Result<NonNull<u8>> {
+    if got == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(got.cast()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))
+}
+
+/// Gives `at..at + len` back to the kernel.
+///
+/// # Safety
+///
+/// The range is page-aligned, belongs to the caller alone, and nothing refers into it any more.
+pub(crate) unsafe fn unmap(at: NonNull<u8>, len: usize) -> io::Result<()> {
+    // SAFETY: the caller owns the range and no reference into it is left (this function's contract).
+    check(unsafe { libc::munmap(at.as_ptr().cast(), len) })
+}
+
+/// A file whose pages the kernel removes from its own map of memory. Close-on-exec.
+///
+/// The flag is `O_CLOEXEC`; the `FD_CLOEXEC` that memfd_secret(2) prints is refused with `EINVAL`.
+pub(crate) fn memfd_secret() -> io::Result<OwnedFd> {
+    seam::ask(Call::MemfdSecret)?;
+    // SAFETY: the call takes flags alone and touches no memory of ours.
+    let got = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) };
+    if got < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let fd = c_int::try_from(got).map_err(|_| io::Error::from_raw_os_error(libc::EBADF))?;
+    // SAFETY: the kernel has just made this descriptor for us, so nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sets the length of `file`.
+pub(crate) fn resize(file: BorrowedFd<'_>, len: usize) -> io::Result<()> {
+    seam::ask(Call::Resize)?;
+    let len = libc::off_t::try_from(len).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
+    // SAFETY: the descriptor is open, for it is borrowed; no memory of ours is touched.
+    check(unsafe { libc::ftruncate(file.as_raw_fd(), len) })
+}
+
+/// Makes the pages of `at..at + len` resident and keeps them from swap.
+pub(crate) fn lock(at: NonNull<u8>, len: usize) -> io::Result<()> {
+    seam::ask(Call::Lock)?;
+    // SAFETY: mlock changes no content and no protection; a range that is not mapped is an error, not a fault.
+    check(unsafe { libc::mlock(at.as_ptr().cast(), len) })
+}
+
+/// Keeps `at..at + len` out of core dumps.
+pub(crate) fn dont_dump(at: NonNull<u8>, len: usize) -> io::Result<()> {
+    seam::ask(Call::DontDump)?;
+    // SAFETY: this advice changes neither content nor protection, only what a dump holds.
+    check(unsafe { libc::madvise(at.as_ptr().cast(), len, libc::MADV_DONTDUMP) })
+}
+
+/// Leaves `at..at + len` unmapped in children of fork(2).
+///
+/// # Safety
+///
+/// Whoever owns the range does not touch it in a forked child.
+pub(crate) unsafe fn dont_fork(at: NonNull<u8>, len: usize) -> io::Result<()> {
+    seam::ask(Call::DontFork)?;
+    // SAFETY: no child touches the range (this function's contract); in this process nothing changes.
+    check(unsafe { libc::madvise(at.as_ptr().cast(), len, libc::MADV_DONTFORK) })
+}
+
+/// Makes `at..at + len` read as zero in children of fork(2). Since Linux 4.14, private anonymous memory only.
+///
+/// # Safety
+///
+/// Whoever owns the range expects the zeros.
+pub(crate) unsafe fn wipe_on_fork(at: NonNull<u8>, len: usize) -> io::Result<()> {
+    seam::ask(Call::WipeOnFork)?;
+    // SAFETY: the owner expects zeros in a child (this function's contract); in this process nothing changes.
+    check(unsafe { libc::madvise(at.as_ptr().cast(), len, libc::MADV_WIPEONFORK) })
+}
+
+/// Random bytes from the kernel into the beginning of `into`; returns how many.
+///
+/// More than 256 bytes may be cut short by a signal (getrandom(2)).
+pub(crate) fn random(into: &mut [u8]) -> io::Result<usize> {
+    seam::ask(Call::Random)?;
+    // SAFETY: the slice is writable for its whole length and borrowed exclusively.
+    let got = unsafe { libc::getrandom(into.as_mut_ptr().cast(), into.len(), 0) };
+    count(got)
+}
+
+/// Bytes from `from` into the beginning of `into`; returns how many, 0 at the end.
+pub(crate) fn read(from: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<usize> {
+    seam::ask(Call::Read)?;
+    // SAFETY: the slice is writable for its whole length and borrowed exclusively; the descriptor is open.
+    let got = unsafe { libc::read(from.as_raw_fd(), into.as_mut_ptr().cast(), into.len()) };
+    count(got)
+}
+
+fn count(got: isize) -> io::Result<usize> {
+    usize::try_from(got).map_err(|_| io::Error::last_os_error())
+}
+
+/// What the process does on `signal` now.
+pub(crate) fn action(signal: c_int) -> io::Result<libc::sigaction> {
+    seam::ask(Call::Action)?;
+    // SAFETY: every field of the C structure is an integer, a set of integers or an optional pointer: zero is valid.
+    let mut old: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: without a new action nothing changes; `old` is a valid place for the answer.
+    check(unsafe { libc::sigaction(signal, ptr::null(), &raw mut old) })?;
+    Ok(old)
+}
+
+/// Makes `new` what the process does on `signal`. Async-signal-safe.
+///
+/// # Safety
+///
+/// A handler in `new` has the signature that its flags say, lives for ever, and does only what signal-safety(7) allows.
+pub(crate) unsafe fn set_action(signal: c_int, new: &libc::sigaction) -> io::Result<()> {
+    seam::ask(Call::Action)?;
+    // SAFETY: the handler is fit for a signal (this function's contract); the old action is not asked for.
+    check(unsafe { libc::sigaction(signal, new, ptr::null_mut()) })
+}
+
+/// The action that the kernel takes by default. Async-signal-safe.
+pub(crate) fn default_action() -> libc::sigaction {
+    // SAFETY: every field of the C structure is an integer, a set of integers or an optional pointer: zero is valid.
+    // SIG_DFL is zero, and so is the empty set of signals.
+    unsafe { std::mem::zeroed() }
+}
+
+/// Sends `signal` to this thread. Async-signal-safe.
+pub(crate) fn raise(signal: c_int) -> io::Result<()> {
+    // SAFETY: the call takes a number; what happens is the action that the process has set.
+    check(unsafe { libc::raise(signal) })
+}
+
+/// Ends the process at once, running nothing. Async-signal-safe.
+pub(crate) fn exit_now(status: c_int) -> ! {
+    // SAFETY: nothing of this process runs after it.
+    unsafe { libc::_exit(status) }
+}
+
+/// Runs `function` when the process ends through exit(3) or a return from `main`.
+pub(crate) fn at_exit(function: extern "C" fn()) -> io::Result<()> {
+    seam::ask(Call::AtExit)?;
+    // SAFETY: a function of this program outlives the process's normal end.
+    let rc = unsafe { libc::atexit(function) };
+    // atexit(3) promises non-zero, not errno; memory for the list is all that it can lack.
+    if rc == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ENOMEM)) }
+}
+
+/// Blocks every signal that can be blocked, in the calling thread.
+pub(crate) fn block_signals() -> io::Result<()> {
+    // SAFETY: a set of signals is an array of integers, for which zero is valid.
+    let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `all` is a valid set to write to.
+    check(unsafe { libc::sigfillset(&raw mut all) })?;
+    // SAFETY: `all` is a valid set; the old mask is not asked for.
+    let errno = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, ptr::null_mut()) };
+    if errno == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(errno)) }
+}
+
+/// `errno` of the calling thread. Async-signal-safe.
+pub(crate) fn errno() -> c_int {
+    // SAFETY: the C library keeps one valid errno per thread.
+    let at = unsafe { libc::__errno_location() };
+    // SAFETY: the address is that of this thread's errno and no reference to it exists.
+    unsafe { at.read() }
+}
+
+/// Sets `errno` of the calling thread. Async-signal-safe.
+pub(crate) fn set_errno(errno: c_int) {
+    // SAFETY: the C library keeps one valid errno per thread.
+    let at = unsafe { libc::__errno_location() };
+    // SAFETY: the address is that of this thread's errno and no reference to it exists.
+    unsafe { at.write(errno) }
+}
+
+fn check(rc: c_int) -> io::Result<()> {
+    if rc == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

@@ -1,0 +1,37 @@
+//! The test seam: a unit test makes the next call of a kind fail.
+//!
+//! Per thread, so that tests beside each other do not meet. Outside unit tests [`ask`] is empty.
+
+use std::io;
+
+use super::Call;
+
+#[cfg(not(test))]
+pub(super) fn ask(_: Call) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+pub(super) fn ask(call: Call) -> io::Result<()> {
+    PLANNED.with_borrow_mut(|planned| match planned.iter().position(|(of, _)| *of == call) {
+        Some(at) => Err(io::Error::from_raw_os_error(planned.remove(at).1)),
+        None => Ok(()),
+    })
+}
+
+#[cfg(test)]
+thread_local! {
+    static PLANNED: std::cell::RefCell<Vec<(Call, i32)>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+/// Lets the next call of this kind in this thread fail with `errno`. Further plans for the same kind queue up.
+#[cfg(test)]
+pub(crate) fn fail_next(call: Call, errno: i32) {
+    PLANNED.with_borrow_mut(|planned| planned.push((call, errno)));
+}
+
+/// How many planned failures have not happened: a test that ends above 0 did not test what it says.
+#[cfg(test)]
+pub(crate) fn left() -> usize {
+    PLANNED.with_borrow(Vec::len)
+}

@@ -1,0 +1,137 @@
+//! Children that may die, and looks at memory that is no longer anyone's.
+//!
+//! A test that must fork, die or lower its privileges runs its body in a fresh process: this test program again, with
+//! the one test selected. All foreign calls of the tests are here.
+#![allow(dead_code, unreachable_pub)] // each test program uses its part
+#![allow(unsafe_code)] // raw looks and foreign calls, kept in this one file
+
+use std::any::type_name_of_val;
+use std::process::{Command, Output, Stdio};
+
+const CHILD: &str = "SECMEM_TEST_CHILD";
+const PARAMETER: &str = "SECMEM_TEST_PARAMETER";
+
+/// Runs `body` in a process of its own and returns how that ended; exit status 0 if the body returned.
+///
+/// Must be the first thing in a test, and the body a closure of the test function itself: its name selects the test.
+pub fn in_child(body: impl FnOnce()) -> Output {
+    run(type_name_of_val(&body), 0, |_| body())
+}
+
+/// [`in_child`] with a number for the body, so that one test can have several children.
+pub fn in_child_with(parameter: i32, body: impl FnOnce(i32)) -> Output {
+    run(type_name_of_val(&body), parameter, body)
+}
+
+fn run(path: &str, parameter: i32, body: impl FnOnce(i32)) -> Output {
+    let name = path.split_once("::").unwrap().1.trim_end_matches("::{{closure}}");
+    if std::env::var(CHILD).as_deref() == Ok(name) {
+        no_core_file();
+        body(std::env::var(PARAMETER).unwrap().parse().unwrap());
+        std::process::exit(0);
+    }
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", name, "--nocapture", "--test-threads=1"]);
+    child.env(CHILD, name).env(PARAMETER, parameter.to_string()).stdin(Stdio::null());
+    child.output().unwrap()
+}
+
+/// The bytes at an address, whoever owns them now.
+pub fn peek(start: *const u8, len: usize) -> Vec<u8> {
+    // SAFETY: the tests look at arenas that are mapped for as long as the process lives; volatile, for other threads
+    // and handlers may change the bytes. A test that is to fault here says so.
+    (0..len).map(|at| unsafe { start.wrapping_add(at).read_volatile() }).collect()
+}
+
+/// Reads one byte and returns nothing.
+pub fn touch(at: *const u8) {
+    std::hint::black_box(peek(at, 1));
+}
+
+pub fn raise(signal: i32) {
+    // SAFETY: sends a signal to this thread; the test has said what that does.
+    assert_eq!(unsafe { libc::raise(signal) }, 0);
+}
+
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(status) }
+}
+
+/// Forks; the child runs `body` and must end with what it returns. Gives back the child's wait status.
+pub fn fork(body: impl FnOnce() -> i32) -> i32 {
+    // SAFETY: the child runs in a copy of this thread alone; the bodies neither lock nor allocate more than the test needs,
+    // and the test program has one thread when it forks.
+    match unsafe { libc::fork() } {
+        -1 => panic!("fork: {}", std::io::Error::last_os_error()),
+        0 => exit_now(body()),
+        pid => {
+            let mut status = 0;
+            // SAFETY: waits for the child that was just made; `status` is a valid place.
+            assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+            status
+        }
+    }
+}
+
+fn no_core_file() {
+    limit(libc::RLIMIT_CORE, 0);
+}
+
+fn limit(what: libc::__rlimit_resource_t, value: u64) {
+    let limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+    // SAFETY: the structure is valid for the call.
+    assert_eq!(unsafe { libc::setrlimit(what, &raw const limit) }, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// Lets this process lock so many bytes, and takes the privilege away to lock more.
+pub fn limit_locked_memory(bytes: u64) {
+    limit(libc::RLIMIT_MEMLOCK, bytes);
+    // SAFETY: geteuid cannot fail and touches no memory.
+    if unsafe { libc::geteuid() } == 0 {
+        // SAFETY: changes the user of this process alone, which loses CAP_IPC_LOCK by it.
+        assert_eq!(unsafe { libc::setresuid(65534, 65534, 65534) }, 0, "{}", std::io::Error::last_os_error());
+    }
+}
+
+/// Sets a handler of one argument, or SIG_IGN.
+pub fn set_handler(signal: i32, handler: libc::sighandler_t, flags: i32) {
+    // SAFETY: zero is valid for every field.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler;
+    action.sa_flags = flags;
+    // SAFETY: the tests pass handlers that fit the flags and do little.
+    assert_eq!(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }, 0);
+}
+
+pub fn at_exit(function: extern "C" fn()) {
+    // SAFETY: a function of this program lives until its end.
+    assert_eq!(unsafe { libc::atexit(function) }, 0);
+}
+
+/// The `VmFlags` of the mapping that an address lies in, as the kernel reports them.
+pub fn vm_flags(at: *const u8) -> Vec<String> {
+    let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut within = false;
+    for line in smaps.lines() {
+        let first = line.split(' ').next().unwrap();
+        if let Some((low, high)) = first.split_once('-') {
+            let number = |text| usize::from_str_radix(text, 16).unwrap();
+            within = (number(low)..number(high)).contains(&at.addr());
+        } else if within && first == "VmFlags:" {
+            return line.split_whitespace().skip(1).map(str::to_owned).collect();
+        }
+    }
+    panic!("no mapping at {at:?}");
+}
+
+/// The line of `/proc/self/maps` that an address lies in.
+pub fn map_line(at: *const u8) -> String {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let holds = |line: &&str| {
+        let (low, high) = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let number = |text| usize::from_str_radix(text, 16).unwrap();
+        (number(low)..number(high)).contains(&at.addr())
+    };
+    maps.lines().find(holds).unwrap().to_owned()
+}

@@ -1,0 +1,330 @@
+//! Every ending that can be caught leaves zeros, and the process still ends as it would have.
+//!
+//! The look at the memory of a dying process is made by something that runs after the purge: the application's own
+//! signal handler, an exit function registered earlier, the panic hook before ours. Each look reports by exit status:
+//! 40 for zeros, 41 for anything else.
+
+mod common;
+
+use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use common::{at_exit, exit_now, in_child, in_child_with, peek, raise, set_handler};
+use secmem::purge::{self, Plan};
+use secmem::wipe::Schedule;
+use secmem::{Backend, Error, Secret};
+
+const SIGNALS: [i32; 5] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGABRT];
+const BACKENDS: [Backend; 2] = [Backend::MemfdSecret, Backend::Mlock];
+const ZEROS: i32 = 40;
+const NOT_ZEROS: i32 = 41;
+
+/// Where the looks of a dying process look.
+static LOOK_AT: [AtomicPtr<u8>; 2] = [const { AtomicPtr::new(std::ptr::null_mut()) }; 2];
+static LOOK_LEN: AtomicUsize = AtomicUsize::new(0);
+
+fn filled(options: secmem::Options, len: usize) -> Secret {
+    let fill = |slot: &mut [u8]| {
+        slot.fill(0xA7);
+        Ok::<(), Error>(())
+    };
+    options.filled(len, fill).unwrap()
+}
+
+/// One secret of each backend, with the looks pointed at them.
+fn planted(len: usize) -> [Secret; 2] {
+    let secrets = BACKENDS.map(|backend| filled(Secret::options().backend(backend), len));
+    for (place, secret) in LOOK_AT.iter().zip(&secrets) {
+        place.store(address(secret).cast_mut(), Ordering::SeqCst);
+    }
+    LOOK_LEN.store(len, Ordering::SeqCst);
+    secrets
+}
+
+fn address(secret: &Secret) -> *const u8 {
+    secret.with(<[u8]>::as_ptr).unwrap()
+}
+
+fn look() -> i32 {
+    let len = LOOK_LEN.load(Ordering::SeqCst);
+    let zeros = LOOK_AT.iter().all(|at| peek(at.load(Ordering::SeqCst), len).iter().all(|&byte| byte == 0));
+    if zeros && len > 0 { ZEROS } else { NOT_ZEROS }
+}
+
+extern "C" fn look_at_exit() {
+    exit_now(look());
+}
+
+extern "C" fn look_in_handler(_: i32) {
+    exit_now(look());
+}
+
+#[test]
+fn each_signal_still_ends_the_process_by_that_signal() {
+    for signal in SIGNALS {
+        let ended = in_child_with(signal, |signal| {
+            let _secrets = planted(32);
+            purge::install(&Plan::default()).unwrap();
+            raise(signal);
+        });
+
+        assert_eq!(ended.status.signal(), Some(signal), "{ended:?}");
+    }
+}
+
+#[test]
+fn abort_still_ends_the_process_by_sigabrt() {
+    let ended = in_child(|| {
+        let _secrets = planted(32);
+        purge::install(&Plan::default()).unwrap();
+        std::process::abort();
+    });
+
+    assert_eq!(ended.status.signal(), Some(libc::SIGABRT), "{ended:?}");
+}
+
+#[test]
+fn the_handler_of_the_application_runs_after_the_purge() {
+    for signal in SIGNALS {
+        let ended = in_child_with(signal, |signal| {
+            let _secrets = planted(5000);
+            set_handler(signal, look_in_handler as *const () as usize, 0);
+            purge::install(&Plan::default()).unwrap();
+            purge::install(&Plan::default()).unwrap(); // twice is once
+            raise(signal);
+        });
+
+        assert_eq!(ended.status.code(), Some(ZEROS), "signal {signal}: {ended:?}");
+    }
+}
+
+#[test]
+fn without_a_plan_the_same_look_finds_the_secret() {
+    let ended = in_child(|| {
+        let _secrets = planted(5000);
+        set_handler(libc::SIGTERM, look_in_handler as *const () as usize, 0);
+        raise(libc::SIGTERM);
+    });
+
+    assert_eq!(ended.status.code(), Some(NOT_ZEROS), "{ended:?}");
+}
+
+#[test]
+fn a_handler_that_returns_finds_old_secrets_gone_and_new_ones_possible() {
+    extern "C" fn nothing(_: i32, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+        assert!(!info.is_null());
+    }
+    let ended = in_child(|| {
+        let secrets = planted(32);
+        set_handler(libc::SIGTERM, nothing as *const () as usize, libc::SA_SIGINFO | libc::SA_RESETHAND);
+        purge::install(&Plan::default().signals([libc::SIGTERM])).unwrap();
+        raise(libc::SIGTERM);
+
+        assert_eq!(look(), ZEROS);
+        assert!(secrets.iter().all(|secret| matches!(secret.with(|_| ()), Err(Error::Purged))));
+        assert_eq!(filled(Secret::options(), 32).with(|bytes| bytes[31]).unwrap(), 0xA7);
+        raise(libc::SIGTERM); // the handler was to be called once
+    });
+
+    assert_eq!(ended.status.signal(), Some(libc::SIGTERM), "{ended:?}");
+}
+
+#[test]
+fn an_ignored_signal_stays_ignored() {
+    let ended = in_child(|| {
+        let secrets = planted(32);
+        set_handler(libc::SIGHUP, libc::SIG_IGN, 0);
+        purge::install(&Plan::default()).unwrap();
+        raise(libc::SIGHUP);
+        assert_eq!(secrets[0].with(|bytes| bytes[0]).unwrap(), 0xA7);
+    });
+
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+}
+
+#[test]
+fn a_signal_that_ends_no_process_cannot_be_planned() {
+    for signal in [libc::SIGKILL, libc::SIGSTOP, libc::SIGCHLD, libc::SIGTSTP, 0, -1, 33, 65, i32::MAX] {
+        let result = purge::install(&Plan::default().panic(false).exit(false).signals([signal]));
+
+        assert!(matches!(result, Err(Error::Signal { signal: named }) if named == signal), "{result:?}");
+    }
+}
+
+#[test]
+fn exit_purges_and_keeps_its_status() {
+    let ended = in_child(|| {
+        let _secrets = planted(32);
+        purge::install(&Plan::default()).unwrap();
+        std::process::exit(17);
+    });
+    assert_eq!(ended.status.code(), Some(17), "{ended:?}");
+}
+
+#[test]
+fn exit_leaves_zeros() {
+    let ended = in_child(|| {
+        let secrets = planted(100_000);
+        at_exit(look_at_exit); // functions run in reverse order, so this one last
+        purge::install(&Plan::default()).unwrap();
+        std::mem::forget(secrets);
+        std::process::exit(17);
+    });
+    assert_eq!(ended.status.code(), Some(ZEROS), "{ended:?}");
+}
+
+#[test]
+fn a_panic_ends_every_secret_before_the_next_hook_runs() {
+    let ended = in_child(|| {
+        let secrets = planted(32);
+        std::panic::set_hook(Box::new(|_| exit_now(look())));
+        purge::install(&Plan::default()).unwrap();
+        assert!(secrets[0].is_empty(), "this is the panic");
+    });
+
+    assert_eq!(ended.status.code(), Some(ZEROS), "{ended:?}");
+}
+
+#[test]
+fn a_panic_within_an_access_wipes_when_the_access_unwinds() {
+    let ended = in_child(|| {
+        let [mut used, unused] = planted(32);
+        purge::install(&Plan::default()).unwrap();
+
+        let caught = catch_unwind(AssertUnwindSafe(|| {
+            used.with_mut(|bytes| {
+                bytes.fill(0xB8);
+                assert!(bytes.is_empty(), "this is the panic");
+            })
+        }));
+
+        assert!(caught.is_err());
+        assert_eq!(look(), ZEROS);
+        assert!(matches!(used.with(|_| ()), Err(Error::Purged)));
+        assert!(matches!(unused.with(|_| ()), Err(Error::Purged)));
+        assert_eq!(filled(Secret::options(), 32).with(|bytes| bytes[31]).unwrap(), 0xA7);
+    });
+
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+}
+
+#[test]
+fn purging_on_request_spares_a_running_access_until_its_end() {
+    let ended = in_child(|| {
+        let [used, unused] = planted(32);
+
+        let seen = used.with(|bytes| {
+            purge::purge_all();
+            bytes.to_vec()
+        });
+
+        assert_eq!(seen.unwrap(), [0xA7; 32]);
+        assert_eq!(look(), ZEROS);
+        assert!(matches!(used.with(|_| ()), Err(Error::Purged)));
+        assert!(matches!(unused.with(|_| ()), Err(Error::Purged)));
+        drop((used, unused));
+        assert_eq!(filled(Secret::options(), 32).with(|bytes| bytes[31]).unwrap(), 0xA7);
+    });
+
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+}
+
+#[test]
+fn exec_purges_first_and_comes_back_only_if_it_fails() {
+    let ended = in_child(|| {
+        let [mut secret, _other] = planted(32);
+        let missing = purge::exec(&mut std::process::Command::new("/nowhere/to/be/found"));
+        assert_eq!(missing.kind(), std::io::ErrorKind::NotFound);
+        assert_eq!(look(), ZEROS);
+        assert!(matches!(secret.with_mut(|_| ()), Err(Error::Purged)));
+        purge::exec(std::process::Command::new("/bin/sh").args(["-c", "exit 23"]));
+    });
+
+    assert_eq!(ended.status.code(), Some(23), "{ended:?}");
+}
+
+#[test]
+fn dropping_and_wiping_leave_zeros() {
+    for schedule in [Schedule::Single, Schedule::SixPass] {
+        for backend in BACKENDS {
+            let mut wiped = filled(Secret::options().backend(backend).wipe(schedule), 100);
+            let dropped = filled(Secret::options().backend(backend).wipe(schedule), 100);
+            // Held for as long as the test looks: the arena is shared with tests beside this one.
+            let places = [address(&wiped), address(&dropped)];
+            assert_eq!(places.map(|at| peek(at, 100)), [[0xA7; 100]; 2]);
+
+            wiped.wipe().unwrap();
+            wiped.wipe().unwrap(); // twice is once
+            drop(dropped);
+
+            assert_eq!(peek(places[0], 100), [0; 100]);
+            assert!(matches!(wiped.with(|_| ()), Err(Error::Wiped)));
+            assert_ne!(peek(places[1], 100), [0xA7; 100]); // zeros, or another test's secret
+        }
+    }
+}
+
+#[test]
+fn a_secret_is_wiped_at_its_deadline_though_nobody_touches_it() {
+    for backend in BACKENDS {
+        let secret = filled(Secret::options().backend(backend).expires_in(Duration::from_millis(50)), 5000);
+        let keeps = filled(Secret::options().backend(backend).expires_in(Duration::from_secs(3600)), 5000);
+        let at = address(&secret);
+        assert_eq!(peek(at, 5000), [0xA7; 5000]);
+
+        let patience = Instant::now() + Duration::from_secs(60);
+        while peek(at, 5000) != [0; 5000] {
+            assert!(Instant::now() < patience, "still there");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+
+        assert!(matches!(secret.with(|_| ()), Err(Error::Expired)));
+        assert_eq!(keeps.with(|bytes| bytes[0]).unwrap(), 0xA7);
+    }
+}
+
+#[test]
+fn a_deadline_waits_for_the_access_that_runs() {
+    let secret = filled(Secret::options().expires_in(Duration::from_millis(20)), 32);
+    let (begun, wait) = mpsc::channel();
+
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            secret.with(|bytes| {
+                begun.send(()).unwrap();
+                std::thread::sleep(Duration::from_millis(200));
+                bytes.to_vec()
+            })
+        });
+        wait.recv().unwrap();
+        std::thread::sleep(Duration::from_millis(60));
+        assert!(matches!(secret.with(|_| ()), Err(Error::Expired)));
+
+        assert_eq!(reader.join().unwrap().unwrap(), [0xA7; 32]);
+    });
+
+    let mut secret = secret;
+    assert!(matches!(secret.with_mut(|_| ()), Err(Error::Expired)));
+    assert!(secret.wipe().is_ok());
+    assert!(matches!(secret.with(|_| ()), Err(Error::Expired)));
+}
+
+#[test]
+fn an_earlier_deadline_is_not_held_up_by_a_later_one() {
+    let late = filled(Secret::options().expires_in(Duration::from_secs(3600)), 32);
+    let never = filled(Secret::options().expires_in(Duration::MAX), 32);
+    let soon = filled(Secret::options().expires_in(Duration::from_millis(10)), 32);
+    let at = address(&soon);
+
+    let patience = Instant::now() + Duration::from_secs(60);
+    while peek(at, 32) != [0; 32] {
+        assert!(Instant::now() < patience, "still there");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+
+    assert!(late.with(|_| ()).is_ok());
+    assert!(never.with(|_| ()).is_ok());
+}

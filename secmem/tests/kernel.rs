@@ -1,0 +1,197 @@
+//! What the kernel says of the memory: flags, guards, limits, forks.
+
+mod common;
+
+use std::os::unix::process::ExitStatusExt;
+
+use common::{fork, in_child, limit_locked_memory, map_line, peek, touch, vm_flags};
+use secmem::{Backend, Error, Secret, probe};
+
+const BACKENDS: [Backend; 2] = [Backend::MemfdSecret, Backend::Mlock];
+
+fn secret(backend: Backend, content: &[u8]) -> Secret {
+    let fill = |slot: &mut [u8]| {
+        slot.copy_from_slice(content);
+        Ok::<(), Error>(())
+    };
+    Secret::options().backend(backend).filled(content.len(), fill).unwrap()
+}
+
+fn address(secret: &Secret) -> *const u8 {
+    secret.with(<[u8]>::as_ptr).unwrap()
+}
+
+#[test]
+fn the_kernel_confirms_every_arena() {
+    for backend in BACKENDS {
+        for len in [1, 5000, 64 << 10, 100_000] {
+            let secret = secret(backend, &vec![1; len]);
+
+            let at = address(&secret);
+            for place in [at, at.wrapping_add(len - 1)] {
+                let flags = vm_flags(place);
+                for flag in ["lo", "dd", "dc"] {
+                    assert!(flags.iter().any(|it| it == flag), "{backend:?}, {len} bytes: no {flag} in {flags:?}");
+                }
+                assert_eq!(map_line(place).contains("secretmem"), backend == Backend::MemfdSecret);
+            }
+            assert_eq!(secret.protection().reached, backend);
+        }
+    }
+}
+
+#[test]
+fn no_descriptor_to_secret_memory_stays_open() {
+    let _secret = secret(Backend::MemfdSecret, &[1; 32]);
+
+    for entry in std::fs::read_dir("/proc/self/fd").unwrap() {
+        let target = std::fs::read_link(entry.unwrap().path()).unwrap_or_default();
+        assert!(!target.to_string_lossy().contains("secretmem"), "{target:?}");
+    }
+}
+
+#[test]
+fn a_read_past_the_arena_ends_the_process() {
+    let ended = in_child(|| {
+        let secret = secret(Backend::Mlock, &[1; 32]);
+        touch(probe::arena_end(&secret).wrapping_sub(1));
+        println!("the last data byte is readable");
+        touch(probe::arena_end(&secret));
+    });
+
+    assert!(String::from_utf8_lossy(&ended.stdout).contains("is readable"), "{ended:?}");
+    assert_eq!(ended.status.signal(), Some(libc::SIGSEGV), "{ended:?}");
+}
+
+#[test]
+fn a_read_before_the_arena_ends_the_process() {
+    let ended = in_child(|| {
+        let secret = secret(Backend::MemfdSecret, &vec![1; 100_000]); // a mapping of its own: begins where the secret does
+        touch(address(&secret));
+        println!("the first data byte is readable");
+        touch(address(&secret).wrapping_sub(1));
+    });
+
+    assert!(String::from_utf8_lossy(&ended.stdout).contains("is readable"), "{ended:?}");
+    assert_eq!(ended.status.signal(), Some(libc::SIGSEGV), "{ended:?}");
+}
+
+#[test]
+fn without_a_lock_budget_there_is_an_error_that_names_the_call() {
+    let ended = in_child(|| {
+        limit_locked_memory(0);
+        for (backend, errno) in [(Backend::Mlock, libc::EPERM), (Backend::MemfdSecret, libc::EAGAIN)] {
+            let error = Secret::options().backend(backend).zeroed(32).unwrap_err();
+            let Error::Refused { asked, tried, before: None, ref source, .. } = error else { panic!("{error:?}") };
+            assert_eq!((asked, tried, source.raw_os_error()), (backend, backend, Some(errno)));
+        }
+        let error = Secret::new(32).unwrap_err();
+        let Error::Refused { asked: Backend::Auto, tried: Backend::Mlock, before: Some(before), .. } = error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(before.errno, libc::EAGAIN);
+    });
+
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+#[test]
+fn a_used_up_lock_budget_is_an_error_and_frees_with_the_secrets() {
+    let ended = in_child(|| {
+        limit_locked_memory(20 << 10); // a 16 KiB arena and one of 4 KiB
+        for backend in BACKENDS {
+            let options = Secret::options().backend(backend);
+            let mut secrets = Vec::new();
+            let error = loop {
+                match options.zeroed(32) {
+                    Ok(secret) => secrets.push(secret),
+                    Err(error) => break error,
+                }
+            };
+            assert!(matches!(error, Error::Refused { .. }), "{error:?}");
+            if backend == BACKENDS[0] {
+                assert_eq!(secrets.len(), (20 << 10) / 64, "every locked granule holds a secret");
+            }
+            secrets.pop();
+            assert_eq!(options.zeroed(32).is_ok(), backend == BACKENDS[0]); // the arenas are the first backend's for good
+        }
+    });
+
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+#[test]
+fn nine_hundred_keys_fit_into_64_kib_of_lock_budget() {
+    let ended = in_child(|| {
+        limit_locked_memory(64 << 10);
+        let secrets: Vec<_> = (0..900).map(|_| Secret::new(32).unwrap()).collect();
+        assert_eq!(secrets.len(), 900);
+    });
+
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+#[test]
+fn a_long_secret_gives_its_lock_budget_back() {
+    let ended = in_child(|| {
+        limit_locked_memory(200 << 10);
+        for backend in BACKENDS {
+            for _ in 0..20 {
+                let secret = secret(backend, &vec![1; 150 << 10]);
+                assert!(Secret::options().backend(backend).zeroed(150 << 10).is_err());
+                drop(secret);
+            }
+        }
+    });
+
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+#[test]
+fn a_forked_child_gets_an_error_and_ends_normally() {
+    let ended = in_child(|| {
+        secmem::purge::install(&secmem::purge::Plan::default()).unwrap();
+        for backend in BACKENDS {
+            let mut secret = secret(backend, &[7; 32]);
+            let deadline = std::time::Duration::from_secs(3600);
+            let with_deadline = Secret::options().backend(backend).expires_in(deadline).zeroed(8).unwrap();
+
+            let status = fork(|| {
+                assert!(matches!(secret.with(|_| ()), Err(Error::Forked)));
+                assert!(matches!(secret.with_mut(|_| ()), Err(Error::Forked)));
+                assert!(matches!(secret.wipe(), Err(Error::Forked)));
+                assert!(matches!(Secret::new(1), Err(Error::Forked)));
+                secmem::purge::purge_all();
+                drop(secret);
+                drop(with_deadline);
+                std::process::exit(21); // through atexit
+            });
+            assert!(libc::WIFEXITED(status), "{status:#x}");
+            assert_eq!(libc::WEXITSTATUS(status), 21);
+        }
+    });
+
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+#[test]
+fn the_parent_keeps_its_secret_while_the_child_cannot_load_it() {
+    let ended = in_child(|| {
+        for backend in BACKENDS {
+            let secret = secret(backend, &[7; 32]);
+            let at = address(&secret);
+            assert_eq!(peek(at, 1), [7]);
+
+            let status = fork(|| {
+                touch(at);
+                0
+            });
+
+            assert!(libc::WIFSIGNALED(status), "{status:#x}");
+            assert_eq!(libc::WTERMSIG(status), libc::SIGSEGV);
+            assert_eq!(secret.with(|bytes| bytes[31]).unwrap(), 7);
+        }
+    });
+
+    assert!(ended.status.success(), "{ended:?}");
+}
