@@ -1,0 +1,312 @@
+//! `cargo xtask ablate`: take one protection out at a time and see that the audit notices.
+//!
+//! A row of the catalogue names the ablations under which it must turn, that is, stop being as expected. The set
+//! of rows that turn must be the set that names the ablation: a row too few means that the audit would not miss
+//! the protection there, a row too many that somebody does not know what the protection is for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+use xshell::cmd;
+
+use crate::audit::{self, Auditor};
+use crate::child;
+use crate::failure::Failure;
+use crate::workspace::Workspace;
+use crate::wrapper;
+
+/// Shown under `--help`.
+pub(crate) const EXAMPLE: &str = "Example:\n  cargo xtask ablate --only wipe";
+
+/// Which protections to take out, and which rows to look at.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Take out this protection alone; may be repeated [default: each that a row names]
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Look at the rows whose name contains TEXT alone
+    #[arg(long, value_name = "TEXT")]
+    filter: Option<String>,
+    /// Build the scenarios with this profile
+    #[arg(long, value_name = "NAME", default_value = audit::SUBJECT_PROFILE)]
+    profile: String,
+    /// Run N rows at a time [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    jobs: Option<u16>,
+}
+
+/// Builds and audits each ablation; 0 when every one turns the rows that name it and no others, 1 otherwise.
+pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
+    let workspace = Workspace::open()?;
+    workspace.require_profile(&options.profile)?;
+    let subject = workspace.build("scenarios", &options.profile, None)?;
+    let listing = cmd!(workspace.sh, "{subject} list").quiet().read()?;
+    let catalogue = Catalogue::read(&listing)?;
+    let chosen = catalogue.choose(&options.only)?;
+    let auditor = Auditor::build(&workspace)?;
+
+    let mut passed = true;
+    let mut table = Table::default();
+    for ablation in &chosen {
+        let dir = workspace.target.join("ablate").join(ablation);
+        let evidence = dir.join("evidence");
+        audit::clear(&evidence)?;
+        let wrapper = wrapper::install(&dir, ablation)?;
+        let built = workspace.build("scenarios", &options.profile, Some(&wrapper))?;
+        // Cargo puts every build of the scenarios at the same path; the next one must not replace this one.
+        let mutant = dir.join("scenarios");
+        fs::copy(&built, &mutant).map_err(|error| Failure::because(format!("copying {}", built.display()), error))?;
+
+        eprintln!("xtask: the scenarios without {ablation}");
+        let mut residue = auditor.audit(&mutant, &evidence, &options.profile);
+        residue.args(["--ablation", ablation]);
+        if let Some(filter) = &options.filter {
+            residue.arg("--filter").arg(filter);
+        }
+        if let Some(jobs) = options.jobs {
+            residue.arg("--jobs").arg(jobs.to_string());
+        }
+        match child::verdict(residue)? {
+            0..=2 => {}
+            code => return Ok(code), // residue has said why
+        }
+        let outcome = Outcome::compare(&catalogue, ablation, &Turned::read(&evidence.join("run.json"))?);
+        passed &= outcome.passed();
+        table.add(ablation, outcome);
+    }
+    // The last mutant lies where the next user of the scenarios expects the real one.
+    workspace.build("scenarios", &options.profile, None)?;
+
+    print!("{}", table.text());
+    Ok(u8::from(!passed))
+}
+
+/// The rows of the catalogue and the ablations under which each must turn.
+struct Catalogue(BTreeMap<String, BTreeSet<String>>);
+
+impl Catalogue {
+    /// Reads what `scenarios list` printed.
+    fn read(listing: &str) -> Result<Self, Failure> {
+        let odd = || Failure::internal("`scenarios list` printed no array of rows with a name and turned_by");
+        let rows: Value =
+            serde_json::from_str(listing).map_err(|error| Failure::because("reading `scenarios list`", error))?;
+        let mut catalogue = BTreeMap::new();
+        for row in rows.as_array().ok_or_else(odd)? {
+            let name = row["name"].as_str().ok_or_else(odd)?;
+            let turned_by = row["turned_by"].as_array().ok_or_else(odd)?;
+            let turned_by = turned_by.iter().map(|ablation| ablation.as_str().map(str::to_owned).ok_or_else(odd));
+            catalogue.insert(name.to_owned(), turned_by.collect::<Result<_, _>>()?);
+        }
+        Ok(Self(catalogue))
+    }
+
+    /// The ablations that were asked for, or all that any row names.
+    fn choose(&self, only: &[String]) -> Result<Vec<String>, Failure> {
+        let known: BTreeSet<&String> = self.0.values().flatten().collect();
+        let words: Vec<&str> = known.iter().map(|name| name.as_str()).collect();
+        for name in &known {
+            // It becomes part of a path and of a cfg.
+            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-') {
+                return Err(Failure::internal(format!("the catalogue names an ablation {name:?}")));
+            }
+        }
+        if let Some(unknown) = only.iter().find(|name| !known.contains(name)) {
+            return Err(Failure::Usage(format!("no ablation {unknown:?}; there are: {}", words.join(", "))));
+        }
+        if known.is_empty() {
+            return Err(Failure::internal("no row of the catalogue names an ablation"));
+        }
+        Ok(if only.is_empty() { words.into_iter().map(str::to_owned).collect() } else { only.to_vec() })
+    }
+}
+
+/// What a run says: the rows that ran and, of those, the ones that were not as expected, with their verdict.
+struct Turned {
+    ran: BTreeSet<String>,
+    turned: BTreeMap<String, String>,
+}
+
+impl Turned {
+    /// Reads a whole run's file.
+    ///
+    /// # Errors
+    ///
+    /// The file is missing or odd, or the run was cut short: half a run says nothing about the other half.
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let doing = || format!("reading {}", path.display());
+        let text = fs::read_to_string(path).map_err(|error| Failure::because(doing(), error))?;
+        Self::parse(&text).map_err(|why| Failure::because(doing(), why))
+    }
+
+    fn parse(text: &str) -> Result<Self, Box<dyn std::error::Error>> {
+        let run: Value = serde_json::from_str(text)?;
+        match run["interrupted"].as_bool() {
+            Some(false) => {}
+            Some(true) => return Err("the run was interrupted".into()),
+            None => return Err("no word on whether the run was interrupted".into()),
+        }
+        let (mut ran, mut turned) = (BTreeSet::new(), BTreeMap::new());
+        for outcome in run["outcomes"].as_array().ok_or("no outcomes")? {
+            let name = outcome["scenario"].as_str().ok_or("an outcome without a scenario")?;
+            let verdict = outcome["verdict"].as_str().ok_or("an outcome without a verdict")?;
+            ran.insert(name.to_owned());
+            if !outcome["as_expected"].as_bool().ok_or("an outcome that does not say whether it is as expected")? {
+                turned.insert(name.to_owned(), verdict.to_owned());
+            }
+        }
+        Ok(Self { ran, turned })
+    }
+}
+
+/// What came of one ablation.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    /// The rows that turned, as many as they had to: name and verdict.
+    turned: Vec<(String, String)>,
+    /// Rows that had to turn and did not.
+    missing: Vec<String>,
+    /// Rows that turned and do not name the ablation: name and verdict.
+    surplus: Vec<(String, String)>,
+}
+
+impl Outcome {
+    /// Holds the rows that turned against those that name the ablation, among the rows that ran.
+    fn compare(catalogue: &Catalogue, ablation: &str, run: &Turned) -> Self {
+        let expected: BTreeSet<&String> = catalogue
+            .0
+            .iter()
+            .filter(|(name, turned_by)| turned_by.contains(ablation) && run.ran.contains(*name))
+            .map(|(name, _)| name)
+            .collect();
+        let (turned, surplus) = run.turned.clone().into_iter().partition(|(name, _)| expected.contains(name));
+        let missing = expected.into_iter().filter(|name| !run.turned.contains_key(*name)).cloned().collect();
+        Self { turned, missing, surplus }
+    }
+
+    /// Nothing missing, nothing too many, and something there: an ablation that turns nothing shows nothing.
+    fn passed(&self) -> bool {
+        self.missing.is_empty() && self.surplus.is_empty() && !self.turned.is_empty()
+    }
+}
+
+/// Ablations and the rows that each turned, for people.
+#[derive(Default)]
+struct Table(Vec<(String, Outcome)>);
+
+impl Table {
+    fn add(&mut self, ablation: &str, outcome: Outcome) {
+        self.0.push((ablation.to_owned(), outcome));
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for (ablation, outcome) in &self.0 {
+            let verdict = if outcome.passed() { "noticed" } else { "FAILED" };
+            let total = outcome.turned.len() + outcome.surplus.len();
+            text += &format!("\nwithout {ablation}: {verdict}, {total} rows turned\n");
+            let turned = outcome.turned.iter().map(|(name, verdict)| ("  ", name, verdict.as_str()));
+            let missing = outcome.missing.iter().map(|name| ("- ", name, "had to turn and did not"));
+            let surplus = outcome.surplus.iter().map(|(name, verdict)| ("+ ", name, verdict.as_str()));
+            for (mark, name, what) in turned.chain(missing).chain(surplus) {
+                text += &format!("  {mark}{name:<44} {what}\n");
+            }
+            if total == 0 {
+                text += "  nothing turned, so nothing here shows that the protection works\n";
+            }
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LISTING: &str = r#"[
+        {"name": "secmem/return", "turned_by": ["wipe"]},
+        {"name": "secmem/signal", "turned_by": ["wipe", "purge"]},
+        {"name": "vec/return", "turned_by": []}
+    ]"#;
+
+    fn run(turned: &[(&str, &str)]) -> Turned {
+        Turned {
+            ran: ["secmem/return", "secmem/signal", "vec/return"].map(str::to_owned).into(),
+            turned: turned.iter().map(|(name, verdict)| ((*name).to_owned(), (*verdict).to_owned())).collect(),
+        }
+    }
+
+    #[test]
+    fn the_list_of_ablations_is_what_the_rows_name() {
+        let catalogue = Catalogue::read(LISTING).unwrap();
+
+        assert_eq!(catalogue.choose(&[]).unwrap(), ["purge", "wipe"]);
+        assert_eq!(catalogue.choose(&["wipe".to_owned()]).unwrap(), ["wipe"]);
+        assert!(matches!(catalogue.choose(&["wipes".to_owned()]), Err(Failure::Usage(_))));
+    }
+
+    #[test]
+    fn equal_sets_pass() {
+        let catalogue = Catalogue::read(LISTING).unwrap();
+
+        let outcome =
+            Outcome::compare(&catalogue, "wipe", &run(&[("secmem/return", "leak"), ("secmem/signal", "leak")]));
+
+        assert!(outcome.passed(), "{outcome:?}");
+    }
+
+    #[test]
+    fn a_row_that_did_not_turn_fails() {
+        let catalogue = Catalogue::read(LISTING).unwrap();
+
+        let outcome = Outcome::compare(&catalogue, "wipe", &run(&[("secmem/return", "leak")]));
+
+        assert_eq!(outcome.missing, ["secmem/signal"]);
+        assert!(!outcome.passed());
+    }
+
+    #[test]
+    fn a_row_that_turned_without_cause_fails() {
+        let catalogue = Catalogue::read(LISTING).unwrap();
+
+        let outcome =
+            Outcome::compare(&catalogue, "purge", &run(&[("secmem/signal", "leak"), ("vec/return", "inconclusive")]));
+
+        assert_eq!(outcome.surplus, [("vec/return".to_owned(), "inconclusive".to_owned())]);
+        assert!(!outcome.passed());
+    }
+
+    #[test]
+    fn an_ablation_that_turns_nothing_fails() {
+        let catalogue = Catalogue::read(LISTING).unwrap();
+        let outcome = Outcome::compare(
+            &catalogue,
+            "purge",
+            &Turned { ran: ["vec/return".to_owned()].into(), turned: BTreeMap::new() },
+        );
+
+        assert!(outcome.missing.is_empty() && !outcome.passed());
+    }
+
+    #[test]
+    fn rows_that_are_not_as_expected_have_turned() {
+        let parsed = Turned::parse(
+            r#"{"interrupted": false, "outcomes": [
+                {"scenario": "secmem/return", "verdict": "leak", "as_expected": false},
+                {"scenario": "vec/return", "verdict": "leak", "as_expected": true}
+            ]}"#,
+        )
+        .unwrap();
+
+        assert_eq!(parsed.turned.into_iter().collect::<Vec<_>>(), [("secmem/return".to_owned(), "leak".to_owned())]);
+        assert_eq!(parsed.ran.len(), 2);
+    }
+
+    #[test]
+    fn half_a_run_is_refused() {
+        assert!(Turned::parse(r#"{"interrupted": true, "outcomes": []}"#).is_err());
+        assert!(Turned::parse(r#"{"outcomes": []}"#).is_err());
+        assert!(Turned::parse(r#"{"interrupted": false}"#).is_err());
+    }
+}

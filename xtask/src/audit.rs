@@ -1,0 +1,181 @@
+//! `cargo xtask audit`: build the scenarios, run every one, write the report.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::child;
+use crate::failure::Failure;
+use crate::workspace::Workspace;
+
+/// Shown under `--help`.
+pub(crate) const EXAMPLE: &str = "Example:\n  cargo xtask audit --filter secmem --out target/secmem-only";
+
+/// The profile of the scenarios unless another is asked for: optimised, because the optimiser is what removes a wipe.
+pub(crate) const SUBJECT_PROFILE: &str = "audit";
+
+/// The profile of the harness: it scans gigabytes, and it is never the subject.
+const HARNESS_PROFILE: &str = "release";
+
+/// What to run and where to put the evidence.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Run all rows of the library, and of each other holder only a few
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Run the rows whose name contains TEXT
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) filter: Option<String>,
+    /// Write the evidence here; what an earlier run left there is removed [default: target/evidence]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Build the scenarios with this profile
+    #[arg(long, value_name = "NAME", default_value = SUBJECT_PROFILE)]
+    pub(crate) profile: String,
+    /// Run N rows at a time [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) jobs: Option<u16>,
+    /// Count the run as inconclusive where this cannot be looked at; may be repeated
+    #[arg(long, value_name = "ABILITY", value_parser = ["core"])]
+    pub(crate) require: Vec<String>,
+    /// Read the seed of the canaries from FILE, so that the same ones can be made again
+    #[arg(long, value_name = "FILE")]
+    pub(crate) seed_file: Option<PathBuf>,
+}
+
+impl Options {
+    /// The quick audit that every change has to pass, its evidence in `out`.
+    pub(crate) fn quick(out: PathBuf) -> Self {
+        let profile = SUBJECT_PROFILE.to_owned();
+        Self { quick: true, filter: None, out: Some(out), profile, jobs: None, require: Vec::new(), seed_file: None }
+    }
+}
+
+/// Builds, audits, and returns the verdict's exit code.
+pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
+    let workspace = Workspace::open()?;
+    workspace.require_profile(&options.profile)?;
+    let out = match &options.out {
+        Some(out) => absolute(out)?,
+        None => workspace.target.join("evidence"),
+    };
+    clear(&out)?;
+
+    let subject = workspace.build("scenarios", &options.profile, None)?;
+    let mut residue = Auditor::build(&workspace)?.audit(&subject, &out, &options.profile);
+    residue.args(options.quick.then_some("--quick"));
+    if let Some(filter) = &options.filter {
+        residue.arg("--filter").arg(filter);
+    }
+    if let Some(jobs) = options.jobs {
+        residue.arg("--jobs").arg(jobs.to_string());
+    }
+    for ability in &options.require {
+        residue.arg("--require").arg(ability);
+    }
+    if let Some(seed) = &options.seed_file {
+        residue.arg("--seed-file").arg(absolute(seed)?);
+    }
+    child::verdict(residue)
+}
+
+/// `residue`, built, and what it must be told about the build of its subjects.
+pub(crate) struct Auditor {
+    program: PathBuf,
+    rustc: String,
+}
+
+impl Auditor {
+    /// Builds `residue`.
+    pub(crate) fn build(workspace: &Workspace) -> Result<Self, Failure> {
+        Ok(Self { program: workspace.build("residue", HARNESS_PROFILE, None)?, rustc: workspace.rustc_version()? })
+    }
+
+    /// The start of the command that audits `subject`; what was asked for can be added.
+    pub(crate) fn audit(&self, subject: &Path, out: &Path, profile: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("audit").arg(subject).arg("--out").arg(out);
+        command.args(["--profile", profile, "--rustc", &self.rustc]);
+        command
+    }
+}
+
+/// Makes an empty place for the evidence before anything is built.
+///
+/// Removes what `residue` wrote there before, so that old evidence cannot pass for new, and nothing else: a
+/// directory that holds other things and no `run.json` is somebody's, and is refused.
+///
+/// # Errors
+///
+/// [`Failure::Usage`] for a directory that is not ours, an internal one where nothing can be written.
+pub(crate) fn clear(out: &Path) -> Result<(), Failure> {
+    let cannot = |doing: &str, error| Failure::because(format!("{doing} {}", out.display()), error);
+    fs::create_dir_all(out).map_err(|error| cannot("creating", error))?;
+    let mut old = Vec::new();
+    let mut others = 0;
+    for entry in fs::read_dir(out).map_err(|error| cannot("listing", error))? {
+        let entry = entry.map_err(|error| cannot("listing", error))?;
+        match entry.file_name().to_str() {
+            Some(name) if name == "run.json" || name.starts_with("report.") => old.push(entry.path()),
+            _ => others += 1,
+        }
+    }
+    if others > 0 && !out.join("run.json").is_file() {
+        let out = out.display();
+        return Err(Failure::Usage(format!("{out} holds {others} other files and no run.json: name an empty place")));
+    }
+    for path in old {
+        fs::remove_file(&path).map_err(|error| Failure::because(format!("removing {}", path.display()), error))?;
+    }
+
+    let probe = out.join("report.probe");
+    fs::write(&probe, "").map_err(|error| cannot("writing to", error))?;
+    fs::remove_file(&probe).map_err(|error| cannot("writing to", error))
+}
+
+/// A path as the user meant it: from where they stand, not from the workspace's root.
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| Failure::because(format!("finding {}", path.display()), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_evidence_is_removed_and_what_lies_beside_it_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["run.json", "report.html", "notes.txt"] {
+            fs::write(dir.path().join(name), "old").unwrap();
+        }
+
+        clear(dir.path()).unwrap();
+
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["notes.txt"]);
+    }
+
+    #[test]
+    fn a_directory_of_somebody_elses_is_refused_and_untouched() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["report.html", "thesis.txt"] {
+            fs::write(dir.path().join(name), "precious").unwrap();
+        }
+
+        let refusal = clear(dir.path()).unwrap_err();
+
+        assert!(matches!(refusal, Failure::Usage(_)), "{refusal}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_an_internal_error() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+
+        for out in [file.path().join("evidence"), PathBuf::from("/proc/evidence")] {
+            let failure = clear(&out).unwrap_err();
+
+            assert!(matches!(failure, Failure::Internal { .. }), "{failure}");
+        }
+    }
+}
