@@ -1,1 +1,26 @@
-//! stub
+//! Runs a program, looks at its memory from outside, judges what is left of a planted secret.
+//!
+//! ```text
+//! catalogue row ─► target ─► checkpoint ─► snapshot ─► scan ─► judge ─► findings
+//! ```
+//!
+//! [`audit`] is that pipeline over a catalogue, [`files`] searches files and cores, [`machine`] says what this
+//! machine can show. Bytes read from a target live in `snapshot` and `scan` alone: no error, finding or progress
+//! event holds any.
+
+pub mod audit;
+pub mod canary;
+pub mod files;
+pub mod interrupt;
+mod judge;
+pub mod machine;
+#[doc(hidden)]
+pub mod oracle;
+mod private;
+pub mod progress;
+pub mod scan;
+mod session;
+pub mod snapshot;
+mod sys;
+mod target;
+pub mod variants;

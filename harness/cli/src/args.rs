@@ -1,0 +1,115 @@
+//! What can be asked of `residue`, and how its help reads.
+
+use std::path::PathBuf;
+
+use clap::{Args as Group, Parser, Subcommand};
+
+const EXIT_CODES: &str = "Exit codes: 0 clean, 1 leak, 2 inconclusive, 64 wrong usage, 70 internal error.";
+
+/// Does my program leave this key in memory?
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXIT_CODES, arg_required_else_help = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run every scenario of a subject, look at its memory, judge, write run.json and the reports
+    #[command(after_help = format!("Example:\n  residue audit target/audit/scenarios --out target/evidence\n\n{EXIT_CODES}"))]
+    Audit(Audit),
+    /// Render the reports of a run again
+    #[command(after_help = format!("Example:\n  residue report target/evidence/run.json --out /tmp/report\n\nExits with the verdict of the run. {EXIT_CODES}"))]
+    Report(Report),
+    /// Search files, directories and core dumps for a secret, whole, in pieces, reversed, hex or base64
+    #[command(after_help = format!("Examples:\n  residue scan core.1234 --secret-file key.bin\n  residue scan target/ --seed-file seed.hex --subject target/audit/scenarios\n\n{EXIT_CODES}"))]
+    Scan(Scan),
+    /// Print the catalogue of a subject
+    #[command(after_help = "Example:\n  residue list target/audit/scenarios")]
+    List(List),
+    /// Print what this machine can show, and how to enable the rest
+    #[command(
+        after_help = "Example:\n  residue doctor\n\nExits 0 when everything can be shown, 2 when something cannot."
+    )]
+    Doctor,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Audit {
+    /// The program with the scenarios; it answers to `list` and `run NAME`
+    pub(crate) subject: PathBuf,
+    /// Directory for run.json and the reports; made if need be
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    /// Only rows whose name contains this
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub(crate) filter: String,
+    /// All rows of the library, but only the first control and the first clean row of every other holder
+    #[arg(long)]
+    pub(crate) quick: bool,
+    /// Rows that run at the same time [default: number of CPUs]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) jobs: Option<u16>,
+    /// Count the run as inconclusive unless this can be looked at; may be given more than once
+    #[arg(long, value_name = "ABILITY", value_parser = ["core"])]
+    pub(crate) require: Vec<String>,
+    /// 64 hexadecimal digits from which all canaries follow [default: random, never written anywhere]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) seed_file: Option<PathBuf>,
+    /// Seconds that one row may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) timeout: u64,
+    /// Shortest residue that counts, in bytes of the secret
+    #[arg(long, value_name = "BYTES", default_value_t = 6, value_parser = clap::value_parser!(u16).range(4..=32))]
+    pub(crate) min_length: u16,
+    /// Label for the report: the profile with which the subject was built
+    #[arg(long, value_name = "NAME", default_value = "unknown")]
+    pub(crate) profile: String,
+    /// Label for the report: the compiler with which the subject was built
+    #[arg(long, value_name = "VERSION", default_value = "unknown")]
+    pub(crate) rustc: String,
+    /// Label for the report: the protection that was taken out of the subject
+    #[arg(long, value_name = "NAME")]
+    pub(crate) ablation: Option<String>,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Report {
+    /// A run.json
+    pub(crate) run: PathBuf,
+    /// Directory for the reports; made if need be
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Scan {
+    /// Files, directories (walked without following links), ELF cores (searched by their headers)
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Search for the bytes of this file, all of them; may be given more than once
+    #[arg(long, value_name = "FILE", required_unless_present = "seed_file")]
+    pub(crate) secret_file: Vec<PathBuf>,
+    /// Search for the canaries of a run that was given this seed
+    #[arg(long, value_name = "FILE", requires = "subject")]
+    pub(crate) seed_file: Option<PathBuf>,
+    /// The subject of that run
+    #[arg(long, value_name = "PROGRAM", requires = "seed_file")]
+    pub(crate) subject: Option<PathBuf>,
+    /// Shortest residue that counts, in bytes of the secret
+    #[arg(long, value_name = "BYTES", default_value_t = 6, value_parser = clap::value_parser!(u16).range(4..=32))]
+    pub(crate) min_length: u16,
+    /// Print the findings as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct List {
+    /// The program with the scenarios
+    pub(crate) subject: PathBuf,
+    /// Print JSON, as the subject does
+    #[arg(long)]
+    pub(crate) json: bool,
+}

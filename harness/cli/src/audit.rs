@@ -1,0 +1,118 @@
+//! `residue audit`, `residue list`, `residue doctor`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use findings::Verdict;
+use harness::audit::{AuditError, Options};
+use harness::canary::Seed;
+use harness::progress::Progress;
+use harness::{audit, interrupt, machine};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::args::{Audit, List};
+use crate::output::{prepare, say, summarise, write_all};
+use crate::{Failure, chain};
+
+/// Decoys that are looked for in every row and were never planted.
+const DECOYS: u32 = 8;
+
+/// `residue audit`.
+pub(crate) fn audit(args: &Audit) -> Result<Verdict, Failure> {
+    let seed = match &args.seed_file {
+        Some(file) => read_seed(file)?,
+        None => Seed::random().map_err(|error| Failure::internal("draw a random seed", &error))?,
+    };
+    prepare(&args.out)?;
+    let interrupted = interrupt::flag().map_err(|error| Failure::internal("catch Ctrl-C", &error))?;
+    let options = Options {
+        subject: absolute(&args.subject)?,
+        filter: args.filter.clone(),
+        quick: args.quick,
+        jobs: args.jobs.map_or_else(cpus, usize::from),
+        timeout: Duration::from_secs(args.timeout),
+        min_length: usize::from(args.min_length),
+        decoys: DECOYS,
+        required: args.require.clone(),
+        seed,
+        profile: args.profile.clone(),
+        rustc: args.rustc.clone(),
+        ablation: args.ablation.clone(),
+    };
+    // Hidden by itself where standard error is no terminal.
+    let bar = ProgressBar::new(0).with_style(style());
+    let observer = |event: &Progress| match event {
+        Progress::Started { rows } => bar.set_length(*rows as u64),
+        Progress::Judged { scenario, verdict, as_expected } => {
+            if !as_expected {
+                bar.println(format!("not as expected: {scenario}: {verdict}"));
+            }
+            bar.set_message(scenario.clone());
+            bar.inc(1);
+        }
+        _ => {}
+    };
+    let run = audit::run(&options, &interrupted, &observer).map_err(failure)?;
+    bar.finish_and_clear();
+    write_all(&run, &args.out)?;
+    summarise(&run, &args.out)?;
+    Ok(run.verdict)
+}
+
+fn absolute(subject: &Path) -> Result<PathBuf, Failure> {
+    subject.canonicalize().map_err(|error| Failure::Usage(format!("find the subject {}: {error}", subject.display())))
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{bar:30} {pos}/{len} {wide_msg}").unwrap_or_else(|_| ProgressStyle::default_bar())
+}
+
+fn cpus() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Reads a seed; the error never repeats what the file holds.
+pub(crate) fn read_seed(file: &Path) -> Result<Seed, Failure> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::Usage(format!("read the seed {}: {error}", file.display())))?;
+    Seed::from_hex(text.trim()).map_err(|error| Failure::Usage(format!("{}: {}", file.display(), chain(&error))))
+}
+
+fn failure(error: AuditError) -> Failure {
+    match error {
+        AuditError::NoSuchRow { .. } => Failure::Usage(chain(&error)),
+        _ => Failure::Internal(chain(&error)),
+    }
+}
+
+/// `residue list`.
+pub(crate) fn list(args: &List) -> Result<Verdict, Failure> {
+    let rows = audit::catalogue(&absolute(&args.subject)?).map_err(failure)?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&rows).map_err(|error| Failure::internal("write JSON", &error))?;
+        say(&format!("{text}\n"))?;
+    } else {
+        let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
+        for row in &rows {
+            say(&format!("{:width$}  {}\n", row.name, row.expect))?;
+        }
+    }
+    Ok(Verdict::Clean)
+}
+
+/// `residue doctor`.
+pub(crate) fn doctor() -> Result<Verdict, Failure> {
+    let machine = machine::probe();
+    say(&format!("{} {}\n", machine.kernel, machine.arch))?;
+    for fact in &machine.facts {
+        let mark = if fact.present { "yes" } else { "no " };
+        say(&format!("{mark}  {:14} {}\n", fact.name, fact.detail))?;
+        if !fact.present
+            && let Some(cure) = machine::cure(&fact.name)
+        {
+            say(&format!("     {:14} {cure}\n", ""))?;
+        }
+    }
+    let all = machine.facts.iter().all(|fact| fact.present);
+    Ok(if all { Verdict::Clean } else { Verdict::Inconclusive })
+}

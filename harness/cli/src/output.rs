@@ -1,0 +1,68 @@
+//! Where things are written: reports into files, summaries to the terminal, complaints to standard error.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+
+use findings::{Run, Verdict};
+use reports::Format;
+
+use crate::Failure;
+use crate::args::Report;
+
+/// Whether standard output takes colour: a terminal, and the user has not said no (no-color.org).
+pub(crate) fn colour() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Prints text for the user. A closed pipe (`| head`) is no error.
+pub(crate) fn say(text: &str) -> Result<(), Failure> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::internal("write to standard output", &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints what went wrong; there is nowhere to report that this failed.
+pub(crate) fn complain(why: &str) {
+    let _ = writeln!(io::stderr().lock(), "residue: {why}");
+}
+
+/// Makes sure that a directory can be written to before hours of work end in it.
+pub(crate) fn prepare(dir: &Path) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::internal(&format!("write into {}", dir.display()), &error);
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    let probe = dir.join(".residue-probe");
+    std::fs::write(&probe, b"").map_err(failed)?;
+    std::fs::remove_file(&probe).map_err(failed)
+}
+
+/// Writes run.json and every report of it.
+pub(crate) fn write_all(run: &Run, dir: &Path) -> Result<(), Failure> {
+    for format in Format::ALL {
+        let path = dir.join(format.file_name());
+        std::fs::write(&path, reports::render(run, format))
+            .map_err(|error| Failure::internal(&format!("write {}", path.display()), &error))?;
+    }
+    Ok(())
+}
+
+/// Prints the summary of a run and where its reports lie.
+pub(crate) fn summarise(run: &Run, dir: &Path) -> Result<(), Failure> {
+    say(&reports::terminal(run, colour()))?;
+    let [html, json] = [Format::Html, Format::Json].map(|format| dir.join(format.file_name()));
+    say(&format!("\nReport: {}\nData:   {}\n", html.display(), json.display()))
+}
+
+/// `residue report`.
+pub(crate) fn report(args: &Report) -> Result<Verdict, Failure> {
+    let text = std::fs::read_to_string(&args.run)
+        .map_err(|error| Failure::Usage(format!("read {}: {error}", args.run.display())))?;
+    let run =
+        reports::parse(&text).map_err(|error| Failure::internal(&format!("read {}", args.run.display()), &error))?;
+    prepare(&args.out)?;
+    write_all(&run, &args.out)?;
+    summarise(&run, &args.out)?;
+    Ok(run.verdict)
+}

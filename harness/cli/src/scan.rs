@@ -1,0 +1,96 @@
+//! `residue scan`.
+
+use std::path::Path;
+
+use findings::{Outcome, Verdict};
+use harness::canary::Canary;
+use harness::files::{self, Needles};
+use harness::progress::Progress;
+use harness::{audit, interrupt};
+use indicatif::{HumanBytes, ProgressBar};
+use zeroize::Zeroizing;
+
+use crate::args::Scan;
+use crate::audit::read_seed;
+use crate::output::say;
+use crate::{Failure, chain};
+
+/// `residue scan`.
+pub(crate) fn scan(args: &Scan) -> Result<Verdict, Failure> {
+    let mut secrets = Vec::new();
+    for file in &args.secret_file {
+        secrets.push(read_secret(file)?);
+    }
+    if let (Some(seed), Some(subject)) = (&args.seed_file, &args.subject) {
+        let seed = read_seed(seed)?;
+        let rows = audit::catalogue(subject).map_err(|error| Failure::Usage(chain(&error)))?;
+        secrets.extend(rows.iter().map(|row| seed.canary(&row.name, row.canary, row.canary_len)));
+    }
+    if let Some(missing) = args.paths.iter().find(|path| path.symlink_metadata().is_err()) {
+        return Err(Failure::Usage(format!("{} does not exist or cannot be looked up", missing.display())));
+    }
+    let interrupted = interrupt::flag().map_err(|error| Failure::internal("catch Ctrl-C", &error))?;
+    let searched = secrets.len();
+    let needles = Needles::new(secrets, usize::from(args.min_length))
+        .map_err(|error| Failure::internal("prepare the search", &error))?;
+    let bar = ProgressBar::new_spinner();
+    let observer = |event: &Progress| {
+        if let Progress::Searched { bytes } = event {
+            bar.inc(*bytes);
+            bar.set_message(HumanBytes(bar.position()).to_string());
+        }
+    };
+    let mut outcomes = Vec::new();
+    for path in &args.paths {
+        let outcome = files::search(path, &needles, &interrupted, &observer)
+            .map_err(|error| Failure::internal(&format!("search {}", path.display()), &error))?;
+        outcomes.push(outcome);
+    }
+    bar.finish_and_clear();
+    if args.json {
+        let text = serde_json::to_string_pretty(&outcomes).map_err(|error| Failure::internal("write JSON", &error))?;
+        say(&format!("{text}\n"))?;
+    } else {
+        for outcome in &outcomes {
+            say(&describe(outcome, searched))?;
+        }
+    }
+    let worst = |verdict| outcomes.iter().any(|outcome| outcome.verdict == verdict).then_some(verdict);
+    Ok(worst(Verdict::Leak).or(worst(Verdict::Inconclusive)).unwrap_or(Verdict::Clean))
+}
+
+fn read_secret(file: &Path) -> Result<Canary, Failure> {
+    let bytes = std::fs::read(file)
+        .map(Zeroizing::new)
+        .map_err(|error| Failure::Usage(format!("read the secret {}: {error}", file.display())))?;
+    Canary::given(bytes).map_err(|error| Failure::Usage(format!("{}: {}", file.display(), chain(&error))))
+}
+
+fn describe(outcome: &Outcome, searched: usize) -> String {
+    let coverage = outcome.coverage();
+    let mut text = format!(
+        "{}: {} ({} searched for {searched} secrets and {} decoys, {} findings)\n",
+        outcome.scenario,
+        outcome.verdict,
+        HumanBytes(coverage.read),
+        outcome.controls.decoys,
+        outcome.findings.len()
+    );
+    for finding in &outcome.findings {
+        let extent = if finding.whole { "whole" } else { "fragment" };
+        text.push_str(&format!(
+            "  {} at {:#x}{}: {}, {extent}, {} bytes, which show bytes {}..{} of the secret\n",
+            finding.scenario,
+            finding.address,
+            if finding.place.is_empty() { String::new() } else { format!(" ({})", finding.place) },
+            finding.rule.form.name(),
+            finding.length,
+            finding.secret_offset,
+            finding.secret_offset + finding.secret_length,
+        ));
+    }
+    for reason in &outcome.reasons {
+        text.push_str(&format!("  inconclusive: {reason}\n"));
+    }
+    text
+}

@@ -1,0 +1,310 @@
+//! The pipeline on one screen: read the catalogue, run every row, judge it, sum up.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use findings::{Build, NotShown, Outcome, Run, SCHEMA, Sensitivity, Settings, Tool, Verdict};
+use scenario_protocol::Row;
+
+use crate::canary::{Canary, Seed};
+use crate::progress::{Observer, Progress};
+use crate::scan::Index;
+use crate::session::{self, Setting};
+use crate::variants::FORMS;
+use crate::{judge, machine, private};
+
+/// How long the subject may take to print its catalogue.
+const LIST_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What to audit, and how.
+#[derive(Debug)]
+pub struct Options {
+    /// The program with the scenarios: `SUBJECT list`, `SUBJECT run NAME`. An absolute path, as it is started in a
+    /// directory of its own.
+    pub subject: PathBuf,
+    /// Only rows whose name contains this text.
+    pub filter: String,
+    /// Only the rows that [`quick`] keeps.
+    pub quick: bool,
+    /// Rows run at the same time.
+    pub jobs: usize,
+    /// How long one row may take.
+    pub timeout: Duration,
+    /// Shortest residue, in bytes of the secret.
+    pub min_length: usize,
+    /// Decoys a row.
+    pub decoys: u32,
+    /// Abilities without which the run counts as inconclusive (`core`).
+    pub required: Vec<String>,
+    /// Where the canaries come from.
+    pub seed: Seed,
+    /// Labels of the build that the builder knows: profile, compiler, ablation.
+    pub profile: String,
+    /// `rustc --version`.
+    pub rustc: String,
+    /// The ablation that the subject was built with.
+    pub ablation: Option<String>,
+}
+
+/// Why a run could not begin.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuditError {
+    /// The subject cannot be read or started.
+    #[error("start {subject}")]
+    Subject {
+        /// Its path.
+        subject: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The subject did not print its catalogue.
+    #[error("{subject} list: {why}")]
+    List {
+        /// Its path.
+        subject: String,
+        /// What it did instead.
+        why: String,
+    },
+    /// What it printed is no catalogue.
+    #[error("the catalogue that {subject} prints cannot be read")]
+    Catalogue {
+        /// Its path.
+        subject: String,
+        /// Where it goes wrong.
+        source: serde_json::Error,
+    },
+    /// No row's name contains the filter.
+    #[error("no scenario's name contains {filter:?}; `residue list {subject}` prints them")]
+    NoSuchRow {
+        /// What was asked for.
+        filter: String,
+        /// The subject's path.
+        subject: String,
+    },
+}
+
+/// Reads the catalogue of a subject.
+///
+/// # Errors
+///
+/// [`AuditError`] when the subject does not print one within ten seconds.
+pub fn catalogue(subject: &Path) -> Result<Vec<Row>, AuditError> {
+    let name = || subject.display().to_string();
+    let mut child = Command::new(subject)
+        .arg("list")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|source| AuditError::Subject { subject: name(), source })?;
+    let mut output = child.stdout.take();
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        output.as_mut().map(|output| output.read_to_string(&mut text)).transpose().map(|_| text)
+    });
+    let deadline = Instant::now() + LIST_PATIENCE;
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
+            waited => {
+                let _ = child.kill(); // it has ended meanwhile, or the wait below reports it
+                let _ = child.wait();
+                let why = match waited {
+                    Err(error) => error.to_string(),
+                    Ok(_) => format!("printed no catalogue within {} s", LIST_PATIENCE.as_secs()),
+                };
+                return Err(AuditError::List { subject: name(), why });
+            }
+        }
+    };
+    if !status.success() {
+        return Err(AuditError::List { subject: name(), why: format!("ended with {status}") });
+    }
+    let text = match reader.join() {
+        Ok(Ok(text)) => text,
+        _ => return Err(AuditError::List { subject: name(), why: "its output is no text".to_owned() }),
+    };
+    serde_json::from_str(&text).map_err(|source| AuditError::Catalogue { subject: name(), source })
+}
+
+/// The rows of a quick run: all of the library's own, and of every other holder the first row of each expectation.
+pub fn quick(rows: Vec<Row>) -> Vec<Row> {
+    let mut seen = std::collections::BTreeSet::new();
+    rows.into_iter()
+        .filter(|row| row.sole_home || seen.insert((row.holder.clone(), row.expect.is_leaky_control())))
+        .collect()
+}
+
+/// Runs the catalogue of a subject and judges every row.
+///
+/// `interrupted` may be set by anybody at any time: running targets are killed, and the run says that it was
+/// interrupted.
+///
+/// # Errors
+///
+/// [`AuditError`] when no row could be run; a row that goes wrong is an inconclusive outcome.
+///
+/// # Panics
+///
+/// When a thread of this run panicked.
+pub fn run(options: &Options, interrupted: &AtomicBool, observer: &dyn Observer) -> Result<Run, AuditError> {
+    let subject = &options.subject;
+    let digest = digest(subject)?;
+    private::sweep();
+    let mut rows = catalogue(subject)?;
+    rows.retain(|row| row.name.contains(&options.filter));
+    if options.quick {
+        rows = quick(rows);
+    }
+    if rows.is_empty() {
+        let subject = subject.display().to_string();
+        return Err(AuditError::NoSuchRow { filter: options.filter.clone(), subject });
+    }
+    observer.on(&Progress::Started { rows: rows.len() });
+    let machine = machine::probe();
+
+    let next = AtomicUsize::new(0);
+    let judged: Vec<Mutex<Option<(Outcome, Chance)>>> = rows.iter().map(|_| Mutex::new(None)).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..options.jobs.clamp(1, rows.len()) {
+            scope.spawn(|| {
+                while !interrupted.load(Ordering::Relaxed) {
+                    let Some((row, place)) = claim(&next, &rows, &judged) else { return };
+                    let outcome = one(row, &machine, options, interrupted);
+                    observer.on(&Progress::judged(&outcome.0));
+                    *place.lock().expect("nobody panics while holding it") = Some(outcome);
+                }
+            });
+        }
+    });
+    let (outcomes, chances): (Vec<_>, Vec<_>) = judged
+        .into_iter()
+        .filter_map(|outcome| outcome.into_inner().expect("nobody panicked while holding it"))
+        .unzip();
+    let interrupted = interrupted.load(Ordering::Relaxed);
+    let mut run = Run {
+        schema: SCHEMA.to_owned(),
+        tool: Tool { name: "residue".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
+        not_shown: not_shown(&machine),
+        machine,
+        build: Build {
+            subject: subject.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+            digest,
+            profile: options.profile.clone(),
+            rustc: options.rustc.clone(),
+            ablation: options.ablation.clone(),
+        },
+        settings: Settings {
+            min_length: u32::try_from(options.min_length).unwrap_or(u32::MAX),
+            decoys: options.decoys,
+            filter: options.filter.clone(),
+            required: options.required.clone(),
+            timeout_seconds: u32::try_from(options.timeout.as_secs()).unwrap_or(u32::MAX),
+        },
+        sensitivity: sensitivity(options.min_length, &outcomes, &chances),
+        interrupted,
+        verdict: Verdict::Inconclusive,
+        outcomes,
+    };
+    run.verdict = run.judge();
+    Ok(run)
+}
+
+type Place = Mutex<Option<(Outcome, Chance)>>;
+
+fn claim<'a>(next: &AtomicUsize, rows: &'a [Row], places: &'a [Place]) -> Option<(&'a Row, &'a Place)> {
+    let at = next.fetch_add(1, Ordering::Relaxed);
+    Some((rows.get(at)?, places.get(at)?))
+}
+
+/// How many hits chance alone would give in a row.
+#[derive(Clone, Copy, Debug, Default)]
+struct Chance {
+    windows: u64,
+    expected: f64,
+}
+
+/// Runs and judges one row, on a machine that was probed before.
+///
+/// Never fails: a row that cannot be run is inconclusive, with the reason.
+pub fn row(row: &Row, machine: &findings::Machine, options: &Options, interrupted: &AtomicBool) -> Outcome {
+    one(row, machine, options, interrupted).0
+}
+
+fn one(row: &Row, machine: &findings::Machine, options: &Options, interrupted: &AtomicBool) -> (Outcome, Chance) {
+    if let Some(why) = machine::lacks(machine, &row.needs) {
+        return (judge::unrunnable(row, why), Chance::default());
+    }
+    let dir = match private::directory() {
+        Ok(dir) => dir,
+        Err(error) => return (judge::unrunnable(row, format!("no private directory: {error}")), Chance::default()),
+    };
+    let canary = options.seed.canary(&row.name, row.canary, row.canary_len);
+    let decoys = options.seed.decoys(&row.name, row.canary, row.canary_len, options.decoys);
+    let needles: Vec<_> = [&canary].into_iter().chain(&decoys).map(Canary::bytes).collect();
+    let indices = Index::new(&needles, &FORMS, options.min_length)
+        .and_then(|index| Ok((index, Index::new(&needles[..1], &FORMS, options.min_length)?)));
+    let (index, alone) = match indices {
+        Ok(indices) => indices,
+        Err(error) => return (judge::unrunnable(row, session::chain(&error)), Chance::default()),
+    };
+    let setting = Setting {
+        subject: &options.subject,
+        dir: dir.path(),
+        timeout: options.timeout,
+        no_core: machine::no_core(machine),
+        interrupted,
+    };
+    let record = session::run(row, &canary, &index, &setting);
+    let outcome = judge::judge(row, &record, options.decoys, &options.required);
+    let chance = Chance { windows: alone.windows(), expected: alone.expected_chance_hits(outcome.coverage().read) };
+    (outcome, chance)
+}
+
+fn sensitivity(min_length: usize, outcomes: &[Outcome], chances: &[Chance]) -> Sensitivity {
+    Sensitivity {
+        min_length: u32::try_from(min_length).unwrap_or(u32::MAX),
+        windows: chances.iter().map(|chance| chance.windows).max().unwrap_or(0),
+        searched: outcomes.iter().map(|outcome| outcome.coverage().read).sum(),
+        expected_chance_hits: chances.iter().map(|chance| chance.expected).sum(),
+        decoys: outcomes.iter().map(|outcome| u64::from(outcome.controls.decoys)).sum(),
+        decoy_hits: outcomes.iter().map(|outcome| u64::from(outcome.controls.decoy_hits)).sum(),
+    }
+}
+
+fn digest(subject: &Path) -> Result<String, AuditError> {
+    let failed = |source| AuditError::Subject { subject: subject.display().to_string(), source };
+    let mut hasher = blake3::Hasher::new();
+    let mut file = std::fs::File::open(subject).map_err(failed)?;
+    std::io::copy(&mut file, &mut hasher).map_err(failed)?;
+    Ok(format!("blake3:{}", hasher.finalize().to_hex()))
+}
+
+/// What no run of this harness looks at, and what this machine keeps from it.
+fn not_shown(machine: &findings::Machine) -> Vec<NotShown> {
+    let always = [
+        ("freed physical pages", "pages that a process gave back are the kernel's; reading them needs its memory"),
+        ("kernel buffers", "pipes, sockets and the page cache are not searched"),
+        ("caches and DRAM remanence", "not visible to software"),
+        ("split vector values", "vector registers are searched as the kernel stores them, halves apart"),
+        ("moments between checkpoints", "a residue that comes and goes between two looks is not seen"),
+        ("other builds", "what is shown holds for this build, kernel and machine"),
+    ];
+    always
+        .into_iter()
+        .map(|(what, why)| NotShown { what: what.to_owned(), why: why.to_owned() })
+        .chain(
+            machine
+                .facts
+                .iter()
+                .filter(|fact| !fact.present)
+                .map(|fact| NotShown { what: fact.name.clone(), why: fact.detail.clone() }),
+        )
+        .collect()
+}

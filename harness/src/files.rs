@@ -1,0 +1,264 @@
+//! Searching files: cores by their headers, everything else as plain bytes.
+//!
+//! Directories are walked without following symbolic links. What is no regular file is counted as excluded, what
+//! cannot be opened as refused. The needles prove themselves in every search: each is found in a sheet of bytes in
+//! which it was planted, and decoys are found nowhere.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use findings::{Class, Controls, Coverage, Finding, Looked, Observation, Outcome, Rule, Verdict};
+use zeroize::Zeroize;
+
+use crate::canary::{Canary, Seed};
+use crate::judge;
+use crate::progress::{Observer, Progress};
+use crate::scan::{Index, IndexError, Scanner};
+use crate::session::{Hit, chain, search_core};
+use crate::snapshot::{CHUNK, CoreError};
+use crate::variants::{FORMS, encode};
+use scenario_protocol::CanaryKind;
+
+/// What to search for.
+#[derive(Debug)]
+pub struct Needles {
+    secrets: Vec<Canary>,
+    decoys: Vec<Canary>,
+    min_length: usize,
+}
+
+/// Decoys of a search in files.
+const DECOYS: u32 = 8;
+
+/// Why a search could not begin.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SearchError {
+    /// There is nothing to search for.
+    #[error("no secret to search for")]
+    NoNeedle,
+    /// The secrets cannot be indexed.
+    #[error("prepare the search")]
+    Index {
+        /// Why.
+        #[from]
+        source: IndexError,
+    },
+    /// Decoys need random bytes.
+    #[error("draw random bytes for the decoys")]
+    Random {
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Needles {
+    /// Takes the secrets and draws decoys as long as the longest of them.
+    ///
+    /// # Errors
+    ///
+    /// [`SearchError::NoNeedle`] without a secret, [`SearchError::Random`] without random bytes.
+    pub fn new(secrets: Vec<Canary>, min_length: usize) -> Result<Self, SearchError> {
+        let longest = secrets.iter().map(|secret| secret.bytes().len()).max().ok_or(SearchError::NoNeedle)?;
+        let seed = Seed::random().map_err(|source| SearchError::Random { source })?;
+        let decoys = seed.decoys("files", CanaryKind::Bytes, longest, DECOYS);
+        Ok(Self { secrets, decoys, min_length })
+    }
+
+    fn is_decoy(&self, needle: u32) -> bool {
+        needle as usize >= self.secrets.len()
+    }
+}
+
+/// Searches one path, and everything below it if it is a directory.
+///
+/// # Errors
+///
+/// [`SearchError`] when the needles cannot be indexed; what cannot be read is part of the outcome.
+pub fn search(
+    path: &Path,
+    needles: &Needles,
+    interrupted: &AtomicBool,
+    observer: &dyn Observer,
+) -> Result<Outcome, SearchError> {
+    let all: Vec<&[u8]> = needles.secrets.iter().chain(&needles.decoys).map(Canary::bytes).collect();
+    let index = Index::new(&all, &FORMS, needles.min_length)?;
+    let mut reasons = Vec::new();
+    let planted = prove(&index, needles);
+    let expected = needles.secrets.len();
+    if planted as usize != expected {
+        reasons.push(format!("silent control: {planted} of {expected} secrets were found where they were planted"));
+    }
+    let mut found = Vec::new();
+    let mut coverage = Coverage::default();
+    let mut files = Vec::new();
+    list(path, &mut files, &mut coverage, &mut reasons);
+    for file in files {
+        if interrupted.load(Ordering::Relaxed) {
+            reasons.push("interrupted".to_owned());
+            break;
+        }
+        match one(&file, &index) {
+            Ok((part, hits)) => {
+                observer.on(&Progress::Searched { bytes: part.read });
+                coverage.add(&part);
+                found.extend(hits.into_iter().map(|hit| (file.clone(), hit)));
+            }
+            Err(error) => {
+                reasons.push(format!("{}: {}", file.display(), chain(&error)));
+            }
+        }
+    }
+    for share in &coverage.refused {
+        reasons.push(format!("{} bytes not read: {}", share.bytes, share.why));
+    }
+    if coverage.read == 0 {
+        reasons.push("not one byte was read".to_owned());
+    }
+    let decoy_hits = found.iter().filter(|(_, hit)| needles.is_decoy(hit.found.needle)).count();
+    if decoy_hits > 0 {
+        reasons.push(format!("{decoy_hits} hits of decoys, which are nowhere"));
+    }
+    let findings: Vec<Finding> = found
+        .iter()
+        .filter(|(_, hit)| !needles.is_decoy(hit.found.needle))
+        .map(|(file, hit)| finding(file, hit))
+        .collect();
+    let verdict = match (findings.is_empty(), reasons.is_empty()) {
+        (false, _) if decoy_hits == 0 => Verdict::Leak,
+        (true, true) => Verdict::Clean,
+        _ => Verdict::Inconclusive,
+    };
+    let whole = findings.iter().filter(|finding| finding.whole).count();
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    Ok(Outcome {
+        scenario: path.display().to_string(),
+        holder: "files".to_owned(),
+        ending: "at rest".to_owned(),
+        expectation: "clean".to_owned(),
+        control: false,
+        verdict,
+        as_expected: verdict == Verdict::Clean,
+        reasons,
+        ended: "not run".to_owned(),
+        observations: vec![Observation {
+            checkpoint: "file".to_owned(),
+            process: 0,
+            looked: Looked::Yes,
+            threads: 0,
+            coverage,
+            whole: number(whole),
+            fragments: number(findings.len() - whole),
+            decoy_hits: number(decoy_hits),
+        }],
+        controls: Controls { planted, decoys: number(needles.decoys.len()), decoy_hits: number(decoy_hits) },
+        findings,
+        shows: Vec::new(),
+    })
+}
+
+/// The positive control: how many of the secrets the index finds in every one of their forms, planted in a sheet of
+/// otherwise equal bytes.
+fn prove(index: &Index, needles: &Needles) -> u32 {
+    let found = |needle: usize, secret: &Canary| {
+        encode(secret.bytes(), &FORMS).iter().all(|pattern| {
+            let mut sheet = vec![b'.'; 61];
+            sheet.extend_from_slice(pattern.bytes());
+            sheet.resize(sheet.len() + 61, b'.');
+            let mut scanner = Scanner::new(index);
+            scanner.feed(0, &sheet);
+            sheet.zeroize();
+            scanner.finish().iter().any(|hit| hit.needle as usize == needle && hit.whole)
+        })
+    };
+    let found = needles.secrets.iter().enumerate().filter(|(needle, secret)| found(*needle, secret)).count();
+    u32::try_from(found).unwrap_or(u32::MAX)
+}
+
+/// All regular files below a path, in the order of their names.
+fn list(path: &Path, files: &mut Vec<PathBuf>, coverage: &mut Coverage, reasons: &mut Vec<String>) {
+    let listed = path.symlink_metadata().and_then(|meta| {
+        let kind = meta.file_type();
+        if kind.is_dir() {
+            let mut below = std::fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+            below.sort();
+            for path in below {
+                list(&path, files, coverage, reasons);
+            }
+        } else if kind.is_file() {
+            files.push(path.to_owned());
+        } else if !kind.is_symlink() && (kind.is_fifo() || kind.is_socket()) {
+            reasons.push(format!("{}: a pipe or socket, which is not read", path.display()));
+        }
+        Ok(())
+    });
+    if let Err(error) = listed {
+        reasons.push(format!("{}: {error}", path.display()));
+    }
+}
+
+fn one(path: &Path, index: &Index) -> Result<(Coverage, Vec<Hit>), CoreError> {
+    let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
+    if is_core(&file)? {
+        return search_core(&file, index);
+    }
+    let listed = file.metadata()?.len();
+    let (read, hits) = plain(&file, index)?;
+    let mut coverage = Coverage { listed: listed.max(read), read, ..Coverage::default() };
+    coverage.refuse("the file shrank while it was read", coverage.listed - read);
+    Ok((coverage, hits))
+}
+
+/// Whether a file begins like an ELF core (`e_type` 4 at byte 16, elf(5)).
+fn is_core(file: &File) -> io::Result<bool> {
+    let mut start = [0; 18];
+    match file.read_exact_at(&mut start, 0) {
+        Ok(()) => Ok(start[..4] == *b"\x7fELF" && start[16..] == [4, 0]),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn plain(mut file: &File, index: &Index) -> io::Result<(u64, Vec<Hit>)> {
+    let mut scanner = Scanner::new(index);
+    let mut buffer = vec![0; CHUNK];
+    let mut at = 0;
+    let read = loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break Ok(at),
+            Ok(read) => {
+                scanner.feed(at, &buffer[..read]);
+                at += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => break Err(error),
+        }
+    };
+    buffer.zeroize();
+    let hit = |found| Hit { found, class: Class::Data, place: String::new(), permissions: String::new() };
+    Ok((read?, scanner.finish().into_iter().map(hit).collect()))
+}
+
+fn finding(path: &Path, hit: &Hit) -> Finding {
+    let rule = Rule { class: hit.class, form: hit.found.form };
+    let scenario = path.display().to_string();
+    let fingerprint = judge::fingerprint(&scenario, "file", 0, &rule.to_string(), hit);
+    Finding {
+        rule,
+        scenario,
+        checkpoint: "file".to_owned(),
+        process: 0,
+        place: hit.place.clone(),
+        permissions: String::new(),
+        address: hit.found.address,
+        length: hit.found.length,
+        secret_offset: hit.found.secret_offset,
+        secret_length: hit.found.secret_length,
+        whole: hit.found.whole,
+        fingerprint,
+        writer: None,
+    }
+}

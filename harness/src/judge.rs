@@ -1,0 +1,215 @@
+//! From what was seen to what may be said. Pure: a row and a record in, an outcome out.
+
+use findings::{Class, Controls, Finding, Looked, Observation, Outcome, Rule, Verdict};
+use scenario_protocol::{Checkpoint, Claim, Expectation, Row, Shape};
+
+use crate::session::{Hit, Look, Record};
+
+/// Needle number of the canary; decoys count on from it.
+pub(crate) const CANARY: u32 = 0;
+
+/// Judges one row.
+///
+/// `required` names the abilities without which nothing is conclusive (`core`).
+pub(crate) fn judge(row: &Row, record: &Record, decoys: u32, required: &[String]) -> Outcome {
+    let controls = controls(record, decoys);
+    let findings = findings(row, record);
+    let mut reasons = doubts(row, record, &controls, required);
+    let seen = match (findings.is_empty(), reasons.is_empty()) {
+        (false, _) if controls.decoy_hits == 0 => Verdict::Leak,
+        (true, true) => Verdict::Clean,
+        _ => Verdict::Inconclusive,
+    };
+    let (verdict, as_expected) = match &row.expect {
+        Expectation::Clean(_) => (seen, seen == Verdict::Clean),
+        Expectation::Leak { at, shape } => {
+            let shortfall = shortfall(&findings, *at, *shape);
+            let silent = shortfall.is_some();
+            reasons.extend(shortfall);
+            // A control that is not found where it must be says that the instrument cannot see.
+            let verdict = if silent || !reasons.is_empty() { Verdict::Inconclusive } else { seen };
+            (verdict, verdict == Verdict::Leak)
+        }
+        Expectation::Either(_) => {
+            let verdict = if reasons.is_empty() { seen } else { Verdict::Inconclusive };
+            (verdict, verdict != Verdict::Inconclusive)
+        }
+    };
+    Outcome {
+        scenario: row.name.clone(),
+        holder: row.holder.clone(),
+        ending: row.ending.clone(),
+        expectation: row.expect.to_string(),
+        control: row.expect.is_leaky_control(),
+        verdict,
+        as_expected,
+        reasons,
+        ended: record.ended.map_or_else(|| "killed by the harness".to_owned(), |ends| ends.to_string()),
+        observations: record.looks.iter().map(observation).collect(),
+        controls,
+        findings,
+        shows: row.shows.clone(),
+    }
+}
+
+/// A row that could not be run at all.
+pub(crate) fn unrunnable(row: &Row, why: String) -> Outcome {
+    let record = Record { troubles: vec![why], ..Record::default() };
+    judge(row, &record, 0, &[])
+}
+
+fn controls(record: &Record, decoys: u32) -> Controls {
+    let planted = record.looks.iter().filter(|look| look.checkpoint == Checkpoint::Planted);
+    Controls {
+        planted: count(planted.flat_map(|look| &look.hits).filter(|hit| is_canary(hit) && hit.found.whole)),
+        decoys,
+        decoy_hits: count(record.looks.iter().flat_map(|look| &look.hits).filter(|hit| !is_canary(hit))),
+    }
+}
+
+fn count(items: impl Iterator) -> u32 {
+    u32::try_from(items.count()).unwrap_or(u32::MAX)
+}
+
+fn is_canary(hit: &Hit) -> bool {
+    hit.found.needle == CANARY
+}
+
+fn observation(look: &Look) -> Observation {
+    let canary = || look.hits.iter().filter(|hit| is_canary(hit));
+    Observation {
+        checkpoint: look.checkpoint.name().to_owned(),
+        process: look.process,
+        looked: look.looked.clone(),
+        threads: look.threads,
+        coverage: look.coverage.clone(),
+        whole: count(canary().filter(|hit| hit.found.whole)),
+        fragments: count(canary().filter(|hit| !hit.found.whole)),
+        decoy_hits: count(look.hits.iter().filter(|hit| !is_canary(hit))),
+    }
+}
+
+/// Residues: the canary anywhere after `planted`, and at `planted` anywhere but in its one home.
+fn findings(row: &Row, record: &Record) -> Vec<Finding> {
+    let mut found = Vec::new();
+    for look in &record.looks {
+        let mut home_seen = look.checkpoint != Checkpoint::Planted;
+        for hit in look.hits.iter().filter(|hit| is_canary(hit)) {
+            if look.checkpoint == Checkpoint::Planted && !row.sole_home {
+                continue;
+            }
+            if !home_seen && hit.found.whole && hit.class != Class::Register {
+                home_seen = true;
+                continue;
+            }
+            found.push(finding(row, look, hit));
+        }
+    }
+    found
+}
+
+fn finding(row: &Row, look: &Look, hit: &Hit) -> Finding {
+    let rule = Rule { class: hit.class, form: hit.found.form };
+    let checkpoint = look.checkpoint.name();
+    Finding {
+        rule,
+        scenario: row.name.clone(),
+        checkpoint: checkpoint.to_owned(),
+        process: look.process,
+        place: hit.place.clone(),
+        permissions: hit.permissions.clone(),
+        address: hit.found.address,
+        length: hit.found.length,
+        secret_offset: hit.found.secret_offset,
+        secret_length: hit.found.secret_length,
+        whole: hit.found.whole,
+        fingerprint: fingerprint(&row.name, checkpoint, look.process, &rule.to_string(), hit),
+        writer: None,
+    }
+}
+
+/// Names the same residue in another run. Made from names and lengths: addresses change, and a digest of the
+/// residue itself would be a digest of the secret.
+pub(crate) fn fingerprint(scenario: &str, checkpoint: &str, process: u32, rule: &str, hit: &Hit) -> String {
+    let place = hit.place.rsplit('/').next().unwrap_or_default();
+    let process = process.to_string();
+    let extent = format!("{}+{}", hit.found.secret_offset, hit.found.secret_length);
+    let mut hasher = blake3::Hasher::new();
+    for part in [scenario, checkpoint, &process, rule, place, &extent] {
+        hasher.update(part.as_bytes()).update(&[0]);
+    }
+    hasher.finalize().to_hex()[..16].to_owned()
+}
+
+/// Everything that keeps a clean look from meaning clean.
+fn doubts(row: &Row, record: &Record, controls: &Controls, required: &[String]) -> Vec<String> {
+    let mut doubts = record.troubles.clone();
+    if record.interrupted {
+        doubts.push("interrupted".to_owned());
+    }
+    if controls.planted == 0 {
+        doubts.push("silent control: the canary was not found whole at planted".to_owned());
+    }
+    if controls.decoy_hits > 0 {
+        doubts.push(format!("{} hits of decoys, which were never planted", controls.decoy_hits));
+    }
+    if record.ended != Some(row.ends) {
+        let ended = record.ended.map_or_else(|| "killed by the harness".to_owned(), |ends| ends.to_string());
+        doubts.push(format!("ended with {ended}, not with {}", row.ends));
+    }
+    for look in &record.looks {
+        doubts.extend(doubts_of_look(row, look, required));
+    }
+    doubts
+}
+
+fn doubts_of_look(row: &Row, look: &Look, required: &[String]) -> Vec<String> {
+    let at = look.checkpoint;
+    match &look.looked {
+        Looked::Missed(why) => return vec![format!("{at} missed: {why}")],
+        Looked::NotLookedAt(why) if required.iter().any(|name| name == at.name()) => {
+            return vec![format!("{at} required but not looked at: {why}")];
+        }
+        Looked::NotLookedAt(_) => return Vec::new(),
+        Looked::Yes => {}
+    }
+    let mut doubts = Vec::new();
+    for share in &look.coverage.refused {
+        doubts.push(format!("{at}: {} bytes not read: {}", share.bytes, share.why));
+    }
+    if !look.coverage.adds_up() {
+        doubts.push(format!("{at}: the parts of the coverage do not add up"));
+    }
+    if look.coverage.read == 0 {
+        doubts.push(format!("{at}: not one byte was read"));
+    }
+    // Where the target still lives, "wiped" means that its shielded memory was read too.
+    let live = !matches!(at, Checkpoint::Exit | Checkpoint::Core);
+    if live && row.expect == Expectation::Clean(Claim::Wiped) && look.coverage.shielded > 0 {
+        doubts.push(format!("{at}: {} shielded bytes not read, so not seen to be wiped", look.coverage.shielded));
+    }
+    // "Shielded" needs something that was shielded, at the moment that the row is about.
+    if at == Checkpoint::Exit
+        && look.process == 1
+        && row.expect == Expectation::Clean(Claim::Shielded)
+        && look.coverage.shielded == 0
+    {
+        doubts.push(format!("{at}: no shielded memory seen"));
+    }
+    doubts
+}
+
+/// Why a leaky control was not found as it must be.
+fn shortfall(findings: &[Finding], at: Checkpoint, shape: Shape) -> Option<String> {
+    let there = || findings.iter().filter(|finding| finding.checkpoint == at.name());
+    match shape {
+        _ if there().next().is_none() => Some(format!("the leaky control was not found at {at}")),
+        Shape::Whole if !there().any(|finding| finding.whole) => {
+            Some(format!("the leaky control was found at {at} in fragments only"))
+        }
+        Shape::Fragments if there().any(|finding| finding.whole) => {
+            Some(format!("the leaky control was found whole at {at}, not in fragments"))
+        }
+        Shape::Whole | Shape::Fragments => None,
+    }
+}

@@ -1,0 +1,278 @@
+//! One row, run once: start the target, look at every checkpoint, write down what was seen.
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use findings::{Class, Coverage, Looked};
+use scenario_protocol::{Checkpoint, Claim, Ends, Expectation, Row};
+
+use crate::canary::Canary;
+use crate::scan::{Index, Match, Scanner};
+use crate::snapshot::{self, InitialStack, Injection, Part, Region};
+use crate::sys::End;
+use crate::target::{Event, Launch, Target, TargetError};
+
+/// A match with the place in which it lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Hit {
+    pub(crate) found: Match,
+    pub(crate) class: Class,
+    pub(crate) place: String,
+    pub(crate) permissions: String,
+}
+
+/// One look at one process at one checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Look {
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) process: u32,
+    pub(crate) looked: Looked,
+    pub(crate) threads: u32,
+    pub(crate) coverage: Coverage,
+    pub(crate) hits: Vec<Hit>,
+}
+
+/// All that a run of a row showed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Record {
+    pub(crate) looks: Vec<Look>,
+    /// How the first process ended; `None` if it had to be killed.
+    pub(crate) ended: Option<Ends>,
+    /// What went wrong on the way, in words.
+    pub(crate) troubles: Vec<String>,
+    /// The user wanted to stop.
+    pub(crate) interrupted: bool,
+}
+
+/// What a row is run with.
+pub(crate) struct Setting<'a> {
+    pub(crate) subject: &'a Path,
+    /// A directory that this run alone uses.
+    pub(crate) dir: &'a Path,
+    pub(crate) timeout: Duration,
+    /// Why no kernel core can be had here, or `None` if one can.
+    pub(crate) no_core: Option<&'a str>,
+    pub(crate) interrupted: &'a AtomicBool,
+}
+
+/// Runs a row and looks at it. Never fails: what goes wrong is written into the record, which is then inconclusive.
+pub(crate) fn run(row: &Row, canary: &Canary, index: &Index, setting: &Setting<'_>) -> Record {
+    let mut record = Record::default();
+    if let Err(error) = follow(row, canary, index, setting, &mut record) {
+        record.troubles.push(chain(&error));
+    }
+    for checkpoint in &row.checkpoints {
+        if !record.looks.iter().any(|look| look.checkpoint == *checkpoint) {
+            record.looks.push(unseen(*checkpoint, Looked::Missed("never reached".to_owned())));
+        }
+    }
+    record
+}
+
+/// An error and its causes on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn unseen(checkpoint: Checkpoint, looked: Looked) -> Look {
+    Look { checkpoint, process: 1, looked, threads: 0, coverage: Coverage::default(), hits: Vec::new() }
+}
+
+fn follow(
+    row: &Row,
+    canary: &Canary,
+    index: &Index,
+    setting: &Setting<'_>,
+    record: &mut Record,
+) -> Result<(), TargetError> {
+    let args = [OsStr::new("run"), OsStr::new(&row.name)];
+    let launch = Launch { program: setting.subject, args: &args, dir: setting.dir, timeout: setting.timeout };
+    let mut target = Target::spawn(&launch, canary.bytes(), setting.interrupted)?;
+    target.go_on()?;
+    let mut announcements: VecDeque<Checkpoint> =
+        row.checkpoints.iter().copied().filter(|checkpoint| checkpoint.announced()).collect();
+    let mut planted = false;
+    loop {
+        let event = target.next()?;
+        let injection = match (&row.expect, planted) {
+            (Expectation::Clean(Claim::Shielded), true) => Injection::Leave,
+            _ => Injection::Use,
+        };
+        let mut look_at = |target: &mut Target<'_>, processes: &[usize], checkpoint, injection| {
+            for process in processes {
+                let look = look(target, *process, checkpoint, injection, index, &mut record.troubles);
+                record.looks.push(look);
+            }
+        };
+        match event {
+            Event::Announced(checkpoint) if announcements.front() == Some(&checkpoint) => {
+                announcements.pop_front();
+                let living = living(&target);
+                look_at(&mut target, &living, checkpoint, injection);
+                if checkpoint == Checkpoint::Planted {
+                    planted = true;
+                    target.watch_syscalls();
+                }
+            }
+            Event::Announced(checkpoint) => {
+                record.troubles.push(format!("announced {checkpoint}, which the row does not expect here"));
+            }
+            Event::Babble => record.troubles.push("sent something that is no announcement".to_owned()),
+            Event::ExecEntry(process) => look_at(&mut target, &[process], Checkpoint::Exec, injection),
+            Event::ExitCall(process) => look_at(&mut target, &[process], Checkpoint::ExitCall, injection),
+            Event::FatalSignal(process, _) => look_at(&mut target, &[process], Checkpoint::Signal, injection),
+            // Nothing can be injected into a dying process.
+            Event::ExitStop(process) => look_at(&mut target, &[process], Checkpoint::Exit, Injection::Leave),
+            Event::Ended(end) => {
+                let (ends, dumped) = match end {
+                    End::Exit(status) => (Ends::Exit(status), false),
+                    End::Signal(signal, dumped) => (Ends::Signal(signal), dumped),
+                };
+                record.ended = Some(ends);
+                if row.checkpoints.contains(&Checkpoint::Core) {
+                    record.looks.push(look_at_core(setting, dumped, index));
+                }
+                return Ok(());
+            }
+            Event::TimedOut => {
+                record.troubles.push(format!("did not end within {} s", setting.timeout.as_secs_f32()));
+                return Ok(());
+            }
+            Event::Interrupted => {
+                record.interrupted = true;
+                return Ok(());
+            }
+        }
+        target.go_on()?;
+    }
+}
+
+fn living(target: &Target<'_>) -> Vec<usize> {
+    target.processes().iter().enumerate().filter(|(_, process)| !process.ended).map(|(index, _)| index).collect()
+}
+
+/// Looks at the registers and the memory of one process that stands still.
+fn look(
+    target: &mut Target<'_>,
+    process: usize,
+    checkpoint: Checkpoint,
+    injection: Injection,
+    index: &Index,
+    troubles: &mut Vec<String>,
+) -> Look {
+    let number = target.processes()[process].number;
+    let mut hits = Vec::new();
+    let mut stacks = Vec::new();
+    let threads = target.standing_threads(process);
+    for thread in &threads {
+        match snapshot::read_registers(*thread) {
+            Ok(registers) => {
+                stacks.push(registers.stack_pointer);
+                hits.extend(search_registers(&registers.pieces, index));
+            }
+            Err(error) => troubles.push(format!("{checkpoint}: registers of a thread: {error}")),
+        }
+    }
+    let unseen_threads = target.threads(process).saturating_sub(threads.len());
+    if unseen_threads > 0 {
+        troubles.push(format!("{checkpoint}: registers of {unseen_threads} threads not seen"));
+    }
+    let initial = InitialStack::of(&target.processes()[process]);
+    let (looked, coverage) = match snapshot::regions(&target.processes()[process]) {
+        Ok(regions) => {
+            let mut scanner = Scanner::new(index);
+            match snapshot::read_live(target, process, &regions, injection, |at, bytes| scanner.feed(at, bytes)) {
+                Ok(coverage) => {
+                    hits.extend(scanner.finish().into_iter().map(|found| place(found, &regions, initial, &stacks)));
+                    (Looked::Yes, coverage)
+                }
+                Err(error) => (Looked::Missed(chain(&error)), Coverage::default()),
+            }
+        }
+        Err(error) => (Looked::Missed(chain(&error)), Coverage::default()),
+    };
+    let threads = u32::try_from(threads.len()).unwrap_or(u32::MAX);
+    Look { checkpoint, process: number, looked, threads, coverage, hits }
+}
+
+fn search_registers(pieces: &[(u64, Vec<u8>)], index: &Index) -> Vec<Hit> {
+    let mut scanner = Scanner::new(index);
+    for (at, bytes) in pieces {
+        scanner.feed(*at, bytes);
+    }
+    let register = |found: Match| Hit {
+        class: Class::Register,
+        place: snapshot::register_name(found.address),
+        permissions: String::new(),
+        found: Match { address: 0, ..found },
+    };
+    scanner.finish().into_iter().map(register).collect()
+}
+
+fn place(found: Match, regions: &[Region], initial: Option<InitialStack>, stacks: &[u64]) -> Hit {
+    let region = regions.iter().find(|region| region.contains(found.address));
+    Hit {
+        class: region.map_or(Class::Anonymous, |region| region.class(found.address, initial.as_ref(), stacks)),
+        place: region.map(|region| region.name.clone()).unwrap_or_default(),
+        permissions: region.map(|region| region.permissions.clone()).unwrap_or_default(),
+        found,
+    }
+}
+
+fn look_at_core(setting: &Setting<'_>, dumped: bool, index: &Index) -> Look {
+    if let Some(why) = setting.no_core {
+        return unseen(Checkpoint::Core, Looked::NotLookedAt(why.to_owned()));
+    }
+    let missed = |why: String| unseen(Checkpoint::Core, Looked::Missed(why));
+    if !dumped {
+        return missed("the kernel says that it dumped no core".to_owned());
+    }
+    let (path, file) = match snapshot::find_core(setting.dir) {
+        Ok(Some(core)) => core,
+        Ok(None) => return missed("no core file in the target's directory".to_owned()),
+        Err(error) => return missed(format!("open the core: {error}")),
+    };
+    let read = search_core(&file, index);
+    // The directory goes with the run; a core is too much secret to wait for that.
+    let removed = std::fs::remove_file(path);
+    match (read, removed) {
+        (Ok((coverage, hits)), Ok(())) => {
+            Look { checkpoint: Checkpoint::Core, process: 1, looked: Looked::Yes, threads: 0, coverage, hits }
+        }
+        (Err(error), _) => missed(chain(&error)),
+        (_, Err(error)) => missed(format!("remove the core: {error}")),
+    }
+}
+
+/// Searches the notes and the memory of a core.
+pub(crate) fn search_core(file: &std::fs::File, index: &Index) -> Result<(Coverage, Vec<Hit>), snapshot::CoreError> {
+    let mut notes = Scanner::new(index);
+    let mut memory = Scanner::new(index);
+    let coverage = snapshot::read_core(file, |part, at, bytes| match part {
+        Part::Notes => notes.feed(at, bytes),
+        Part::Memory => memory.feed(at, bytes),
+    })?;
+    let hit = |found: Match, place: &str| Hit {
+        found,
+        class: Class::Core,
+        place: place.to_owned(),
+        permissions: String::new(),
+    };
+    let hits = notes
+        .finish()
+        .into_iter()
+        .map(|found| hit(found, "notes"))
+        .chain(memory.finish().into_iter().map(|found| hit(found, "memory")))
+        .collect();
+    Ok((coverage, hits))
+}

@@ -1,0 +1,22 @@
+//! What a stopped target holds: mappings, memory, registers, and its core.
+//!
+//! Bytes go from here to a scan in pieces and are wiped behind it; nothing keeps them. What could not be read is
+//! counted, to the byte, in [`findings::Coverage`].
+
+mod core;
+mod live;
+mod maps;
+mod registers;
+
+pub(crate) use core::find as find_core;
+pub use core::{CoreError, Part, read as read_core};
+pub(crate) use live::{Injection, read as read_live};
+pub(crate) use maps::{InitialStack, regions};
+pub use maps::{MapsError, Region};
+pub(crate) use registers::{name as register_name, read as read_registers};
+
+/// Bytes that one read moves: small enough to stay in the cache for the scan that follows it.
+pub(crate) const CHUNK: usize = 256 * 1024;
+
+/// Bytes of a page on x86-64.
+pub(crate) const PAGE: u64 = 4096;

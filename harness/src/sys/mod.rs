@@ -1,0 +1,14 @@
+//! Kernel calls that `nix` does not wrap, or not in the way that a tracer needs.
+//!
+//! One function a call, each result checked. Everything else in this crate is safe code.
+#![allow(unsafe_code)] // raw fork, ptrace requests with real-time signals, register sets by size
+
+mod probe;
+mod spawn;
+mod trace;
+
+pub(crate) use probe::probe_memfd_secret;
+pub(crate) use spawn::{Descriptors, spawn_traced};
+pub(crate) use trace::{
+    End, Stop, SyscallStop, Waited, general_registers, listen, read_vm, resume, syscall_stop, vector_registers, wait,
+};

@@ -1,0 +1,177 @@
+//! fork and exec of a target, held until the tracer has seized it.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::ptr;
+
+use nix::fcntl::OFlag;
+use nix::unistd::{ForkResult, Pid};
+
+/// What the target finds open, besides `/dev/null` as 0, 1 and 2.
+pub(crate) struct Descriptors<'a> {
+    /// Pairs of a descriptor of ours and the number it gets in the target; numbers ascend from 3 without a gap.
+    pub(crate) pass: &'a [(BorrowedFd<'a>, RawFd)],
+}
+
+/// Starts `program` as a child that waits to be seized, calls `seize` with its pid, lets it `execve`.
+///
+/// The child shares our memory (copy on write) until its `execve` alone; it calls async-signal-safe functions and
+/// nothing else. It gets a session of its own, so that a Ctrl-C on our terminal is ours to pass on, the directory
+/// `dir`, and a core limit as high as its hard limit allows.
+///
+/// # Errors
+///
+/// The failing call's error: `fork`, `pipe2`, or whatever `seize` or `execve` returned. The child is reaped.
+///
+/// # Source
+///
+/// ptrace(2), *PTRACE_SEIZE*; signal-safety(7).
+pub(crate) fn spawn_traced(
+    program: &CStr,
+    argv: &[CString],
+    envp: &[CString],
+    dir: &CStr,
+    descriptors: &Descriptors<'_>,
+    seize: impl FnOnce(Pid) -> nix::Result<()>,
+) -> io::Result<Pid> {
+    let argv = pointers(argv);
+    let envp = pointers(envp);
+    let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
+    // Above every number that is handed on, so that dup2 in the child cannot overwrite one that is still needed.
+    let floor = 64;
+    let moved: Vec<(OwnedFd, RawFd)> =
+        descriptors.pass.iter().map(|(ours, number)| Ok((above(ours, floor)?, *number))).collect::<io::Result<_>>()?;
+    let (hold_low, hold_write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    let (error_read, error_low) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    let (hold_read, error_write) = (above(&hold_low, floor)?, above(&error_low, floor)?);
+    drop((hold_low, error_low)); // an end of ours that stays open would hide the end of file that we wait for
+
+    // SAFETY: the child calls only async-signal-safe functions (`child` below) and never returns.
+    let forked = unsafe { nix::unistd::fork() }?;
+    let pid = match forked {
+        ForkResult::Child => {
+            let image = Image { program, argv: &argv, envp: &envp, dir };
+            child(&image, null.as_raw_fd(), &moved, hold_read.as_raw_fd(), error_write.as_raw_fd())
+        }
+        ForkResult::Parent { child } => child,
+    };
+    drop((hold_read, error_write));
+
+    let started = seize(pid).map_err(io::Error::from).and_then(|()| {
+        nix::unistd::write(&hold_write, &[1])?;
+        drop(hold_write);
+        Ok(())
+    });
+    if let Err(error) = started {
+        abandon(pid);
+        return Err(error);
+    }
+    // The exec stop comes before the caller can wait for it only if exec succeeded: then this pipe closes empty.
+    // A tracee that fails in `execve` reports its errno here and exits without ever reaching the exec stop.
+    let mut errno = [0; 4];
+    match nix::unistd::read(&error_read, &mut errno) {
+        Ok(0) => Ok(pid),
+        Ok(_) => {
+            abandon(pid);
+            Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno)))
+        }
+        Err(error) => {
+            abandon(pid);
+            Err(error.into())
+        }
+    }
+}
+
+/// A duplicate at or above `floor`, closed on exec.
+fn above(fd: &impl std::os::fd::AsFd, floor: RawFd) -> io::Result<OwnedFd> {
+    use std::os::fd::FromRawFd;
+    let number = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(floor))?;
+    // SAFETY: F_DUPFD_CLOEXEC has just made this number; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Kills a child that never became a target, and reaps it.
+fn abandon(pid: Pid) {
+    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL); // it may be dead already: that is the aim
+    loop {
+        match super::wait(pid, true) {
+            Ok(super::Waited::Stopped(_)) => {
+                let _ = super::resume(pid, false, 0); // its exit stop; ESRCH if it is gone
+            }
+            Ok(super::Waited::Ended(_)) | Err(_) => return,
+            Ok(super::Waited::Nothing) => {}
+        }
+    }
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect()
+}
+
+struct Image<'a> {
+    program: &'a CStr,
+    argv: &'a [*const libc::c_char],
+    envp: &'a [*const libc::c_char],
+    dir: &'a CStr,
+}
+
+/// The child's side between fork and exec. Async-signal-safe; never returns.
+fn child(image: &Image<'_>, null: RawFd, moved: &[(OwnedFd, RawFd)], hold: RawFd, report: RawFd) -> ! {
+    let errno = become_target(image, null, moved, hold);
+    let bytes = errno.to_ne_bytes();
+    // SAFETY: `bytes` is four readable bytes; a failed write leaves the parent with an end of file, which it reads as
+    // "started", and then with an ended child, which it reports.
+    unsafe { libc::write(report, bytes.as_ptr().cast(), bytes.len()) };
+    // SAFETY: `_exit` runs no code of ours.
+    unsafe { libc::_exit(127) }
+}
+
+/// Sets the child up and calls `execve`; returns the errno of the first call that failed.
+fn become_target(image: &Image<'_>, null: RawFd, moved: &[(OwnedFd, RawFd)], hold: RawFd) -> i32 {
+    let mut byte = 0_u8;
+    // SAFETY: `byte` is one writable byte. Blocks until the tracer has seized us; end of file means it gave up.
+    let held = unsafe { libc::read(hold, (&raw mut byte).cast(), 1) };
+    if held != 1 {
+        return libc::ECANCELED;
+    }
+    // SAFETY: takes no pointer. Fails only if we lead a group already, which a fresh child does not.
+    if unsafe { libc::setsid() } < 0 {
+        return nix::errno::Errno::last_raw();
+    }
+    for number in 0..3 {
+        // SAFETY: takes no pointer; both numbers are descriptors of this process.
+        if unsafe { libc::dup2(null, number) } < 0 {
+            return nix::errno::Errno::last_raw();
+        }
+    }
+    let mut next = 3;
+    for (ours, number) in moved {
+        // SAFETY: takes no pointer; `ours` lies above every target number, so nothing needed is overwritten.
+        if unsafe { libc::dup2(ours.as_raw_fd(), *number) } < 0 {
+            return nix::errno::Errno::last_raw();
+        }
+        next = next.max(*number + 1);
+    }
+    // SAFETY: takes no pointer. Marks the rest close-on-exec instead of closing it: `report` must live until then.
+    if unsafe { libc::close_range(next as u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) } < 0 {
+        return nix::errno::Errno::last_raw();
+    }
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid rlimit to write to.
+    if unsafe { libc::getrlimit(libc::RLIMIT_CORE, &raw mut limit) } < 0 {
+        return nix::errno::Errno::last_raw();
+    }
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: `limit` is a valid rlimit; raising the soft limit to the hard one needs no privilege.
+    if unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const limit) } < 0 {
+        return nix::errno::Errno::last_raw();
+    }
+    // SAFETY: `dir` is a C string that outlives the call.
+    if unsafe { libc::chdir(image.dir.as_ptr()) } < 0 {
+        return nix::errno::Errno::last_raw();
+    }
+    // SAFETY: all three are NUL-terminated, `argv` and `envp` end with a null pointer (`pointers`).
+    unsafe { libc::execve(image.program.as_ptr(), image.argv.as_ptr(), image.envp.as_ptr()) };
+    nix::errno::Errno::last_raw()
+}

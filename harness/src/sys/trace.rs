@@ -1,0 +1,198 @@
+//! Waiting for tracees, resuming them, and their register sets.
+
+use std::io;
+use std::ptr;
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+/// The note type of the extended state (linux/elf.h); not in `libc`.
+const NT_X86_XSTATE: libc::c_int = 0x202;
+
+/// What a wait on one task told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waited {
+    /// Nothing has happened.
+    Nothing,
+    /// It stands still.
+    Stopped(Stop),
+    /// It is gone; for the last thread of a process this is the process's end.
+    Ended(End),
+}
+
+/// Why a tracee stands still.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// A `PTRACE_EVENT_*` number; `PTRACE_EVENT_STOP` means that we interrupted it, or that it is new.
+    Event(i32),
+    /// A group stop: this stopping signal was delivered to it.
+    Group(i32),
+    /// A system call's entry or exit (`PTRACE_O_TRACESYSGOOD`).
+    Syscall,
+    /// A signal is about to be delivered.
+    Signal(i32),
+}
+
+/// How a task ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// With this status.
+    Exit(i32),
+    /// By this signal, with or without a core dump.
+    Signal(i32, bool),
+}
+
+/// Which side of a system call a tracee stands on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SyscallStop {
+    /// At its entry, with its number.
+    Entry(u64),
+    /// At its exit.
+    Exit,
+    /// Neither.
+    None,
+}
+
+/// Waits for one task, whichever kind of child it is; `block` says whether to wait for a change.
+///
+/// The wait names the task and leaves children of other threads alone (`__WALL | __WNOTHREAD`), so that several
+/// tracers can work in one process.
+///
+/// # Errors
+///
+/// `ECHILD` when the task is not (or no longer) ours; `EINTR` is retried.
+pub(crate) fn wait(task: Pid, block: bool) -> io::Result<Waited> {
+    let flags = libc::__WALL | libc::__WNOTHREAD | if block { 0 } else { libc::WNOHANG };
+    let mut status = 0;
+    loop {
+        // SAFETY: `status` is a valid int to write to.
+        let waited = unsafe { libc::waitpid(task.as_raw(), &raw mut status, flags) };
+        match waited {
+            0 => return Ok(Waited::Nothing),
+            -1 if Errno::last() == Errno::EINTR => {}
+            -1 => return Err(io::Error::last_os_error()),
+            _ => return Ok(read_status(status)),
+        }
+    }
+}
+
+fn read_status(status: i32) -> Waited {
+    if libc::WIFEXITED(status) {
+        return Waited::Ended(End::Exit(libc::WEXITSTATUS(status)));
+    }
+    if libc::WIFSIGNALED(status) {
+        return Waited::Ended(End::Signal(libc::WTERMSIG(status), libc::WCOREDUMP(status)));
+    }
+    let (signal, event) = (libc::WSTOPSIG(status), status >> 16);
+    Waited::Stopped(match (signal, event) {
+        (signal, libc::PTRACE_EVENT_STOP) if signal != libc::SIGTRAP => Stop::Group(signal),
+        (_, event) if event != 0 => Stop::Event(event),
+        (signal, _) if signal == libc::SIGTRAP | 0x80 => Stop::Syscall,
+        (signal, _) => Stop::Signal(signal),
+    })
+}
+
+/// Lets a stopped tracee go on, to the next system call stop if `syscalls`, delivering `signal` unless it is 0.
+///
+/// # Errors
+///
+/// `ESRCH` when it is not stopped or was killed meanwhile.
+pub(crate) fn resume(task: Pid, syscalls: bool, signal: i32) -> io::Result<()> {
+    let request = if syscalls { libc::PTRACE_SYSCALL } else { libc::PTRACE_CONT };
+    request_number(request, task, 0, signal as usize)
+}
+
+/// Leaves a tracee in its group stop, where only SIGCONT or SIGKILL moves it.
+///
+/// # Errors
+///
+/// `ESRCH` as for [`resume`]; `EIO` when it is not in a group stop.
+pub(crate) fn listen(task: Pid) -> io::Result<()> {
+    request_number(libc::PTRACE_LISTEN, task, 0, 0)
+}
+
+/// A request whose data is a number.
+fn request_number(request: libc::c_uint, task: Pid, address: usize, data: usize) -> io::Result<()> {
+    // SAFETY: for the requests that this module passes, address and data are numbers that the kernel does not follow.
+    let done = unsafe {
+        libc::ptrace(
+            request,
+            task.as_raw(),
+            ptr::without_provenance_mut::<libc::c_void>(address),
+            ptr::without_provenance_mut::<libc::c_void>(data),
+        )
+    };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Which side of a system call the stopped task stands on.
+///
+/// # Errors
+///
+/// `ESRCH` when it is not stopped.
+///
+/// # Source
+///
+/// ptrace(2), *PTRACE_GET_SYSCALL_INFO*, Linux 5.3.
+pub(crate) fn syscall_stop(task: Pid) -> io::Result<SyscallStop> {
+    let info = nix::sys::ptrace::syscall_info(task)?;
+    Ok(match info.op {
+        libc::PTRACE_SYSCALL_INFO_ENTRY => {
+            // SAFETY: `op` says that the union holds `entry`.
+            SyscallStop::Entry(unsafe { info.u.entry.nr })
+        }
+        libc::PTRACE_SYSCALL_INFO_EXIT => SyscallStop::Exit,
+        _ => SyscallStop::None,
+    })
+}
+
+/// The general registers of a stopped task as bytes, in the order of `user_regs_struct`.
+///
+/// # Errors
+///
+/// `ESRCH` when it is not stopped.
+pub(crate) fn general_registers(task: Pid) -> io::Result<Vec<u8>> {
+    regset(task, libc::NT_PRSTATUS, 512)
+}
+
+/// The extended state of a stopped task (x87, SSE, AVX and up) in the layout of XSAVE, as bytes.
+///
+/// # Errors
+///
+/// `ESRCH` when it is not stopped; `ENODEV` or `EINVAL` on a machine without XSAVE.
+pub(crate) fn vector_registers(task: Pid) -> io::Result<Vec<u8>> {
+    // 11 KiB with AMX tiles today; the kernel says how much it wrote.
+    regset(task, NT_X86_XSTATE, 64 * 1024)
+}
+
+fn regset(task: Pid, note: libc::c_int, room: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0_u8; room];
+    let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    // SAFETY:
+    // - `part` describes `bytes`, which lives and is not moved until after the call;
+    // - the kernel writes at most `iov_len` bytes and sets `iov_len` to what it wrote.
+    let done = unsafe {
+        libc::ptrace(
+            libc::PTRACE_GETREGSET,
+            task.as_raw(),
+            ptr::without_provenance_mut::<libc::c_void>(note as usize),
+            (&raw mut part).cast::<libc::c_void>(),
+        )
+    };
+    if done < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    bytes.truncate(part.iov_len);
+    Ok(bytes)
+}
+
+/// Reads another process's memory by `process_vm_readv`; returns how many bytes came.
+///
+/// # Errors
+///
+/// `EFAULT` for unreadable memory (PROT_NONE and memfd_secret among it), `EPERM` without the right to trace.
+pub(crate) fn read_vm(process: Pid, address: u64, into: &mut [u8]) -> io::Result<usize> {
+    let Ok(base) = usize::try_from(address) else { return Err(io::ErrorKind::InvalidInput.into()) };
+    let remote = [nix::sys::uio::RemoteIoVec { base, len: into.len() }];
+    Ok(nix::sys::uio::process_vm_readv(process, &mut [io::IoSliceMut::new(into)], &remote)?)
+}

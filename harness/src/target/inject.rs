@@ -1,0 +1,213 @@
+//! Making a stopped target run one system call of ours.
+//!
+//! `memfd_secret` memory has one reader: its owner. So the owner is made to write it into a memfd that both sides
+//! hold, and is then put back as it was, registers and interrupted system call included.
+
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use nix::unistd::Pid;
+use zeroize::Zeroize;
+
+use super::{DROPBOX_FD, STOP_PATIENCE, Target};
+use crate::sys::{self, Stop, SyscallStop, Waited};
+
+/// Bytes that one injected call moves.
+const PIECE: usize = 64 * 1024;
+
+/// `ERESTARTSYS`, `ERESTARTNOINTR`, `ERESTARTNOHAND`: the kernel starts the call again with the same number.
+const RESTART_SAME: [i64; 3] = [-512, -513, -514];
+
+/// `ERESTART_RESTARTBLOCK`: the kernel starts `restart_syscall` instead.
+const RESTART_BLOCK: i64 = -516;
+
+/// The two bytes of the `syscall` instruction.
+const SYSCALL: [u8; 2] = [0x0f, 0x05];
+
+/// Why an injected call gave nothing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum InjectError {
+    /// No thread of the process stands where a call can be injected.
+    #[error("no thread of the process stands where a call can be injected")]
+    NoThread,
+    /// The target has no `syscall` instruction that could be found.
+    #[error("no system call instruction found in the target")]
+    NoInstruction,
+    /// A register set could not be read or written, or the thread could not be resumed.
+    #[error("run the injected call")]
+    Run {
+        /// Why.
+        source: io::Error,
+    },
+    /// Something else stopped the thread meanwhile.
+    #[error("the thread was stopped by something else during the injected call")]
+    Disturbed,
+    /// The call itself failed in the target.
+    #[error("the injected call failed")]
+    Call {
+        /// With this error.
+        source: io::Error,
+    },
+    /// The memfd between us could not be read or wiped.
+    #[error("read what the injected call wrote")]
+    Dropbox {
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl From<nix::errno::Errno> for InjectError {
+    fn from(errno: nix::errno::Errno) -> Self {
+        Self::Run { source: errno.into() }
+    }
+}
+
+impl Target<'_> {
+    /// Reads memory that only the target itself can read, by injected `pwrite64` calls, and hands it on in pieces.
+    ///
+    /// # Errors
+    ///
+    /// [`InjectError`]; what was handed on before stays handed on. The target is put back as it was in any case.
+    pub(crate) fn read_by_injection(
+        &mut self,
+        process: usize,
+        start: u64,
+        end: u64,
+        mut piece: impl FnMut(u64, &[u8]),
+    ) -> Result<(), InjectError> {
+        let task = self
+            .tasks
+            .values()
+            .filter(|task| task.process == process)
+            .find(|task| {
+                matches!(task.stop, Some(Stop::Event(libc::PTRACE_EVENT_STOP) | Stop::Syscall | Stop::Signal(_)))
+            })
+            .ok_or(InjectError::NoThread)?;
+        let (id, stop) = (task.id, task.stop);
+        let saved = nix::sys::ptrace::getregs(id)?;
+        let siginfo = match stop {
+            Some(Stop::Signal(signal)) => Some((signal, nix::sys::ptrace::getsiginfo(id)?)),
+            _ => None,
+        };
+        let at_entry = stop == Some(Stop::Syscall)
+            && matches!(sys::syscall_stop(id).map_err(|source| InjectError::Run { source })?, SyscallStop::Entry(_));
+        let instruction = self.syscall_instruction(process, saved.rip)?;
+
+        let mut buffer = vec![0_u8; PIECE];
+        let mut moved = || {
+            if at_entry {
+                // Make the kernel skip the call at whose entry the thread stands; it is made again at the end.
+                let mut skip = saved;
+                skip.orig_rax = u64::MAX;
+                nix::sys::ptrace::setregs(id, skip)?;
+                run_to_syscall_stop(id)?;
+            }
+            let mut at = start;
+            while at < end {
+                let length = PIECE.min(usize::try_from(end - at).unwrap_or(PIECE));
+                let written =
+                    call(id, &saved, instruction, libc::SYS_pwrite64, [DROPBOX_FD as u64, at, length as u64, 0])?;
+                let written = usize::try_from(written)
+                    .map_err(|_| InjectError::Call { source: io::Error::from_raw_os_error(-written as i32) })?;
+                if written == 0 {
+                    return Err(InjectError::Call { source: io::ErrorKind::WriteZero.into() });
+                }
+                let part = &mut buffer[..written.min(length)];
+                self.dropbox.read_exact_at(part, 0).map_err(|source| InjectError::Dropbox { source })?;
+                piece(at, part);
+                part.zeroize();
+                self.dropbox.write_all_at(part, 0).map_err(|source| InjectError::Dropbox { source })?;
+                at += written as u64;
+            }
+            Ok(())
+        };
+        let result = moved();
+        buffer.zeroize();
+        let restored = restore(id, saved, at_entry);
+        if let Some(task) = self.tasks.get_mut(&id.as_raw()) {
+            task.stop = Some(Stop::Syscall);
+            if siginfo.is_some() {
+                task.resent = siginfo;
+            }
+        }
+        result.and(restored)
+    }
+
+    /// The address of a `syscall` instruction that the target can run: the one it has just run, or one of the vDSO.
+    fn syscall_instruction(&self, process: usize, rip: u64) -> Result<u64, InjectError> {
+        let mem = &self.processes[process].mem;
+        // Just behind it while the call is interrupted, just before it once an injected call was undone.
+        let mut around = [0; 4];
+        if let Some(before) = rip.checked_sub(2)
+            && mem.read_exact_at(&mut around, before).is_ok()
+            && let Some(at) = [0, 2].into_iter().find(|at| around[*at..at + 2] == SYSCALL)
+        {
+            return Ok(before + at as u64);
+        }
+        let regions = crate::snapshot::regions(&self.processes[process]).map_err(|_| InjectError::NoInstruction)?;
+        let vdso = regions.iter().find(|region| region.name == "[vdso]").ok_or(InjectError::NoInstruction)?;
+        let mut code = vec![0; usize::try_from(vdso.end - vdso.start).map_err(|_| InjectError::NoInstruction)?];
+        mem.read_exact_at(&mut code, vdso.start).map_err(|source| InjectError::Run { source })?;
+        let at = memchr::memmem::find(&code, &SYSCALL).ok_or(InjectError::NoInstruction)?;
+        Ok(vdso.start + at as u64)
+    }
+}
+
+/// Runs one system call in the thread and returns what it returned.
+fn call(
+    id: Pid,
+    saved: &libc::user_regs_struct,
+    instruction: u64,
+    number: libc::c_long,
+    args: [u64; 4],
+) -> Result<i64, InjectError> {
+    let mut regs = *saved;
+    regs.rip = instruction;
+    regs.rax = number as u64;
+    regs.orig_rax = u64::MAX; // no system call to restart when the thread leaves its stop
+    [regs.rdi, regs.rsi, regs.rdx, regs.r10] = args;
+    nix::sys::ptrace::setregs(id, regs)?;
+    run_to_syscall_stop(id)?; // its entry
+    run_to_syscall_stop(id)?; // its exit
+    Ok(nix::sys::ptrace::getregs(id)?.rax as i64)
+}
+
+/// Puts the registers back so that the thread goes on as if nothing had happened.
+fn restore(id: Pid, mut saved: libc::user_regs_struct, at_entry: bool) -> Result<(), InjectError> {
+    let interrupted = saved.orig_rax as i64 >= 0;
+    if at_entry {
+        // Run the instruction again, up to the entry stop at which the thread stood.
+        saved.rip -= SYSCALL.len() as u64;
+        saved.rax = saved.orig_rax;
+        nix::sys::ptrace::setregs(id, saved)?;
+        return run_to_syscall_stop(id);
+    }
+    if interrupted && RESTART_SAME.contains(&(saved.rax as i64)) {
+        saved.rip -= SYSCALL.len() as u64;
+        saved.rax = saved.orig_rax;
+    } else if interrupted && saved.rax as i64 == RESTART_BLOCK {
+        saved.rip -= SYSCALL.len() as u64;
+        saved.rax = libc::SYS_restart_syscall as u64;
+    }
+    saved.orig_rax = u64::MAX;
+    nix::sys::ptrace::setregs(id, saved)?;
+    Ok(())
+}
+
+/// Resumes the thread and waits for its next system call stop. Bounded: the call is ours and does not block.
+fn run_to_syscall_stop(id: Pid) -> Result<(), InjectError> {
+    sys::resume(id, true, 0).map_err(|source| InjectError::Run { source })?;
+    let patience = std::time::Instant::now() + STOP_PATIENCE;
+    loop {
+        match sys::wait(id, false).map_err(|source| InjectError::Run { source })? {
+            Waited::Stopped(Stop::Syscall) => return Ok(()),
+            // An interrupt that was asked for before, or the same one again: not ours to act on.
+            Waited::Stopped(Stop::Event(libc::PTRACE_EVENT_STOP)) => {
+                sys::resume(id, true, 0).map_err(|source| InjectError::Run { source })?;
+            }
+            Waited::Nothing if std::time::Instant::now() < patience => std::thread::yield_now(),
+            Waited::Stopped(_) | Waited::Ended(_) | Waited::Nothing => return Err(InjectError::Disturbed),
+        }
+    }
+}

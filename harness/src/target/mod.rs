@@ -1,0 +1,343 @@
+//! A target: the process that was started and every process that it starts, traced as one tree.
+//!
+//! [`Target::spawn`] starts it, [`Target::next`] lets it run until something is worth a look and returns with what
+//! must be seen standing still, [`Target::go_on`] lets it run again. Reading what it holds is the job of
+//! `snapshot`, judging it that of `judge`.
+//!
+//! One thread owns a target from its start to its end: the kernel ties a tracee to the thread that seized it.
+
+mod inject;
+mod process;
+mod tree;
+
+pub(crate) use inject::InjectError;
+pub(crate) use process::OpenError;
+pub(crate) use process::Process;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::{CString, NulError, OsStr};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::sys::memfd::MFdFlags;
+use nix::sys::ptrace::Options;
+use nix::sys::signal::Signal;
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType};
+use nix::unistd::Pid;
+use scenario_protocol::{CANARY_FD, CONTROL_FD, Checkpoint, FRAME_GO_ON};
+
+use crate::sys::{self, End};
+use tree::Task;
+
+/// Descriptor in the target of the memfd into which an injected `write(2)` puts memory that only the target can read.
+const DROPBOX_FD: i32 = 5;
+
+/// How long a thread may take to stand still once it was asked to.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long the exit stop of one thread waits for that of its process's first thread.
+///
+/// When the whole process dies they come together; when only that thread ends, the first one never comes.
+const EXIT_PATIENCE: Duration = Duration::from_millis(100);
+
+/// What to start, and where.
+#[derive(Debug)]
+pub(crate) struct Launch<'a> {
+    pub(crate) program: &'a Path,
+    pub(crate) args: &'a [&'a OsStr],
+    /// Working directory, private to this target: a kernel core lands here.
+    pub(crate) dir: &'a Path,
+    /// For the whole life of the target.
+    pub(crate) timeout: Duration,
+}
+
+/// Why a target could not be started or followed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum TargetError {
+    /// `fork`, `execve` or a descriptor for the target.
+    #[error("start {program}")]
+    Start {
+        /// The program's path.
+        program: String,
+        /// The failing call's error.
+        source: io::Error,
+    },
+    /// A path or argument holds a NUL byte.
+    #[error("an argument of the target holds a NUL byte")]
+    Nul {
+        /// Where.
+        source: NulError,
+    },
+    /// The kernel refuses to trace the target.
+    #[error("trace the target (ptrace refused: see `residue doctor`)")]
+    Seize {
+        /// Why.
+        source: io::Error,
+    },
+    /// Its files below `/proc` cannot be opened.
+    #[error("read the target's memory through /proc (is it hidden? see `residue doctor`)")]
+    Open {
+        /// Which and why.
+        #[from]
+        source: OpenError,
+    },
+    /// Waiting for a task failed.
+    #[error("wait for task {task}")]
+    Wait {
+        /// Its number.
+        task: i32,
+        /// Why.
+        source: io::Error,
+    },
+    /// A task did not stand still in time.
+    #[error("task {task} did not stand still within {} s", STOP_PATIENCE.as_secs())]
+    Restless {
+        /// Its number.
+        task: i32,
+    },
+    /// The control socket or the canary's pipe failed.
+    #[error("{what}")]
+    Channel {
+        /// What was being done.
+        what: &'static str,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// Something worth a look. What it names stands still until [`Target::go_on`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// The target announced a checkpoint; the whole tree stands still.
+    Announced(Checkpoint),
+    /// The control socket brought something that is no announcement; the whole tree stands still.
+    Babble,
+    /// This process is about to `execve`; the whole tree stands still.
+    ExecEntry(usize),
+    /// This process is about to `exit_group`; the whole tree stands still.
+    ExitCall(usize),
+    /// This signal, whose action is the default, is about to end this process; the whole tree stands still.
+    FatalSignal(usize, i32),
+    /// This process is at its exit stop. Others may run.
+    ExitStop(usize),
+    /// The tree is gone; how its first process ended.
+    Ended(End),
+    /// The time is up; nothing stands still.
+    TimedOut,
+    /// The user wants to stop; nothing stands still.
+    Interrupted,
+}
+
+/// A traced tree of processes.
+pub(crate) struct Target<'a> {
+    tasks: BTreeMap<i32, Task>,
+    processes: Vec<Process>,
+    /// Stops that nobody has decided on yet.
+    undecided: VecDeque<i32>,
+    /// Whether system calls are stopped at: between `planted` and the end.
+    syscalls: bool,
+    control: OwnedFd,
+    /// The control socket's last announcement was not answered yet.
+    owes_answer: bool,
+    dropbox: File,
+    deadline: Instant,
+    interrupted: &'a AtomicBool,
+    first_end: Option<End>,
+}
+
+impl<'a> Target<'a> {
+    /// Starts a target and returns with it standing in its exec stop, its canary waiting in the pipe.
+    ///
+    /// # Errors
+    ///
+    /// [`TargetError`]; nothing is left running.
+    pub(crate) fn spawn(launch: &Launch<'_>, canary: &[u8], interrupted: &'a AtomicBool) -> Result<Self, TargetError> {
+        let start = |source: io::Error| TargetError::Start { program: launch.program.display().to_string(), source };
+        let program = c_string(launch.program.as_os_str())?;
+        let mut argv = vec![program.clone()];
+        for arg in launch.args {
+            argv.push(c_string(arg)?);
+        }
+        let dir = c_string(launch.dir.as_os_str())?;
+        // A fixed, small environment: the same stack layout in every run, and nothing of ours in the target.
+        let envp = [c"LANG=C.UTF-8", c"PATH=/usr/local/bin:/usr/bin:/bin"].map(CString::from);
+
+        let (control, theirs) =
+            nix::sys::socket::socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+                .map_err(|errno| start(errno.into()))?;
+        let (canary_read, canary_write) =
+            nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|errno| start(errno.into()))?;
+        let dropbox: File = nix::sys::memfd::memfd_create(c"dropbox", MFdFlags::MFD_CLOEXEC)
+            .map_err(|errno| start(errno.into()))?
+            .into();
+        let descriptors = sys::Descriptors {
+            pass: &[(theirs.as_fd(), CONTROL_FD), (canary_read.as_fd(), CANARY_FD), (dropbox.as_fd(), DROPBOX_FD)],
+        };
+        let options = Options::PTRACE_O_TRACESYSGOOD
+            | Options::PTRACE_O_TRACEEXIT
+            | Options::PTRACE_O_TRACEEXEC
+            | Options::PTRACE_O_TRACEFORK
+            | Options::PTRACE_O_TRACEVFORK
+            | Options::PTRACE_O_TRACEVFORKDONE
+            | Options::PTRACE_O_TRACECLONE
+            | Options::PTRACE_O_EXITKILL;
+        let mut refused = false;
+        let pid = sys::spawn_traced(&program, &argv, &envp, &dir, &descriptors, |pid| {
+            nix::sys::ptrace::seize(pid, options).inspect_err(|_| refused = true)
+        });
+        let pid = match pid {
+            Ok(pid) => pid,
+            Err(source) if refused => return Err(TargetError::Seize { source }),
+            Err(source) => return Err(start(source)),
+        };
+        let mut target = Self {
+            tasks: BTreeMap::from([(pid.as_raw(), Task::new(pid, 0))]),
+            processes: Vec::new(),
+            undecided: VecDeque::new(),
+            syscalls: false,
+            control,
+            owes_answer: false,
+            dropbox,
+            deadline: Instant::now() + launch.timeout,
+            interrupted,
+            first_end: None,
+        };
+        target.await_stop(pid.as_raw())?;
+        target.processes.push(Process::open(1, pid)?);
+        target.undecided.clear(); // the exec stop itself: what it asks for was just done
+        // A canary fits the pipe's 64 KiB, so this cannot block.
+        let written = nix::unistd::write(&canary_write, canary)
+            .map_err(|errno| TargetError::Channel { what: "hand the canary over", source: errno.into() })?;
+        if written != canary.len() {
+            return Err(TargetError::Channel {
+                what: "hand the canary over in one piece",
+                source: io::ErrorKind::WriteZero.into(),
+            });
+        }
+        Ok(target)
+    }
+
+    /// Lets the target run until something is worth a look.
+    ///
+    /// # Errors
+    ///
+    /// [`TargetError`] when the tracing itself fails.
+    pub(crate) fn next(&mut self) -> Result<Event, TargetError> {
+        let mut idle = 0_u32;
+        loop {
+            if self.interrupted.load(Ordering::Relaxed) {
+                return Ok(Event::Interrupted);
+            }
+            if self.tasks.is_empty() {
+                return Ok(Event::Ended(self.first_end.unwrap_or(End::Exit(-1))));
+            }
+            if Instant::now() >= self.deadline {
+                return Ok(Event::TimedOut);
+            }
+            let moved = self.harvest()?;
+            while let Some(task) = self.undecided.pop_front() {
+                if let Some(event) = self.decide(task)? {
+                    return Ok(event);
+                }
+            }
+            if let Some(event) = self.listen_to_control()? {
+                self.stop_tree()?;
+                return Ok(event);
+            }
+            // A traced stop follows a resume within microseconds, a scenario's own pauses last milliseconds.
+            idle = if moved { 0 } else { idle + 1 };
+            match idle {
+                0..64 => std::thread::yield_now(),
+                64..128 => std::thread::sleep(Duration::from_micros(100)),
+                _ => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    }
+
+    /// Lets everything that stands still run again, and answers an announcement.
+    ///
+    /// # Errors
+    ///
+    /// [`TargetError::Channel`] when the answer cannot be sent. A task that was killed meanwhile is no error.
+    pub(crate) fn go_on(&mut self) -> Result<(), TargetError> {
+        let undecided = &self.undecided;
+        for (task, state) in &mut self.tasks {
+            if !undecided.contains(task) {
+                state.go_on(self.syscalls);
+            }
+        }
+        if std::mem::take(&mut self.owes_answer) {
+            let sent = nix::sys::socket::send(self.control.as_raw_fd(), &FRAME_GO_ON, MsgFlags::MSG_NOSIGNAL);
+            match sent {
+                // The target was killed while it stood still: its end is the next event.
+                Ok(_) | Err(nix::errno::Errno::EPIPE | nix::errno::Errno::ECONNRESET) => {}
+                Err(errno) => {
+                    return Err(TargetError::Channel { what: "answer an announcement", source: errno.into() });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// From now on, stops at system calls too, so that `execve` and `exit_group` are seen.
+    pub(crate) fn watch_syscalls(&mut self) {
+        self.syscalls = true;
+    }
+
+    /// The processes of the tree, in the order in which they appeared, ended ones included.
+    pub(crate) fn processes(&self) -> &[Process] {
+        &self.processes
+    }
+
+    /// The threads of a process that stand still now.
+    pub(crate) fn standing_threads(&self, process: usize) -> Vec<Pid> {
+        self.tasks.values().filter(|task| task.process == process && task.stop.is_some()).map(|task| task.id).collect()
+    }
+
+    /// How many threads of a process are alive.
+    pub(crate) fn threads(&self, process: usize) -> usize {
+        self.tasks.values().filter(|task| task.process == process).count()
+    }
+
+    fn listen_to_control(&mut self) -> Result<Option<Event>, TargetError> {
+        let mut frame = [0; 16];
+        let received = nix::sys::socket::recv(self.control.as_raw_fd(), &mut frame, MsgFlags::MSG_DONTWAIT);
+        match received {
+            // End of file: the target closed its end. Its end as a process is an event of its own.
+            Ok(0) | Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::ECONNRESET) => Ok(None),
+            Ok(length) => {
+                self.owes_answer = true;
+                Ok(Some(Checkpoint::from_frame(&frame[..length]).map_or(Event::Babble, Event::Announced)))
+            }
+            Err(errno) => Err(TargetError::Channel { what: "listen for announcements", source: errno.into() }),
+        }
+    }
+}
+
+impl Drop for Target<'_> {
+    /// Kills what is left of the tree and reaps it. `PTRACE_O_EXITKILL` does the same should we be killed.
+    fn drop(&mut self) {
+        let patience = Instant::now() + STOP_PATIENCE;
+        while !self.tasks.is_empty() && Instant::now() < patience {
+            for task in self.tasks.values() {
+                let _ = nix::sys::signal::kill(task.id, Signal::SIGKILL); // ESRCH: gone already
+            }
+            let _ = self.harvest(); // a failing wait means that there is nothing to reap
+            self.undecided.clear();
+            for task in self.tasks.values_mut() {
+                task.go_on(false);
+            }
+            std::thread::yield_now();
+        }
+    }
+}
+
+fn c_string(text: &OsStr) -> Result<CString, TargetError> {
+    CString::new(text.as_bytes()).map_err(|source| TargetError::Nul { source })
+}

@@ -1,0 +1,53 @@
+//! One process of the tree: the files through which its memory is read.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+
+use nix::unistd::Pid;
+
+/// A process of the tree, alive or ended.
+#[derive(Debug)]
+pub(crate) struct Process {
+    /// 1 is the process that was started; its children count on.
+    pub(crate) number: u32,
+    pub(crate) pid: Pid,
+    /// `/proc/PID/mem`, opened while the target was stopped in its `execve` or just forked.
+    pub(crate) mem: File,
+    /// `/proc/PID/pagemap`, opened with it.
+    pub(crate) pagemap: File,
+    /// `/proc/PID/maps`, opened with it.
+    pub(crate) maps: File,
+    pub(crate) ended: bool,
+}
+
+impl Process {
+    /// Opens the files of a stopped process.
+    ///
+    /// They stay usable when the target lowers its dumpable flag, which closes `/proc/PID` to later opens by an
+    /// unprivileged reader. They show the memory of the moment of opening: after an `execve` they must be
+    /// [reopened](Self::reopen).
+    pub(crate) fn open(number: u32, pid: Pid) -> Result<Self, OpenError> {
+        let open = |name: &'static str| {
+            let path = PathBuf::from(format!("/proc/{pid}/{name}"));
+            File::open(&path).map_err(|source| OpenError { path, source })
+        };
+        Ok(Self { number, pid, mem: open("mem")?, pagemap: open("pagemap")?, maps: open("maps")?, ended: false })
+    }
+
+    /// Opens the files again, after an `execve`.
+    pub(crate) fn reopen(&mut self) -> Result<(), OpenError> {
+        *self = Self::open(self.number, self.pid)?;
+        Ok(())
+    }
+}
+
+/// A file of `/proc` that could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("open {}", path.display())]
+pub(crate) struct OpenError {
+    /// The file.
+    pub path: PathBuf,
+    /// Why.
+    pub source: io::Error,
+}

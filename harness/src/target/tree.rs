@@ -1,0 +1,308 @@
+//! The tasks of a target: who runs, who stands still and why, and what each stop means.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use super::{EXIT_PATIENCE, Event, Process, STOP_PATIENCE, Target, TargetError};
+use crate::sys::{self, End, Stop, SyscallStop, Waited};
+
+/// One thread of the tree.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) id: Pid,
+    /// Index of its process.
+    pub(super) process: usize,
+    /// Why it stands still; `None` while it runs.
+    pub(super) stop: Option<Stop>,
+    /// A fatal signal that was looked at already and sent again after an injected call, with its siginfo.
+    pub(super) resent: Option<(i32, libc::siginfo_t)>,
+    /// It waits in the kernel for a child made by `vfork` and cannot be stopped.
+    vforking: bool,
+    /// Since when it stands in its exit stop, waiting for its process's first thread.
+    leaving: Option<Instant>,
+}
+
+impl Task {
+    pub(super) fn new(id: Pid, process: usize) -> Self {
+        Self { id, process, stop: None, resent: None, vforking: false, leaving: None }
+    }
+
+    /// Lets it run on from its stop, delivering the signal that it stopped for.
+    pub(super) fn go_on(&mut self, syscalls: bool) {
+        let Some(stop) = self.stop.take() else { return };
+        let gone = match stop {
+            Stop::Group(_) => sys::listen(self.id),
+            Stop::Signal(signal) => sys::resume(self.id, syscalls, signal),
+            // After an injected call the kernel sends the signal anew; it is known again by `resent`.
+            Stop::Syscall => sys::resume(self.id, syscalls, self.resent.map_or(0, |(signal, _)| signal)),
+            Stop::Event(_) => sys::resume(self.id, syscalls, 0),
+        };
+        // ESRCH: killed while it stood still. Its end arrives at the next wait.
+        drop(gone);
+    }
+}
+
+impl Target<'_> {
+    /// Takes in what has happened to running tasks; says whether anything has.
+    pub(super) fn harvest(&mut self) -> Result<bool, TargetError> {
+        let running: Vec<Pid> = self.tasks.values().filter(|task| task.stop.is_none()).map(|task| task.id).collect();
+        let mut moved = false;
+        for task in running {
+            moved |= self.take_in(task)?;
+        }
+        // Threads that stood in their exit stop for long enough ended alone.
+        for (number, task) in &self.tasks {
+            if task.leaving.is_some_and(|since| since.elapsed() > EXIT_PATIENCE) && !self.undecided.contains(number) {
+                self.undecided.push_back(*number);
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Takes in one task's change, if there is one.
+    fn take_in(&mut self, id: Pid) -> Result<bool, TargetError> {
+        match sys::wait(id, false) {
+            Ok(Waited::Nothing) => Ok(false),
+            Ok(Waited::Stopped(stop)) => {
+                if let Some(task) = self.tasks.get_mut(&id.as_raw()) {
+                    task.stop = Some(stop);
+                    self.undecided.push_back(id.as_raw());
+                }
+                Ok(true)
+            }
+            Ok(Waited::Ended(end)) => {
+                self.bury(id, Some(end));
+                Ok(true)
+            }
+            Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {
+                // Another thread's `execve` took its place, or it was reaped with its process.
+                self.bury(id, None);
+                Ok(true)
+            }
+            Err(source) => Err(TargetError::Wait { task: id.as_raw(), source }),
+        }
+    }
+
+    fn bury(&mut self, id: Pid, end: Option<End>) {
+        let Some(task) = self.tasks.remove(&id.as_raw()) else { return };
+        self.undecided.retain(|other| *other != id.as_raw());
+        if let Some(process) = self.processes.get_mut(task.process)
+            && process.pid == id
+        {
+            process.ended = true;
+            if task.process == 0 {
+                self.first_end = end;
+            }
+        }
+    }
+
+    /// Waits until a task stands still.
+    pub(super) fn await_stop(&mut self, number: i32) -> Result<(), TargetError> {
+        let patience = Instant::now() + STOP_PATIENCE;
+        loop {
+            self.take_in(Pid::from_raw(number))?;
+            match self.tasks.get(&number) {
+                Some(task) if task.stop.is_none() => {}
+                _ => return Ok(()), // stands still, or is gone
+            }
+            if Instant::now() > patience {
+                return Err(TargetError::Restless { task: number });
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Stops every task of the tree that can be stopped.
+    ///
+    /// A task that comes to another stop first keeps it, undecided; the interrupt then shows up later by itself.
+    pub(super) fn stop_tree(&mut self) -> Result<(), TargetError> {
+        loop {
+            let running: Vec<i32> = self
+                .tasks
+                .iter()
+                .filter(|(_, task)| task.stop.is_none() && !task.vforking)
+                .map(|(number, _)| *number)
+                .collect();
+            if running.is_empty() {
+                return Ok(());
+            }
+            for number in &running {
+                match nix::sys::ptrace::interrupt(Pid::from_raw(*number)) {
+                    Ok(()) | Err(Errno::ESRCH) => {} // ESRCH: it is ending; the wait below sees it
+                    Err(errno) => return Err(TargetError::Wait { task: *number, source: errno.into() }),
+                }
+            }
+            for number in running {
+                self.await_stop(number)?;
+                if self.tasks.get(&number).and_then(|task| task.stop) == Some(Stop::Event(libc::PTRACE_EVENT_STOP)) {
+                    self.settle(number)?;
+                }
+            }
+        }
+    }
+
+    /// Deals with an interrupt's stop: nothing to decide, but a new process must be opened.
+    fn settle(&mut self, number: i32) -> Result<(), TargetError> {
+        self.undecided.retain(|other| *other != number);
+        self.adopt(Pid::from_raw(number))
+    }
+
+    /// What a stop means. `None` when it is nothing to look at; the task then runs on.
+    pub(super) fn decide(&mut self, number: i32) -> Result<Option<Event>, TargetError> {
+        let Some(task) = self.tasks.get_mut(&number) else { return Ok(None) };
+        let (id, process, Some(stop)) = (task.id, task.process, task.stop) else { return Ok(None) };
+        let event = match stop {
+            Stop::Event(libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE) => {
+                task.vforking = stop == Stop::Event(libc::PTRACE_EVENT_VFORK);
+                if let Ok(child) = nix::sys::ptrace::getevent(id) {
+                    let child = Pid::from_raw(i32::try_from(child).unwrap_or(0));
+                    self.tasks.entry(child.as_raw()).or_insert_with(|| Task::new(child, usize::MAX));
+                }
+                None
+            }
+            Stop::Event(libc::PTRACE_EVENT_VFORK_DONE) => {
+                task.vforking = false;
+                None
+            }
+            Stop::Event(libc::PTRACE_EVENT_EXEC) => {
+                // Every other thread of the process is gone, and the one that called has the process's number.
+                self.tasks.retain(|_, other| other.process != process || other.id == id);
+                if let Some(process) = self.processes.get_mut(process) {
+                    process.reopen()?;
+                }
+                None
+            }
+            Stop::Event(libc::PTRACE_EVENT_EXIT) => return self.decide_exit(number),
+            Stop::Event(_) => {
+                self.adopt(id)?;
+                None
+            }
+            Stop::Group(_) => None,
+            Stop::Syscall => match sys::syscall_stop(id) {
+                Ok(SyscallStop::Entry(call)) if is(call, &[libc::SYS_execve, libc::SYS_execveat]) => {
+                    Some(Event::ExecEntry(process))
+                }
+                Ok(SyscallStop::Entry(call)) if is(call, &[libc::SYS_exit_group]) => Some(Event::ExitCall(process)),
+                _ => None,
+            },
+            Stop::Signal(signal) => match task.resent.take() {
+                Some((resent, info)) if resent == signal => {
+                    // ESRCH: killed meanwhile.
+                    let _ = nix::sys::ptrace::setsiginfo(id, &info);
+                    None
+                }
+                _ => is_fatal(id, signal).then_some(Event::FatalSignal(process, signal)),
+            },
+        };
+        if event.is_some() {
+            self.stop_tree()?;
+        } else if let Some(task) = self.tasks.get_mut(&number) {
+            task.go_on(self.syscalls);
+        }
+        Ok(event)
+    }
+
+    /// An exit stop: that of a process's first thread is worth a look, once its other threads stand in theirs.
+    fn decide_exit(&mut self, number: i32) -> Result<Option<Event>, TargetError> {
+        let Some(task) = self.tasks.get_mut(&number) else { return Ok(None) };
+        let (id, process) = (task.id, task.process);
+        let first = self.processes.get(process).is_some_and(|process| process.pid == id);
+        if !first {
+            match task.leaving {
+                None => task.leaving = Some(Instant::now()),
+                Some(_) => {
+                    task.leaving = None;
+                    task.go_on(self.syscalls);
+                }
+            }
+            return Ok(None);
+        }
+        let others: Vec<i32> = self
+            .tasks
+            .iter()
+            .filter(|(_, other)| other.process == process && other.id != id)
+            .map(|(number, _)| *number)
+            .collect();
+        for other in others {
+            // They are being killed: each comes to its exit stop by itself. One that does not is looked at without
+            // its registers, which the count of threads shows.
+            match self.await_stop(other) {
+                Ok(()) | Err(TargetError::Restless { .. }) => {}
+                Err(error) => return Err(error),
+            }
+            self.undecided.retain(|undecided| *undecided != other);
+            if let Some(task) = self.tasks.get_mut(&other) {
+                task.leaving = None;
+            }
+        }
+        Ok(Some(Event::ExitStop(process)))
+    }
+
+    /// Finds out which process a new task belongs to, and opens that process if it is new too.
+    fn adopt(&mut self, id: Pid) -> Result<(), TargetError> {
+        let known = self.tasks.get(&id.as_raw()).is_some_and(|task| task.process != usize::MAX);
+        if known {
+            return Ok(());
+        }
+        let leader = thread_group(id).unwrap_or(id);
+        let living = self.processes.iter().position(|process| process.pid == leader && !process.ended);
+        let process = match living {
+            Some(process) => process,
+            None => {
+                let number = u32::try_from(self.processes.len()).unwrap_or(u32::MAX - 1) + 1;
+                self.processes.push(Process::open(number, leader)?);
+                self.processes.len() - 1
+            }
+        };
+        if let Some(task) = self.tasks.get_mut(&id.as_raw()) {
+            task.process = process;
+        }
+        Ok(())
+    }
+}
+
+fn is(call: u64, calls: &[libc::c_long]) -> bool {
+    calls.iter().any(|other| u64::try_from(*other) == Ok(call))
+}
+
+fn status_fields(task: Pid) -> Option<BTreeMap<String, String>> {
+    let text = std::fs::read_to_string(format!("/proc/{task}/status")).ok()?;
+    Some(
+        text.lines()
+            .filter_map(|line| line.split_once(':'))
+            .map(|(k, v)| (k.to_owned(), v.trim().to_owned()))
+            .collect(),
+    )
+}
+
+fn thread_group(task: Pid) -> Option<Pid> {
+    status_fields(task)?.get("Tgid")?.parse().ok().map(Pid::from_raw)
+}
+
+/// Whether delivering this signal now ends the process: neither caught nor ignored, and its default action is to end.
+///
+/// # Source
+///
+/// signal(7), *Standard signals*; proc_pid_status(5), *SigIgn*, *SigCgt*.
+fn is_fatal(task: Pid, signal: i32) -> bool {
+    let harmless = [
+        libc::SIGCHLD,
+        libc::SIGURG,
+        libc::SIGWINCH,
+        libc::SIGCONT,
+        libc::SIGSTOP,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+    ];
+    if harmless.contains(&signal) {
+        return false;
+    }
+    let Some(fields) = status_fields(task) else { return false };
+    let set = |name: &str| fields.get(name).and_then(|mask| u64::from_str_radix(mask, 16).ok()).unwrap_or(0);
+    let bit = 1_u64 << (signal - 1);
+    (set("SigCgt") | set("SigIgn")) & bit == 0
+}
