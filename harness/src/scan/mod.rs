@@ -1,0 +1,186 @@
+//! Finds every piece of a secret that is long enough to matter, at any offset, in one pass for all secrets.
+//!
+//! An [`Index`] is made once from the needles in all their forms. A [`Scanner`] is fed the bytes of one look at memory
+//! and gives [`Match`]es: places and lengths, never content.
+//!
+//! A match is a *maximal run*: bytes that agree with a pattern as far as they go in both directions, and that tell
+//! enough of the secret to be a residue. Where they begin, how the bytes were cut into pieces, and what else is near
+//! makes no difference; `naive` says the same in a few slow lines, and the two are compared in tests and under fuzzing.
+//!
+//! # Why nothing is missed
+//!
+//! The scanner does not look at every offset. It takes four bytes at every `step`-th offset and asks whether they stand
+//! in any pattern. [`Index`] chooses `step` so that every residue contains `step` windows of four bytes, one after the
+//! other, that are in its table. One of them begins at a multiple of `step`; the filter before the table may say yes
+//! wrongly but never no; so that window is found, and from there the run is compared byte by byte in both directions.
+//!
+//! Addresses are those of the target. Lengths count bytes of the target, or bytes of the secret where that is said.
+
+mod filter;
+mod index;
+mod kernel;
+mod naive;
+
+use std::cmp::Reverse;
+
+pub use findings::Form;
+pub use index::{Index, IndexError};
+use zeroize::Zeroizing;
+
+/// A residue in what was fed: where it lies and how much it shows.
+///
+/// The order is that of addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Match {
+    /// Where it begins.
+    pub address: u64,
+    /// Which needle: its place in the list from which the index was made.
+    pub needle: u32,
+    /// How it is written.
+    pub form: Form,
+    /// Which phase of that form.
+    pub phase: u8,
+    /// Bytes that it fills.
+    pub length: u64,
+    /// Index of the byte of the secret in which what it shows begins.
+    pub secret_offset: u64,
+    /// Bytes of the secret that it shows, counted in bits and rounded down.
+    pub secret_length: u64,
+    /// Whether it is all of the form's text that the secret alone decides (base64: without the characters at the ends
+    /// that the secret shares with its neighbours, so `secret_length` may be one less than the secret has).
+    pub whole: bool,
+}
+
+/// One pass over the bytes of one look at memory.
+///
+/// Keeps twice the longest pattern of what was fed last, so that runs across the edges of pieces are seen whole. Those
+/// bytes are wiped when they are no longer needed, at the latest on drop.
+pub struct Scanner<'a> {
+    index: &'a Index,
+    /// Address at which the current stretch of contiguous bytes begins. Positions count from there.
+    stretch: u64,
+    /// Bytes of the stretch so far.
+    fed: u64,
+    /// Windows that begin before this position have been tested.
+    tested: u64,
+    /// The last bytes of the stretch.
+    carry: Zeroizing<Vec<u8>>,
+    candidates: Vec<usize>,
+    matches: Vec<Match>,
+}
+
+/// Bytes after which candidates are looked up, so that they are few and still in cache.
+const BLOCK: u64 = 16 << 10;
+
+impl<'a> Scanner<'a> {
+    /// A scanner that has seen nothing.
+    pub fn new(index: &'a Index) -> Self {
+        let carry = Zeroizing::new(Vec::with_capacity(4 * index.longest())); // never grows, so it leaves no copy
+        Self { index, stretch: 0, fed: 0, tested: 0, carry, candidates: Vec::new(), matches: Vec::new() }
+    }
+
+    /// Takes the next bytes. They go on the stretch if their address does, and begin a new one otherwise; no run
+    /// reaches over a gap.
+    pub fn feed(&mut self, address: u64, bytes: &[u8]) {
+        if address != self.stretch.wrapping_add(self.fed) {
+            self.end_stretch();
+            self.stretch = address;
+        }
+        let reach = self.index.longest();
+        let at = self.fed;
+        let mut carry = std::mem::take(&mut self.carry);
+
+        // Each window is tested where the longest pattern around it is in view, or else the stretch ends. First those
+        // near the seam, in what was carried over and as much of the new bytes as that takes.
+        let (seam, rest) = bytes.split_at(bytes.len().min(2 * reach));
+        let origin = at - carry.len() as u64;
+        carry.extend_from_slice(seam);
+        self.fed = at + seam.len() as u64;
+        self.test(&carry, origin, self.fed.saturating_sub(reach as u64));
+
+        // Then the others, where the bytes lie.
+        if !rest.is_empty() {
+            self.fed = at + bytes.len() as u64;
+            self.test(bytes, at, self.fed.saturating_sub(reach as u64));
+            carry.clear();
+            carry.extend_from_slice(&bytes[bytes.len() - 2 * reach..]);
+        }
+        let spent = carry.len().saturating_sub(2 * reach);
+        carry.drain(..spent);
+        self.carry = carry;
+    }
+
+    /// Everything found, in the order of addresses.
+    pub fn finish(mut self) -> Vec<Match> {
+        self.end_stretch();
+        settle(std::mem::take(&mut self.matches))
+    }
+
+    /// Tests what waited for bytes that did not come, and forgets the stretch.
+    fn end_stretch(&mut self) {
+        let carry = std::mem::take(&mut self.carry);
+        self.test(&carry, self.fed - carry.len() as u64, self.fed);
+        self.carry = carry;
+        self.carry.clear();
+        (self.fed, self.tested) = (0, 0);
+    }
+
+    /// Tests the windows that begin at positions `self.tested..end` and lie in `view`, which begins at `origin`.
+    fn test(&mut self, view: &[u8], origin: u64, end: u64) {
+        let index = self.index;
+        while self.tested < end {
+            let block = self.tested..end.min(self.tested + BLOCK);
+            let first = block.start.next_multiple_of(index.step() as u64) - origin;
+            self.tested = block.end;
+            index.candidates(view, first as usize..(block.end - origin) as usize, &mut self.candidates);
+            for at in self.candidates.drain(..) {
+                index.runs_through(view, at, |found| {
+                    let address = self.stretch.wrapping_add(origin + found.address);
+                    self.matches.push(Match { address, ..found });
+                });
+            }
+        }
+    }
+}
+
+/// Leaves out what is said twice, and sorts.
+///
+/// A secret written in capital hexadecimal also shows small hexadecimal wherever a few digits come without letters; the
+/// two alphabets of base64 overlap in the same way. Of the runs of one needle in one kind of writing, a run that lies
+/// within another is left out; of equal ones, the first form stays.
+fn settle(mut matches: Vec<Match>) -> Vec<Match> {
+    let kind = |found: &Match| match found.form {
+        Form::HexUpper => Form::HexLower,
+        Form::Base64Url => Form::Base64,
+        form => form,
+    };
+    matches.sort_unstable_by_key(|found| {
+        (found.needle, kind(found), found.address, Reverse(found.length), found.form, found.phase)
+    });
+    let mut around: Option<Match> = None;
+    matches.retain(|found| {
+        let end = |found: &Match| u128::from(found.address) + u128::from(found.length);
+        let within = around.as_ref().is_some_and(|around| {
+            (around.needle, kind(around)) == (found.needle, kind(found)) && end(found) <= end(around)
+        });
+        if !within {
+            around = Some(*found);
+        }
+        !within
+    });
+    matches.sort_unstable();
+    matches
+}
+
+/// Reads needles, bytes and cuts out of `data` and compares the scanner with its plain twin, for the fuzzer.
+///
+/// # Panics
+///
+/// If the two do not agree.
+#[doc(hidden)]
+pub fn oracle(data: &[u8]) {
+    naive::oracle(data);
+}
+
+#[cfg(test)]
+mod tests;
