@@ -1,12 +1,12 @@
 //! Searching files: cores by their headers, everything else as plain bytes.
 //!
-//! Directories are walked without following symbolic links. What is no regular file is counted as excluded, what
-//! cannot be opened as refused. The needles prove themselves in every search: each is found in a sheet of bytes in
+//! Directories are walked without following symbolic links. What is no regular file and what cannot be read makes the
+//! search inconclusive. The needles prove themselves in every search: each is found in a sheet of bytes in
 //! which it was planted, and decoys are found nowhere.
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -95,7 +95,7 @@ pub fn search(
     let mut found = Vec::new();
     let mut coverage = Coverage::default();
     let mut files = Vec::new();
-    list(path, &mut files, &mut coverage, &mut reasons);
+    list(path, &mut files, &mut reasons);
     for file in files {
         if interrupted.load(Ordering::Relaxed) {
             reasons.push("interrupted".to_owned());
@@ -179,19 +179,21 @@ fn prove(index: &Index, needles: &Needles) -> u32 {
 }
 
 /// All regular files below a path, in the order of their names.
-fn list(path: &Path, files: &mut Vec<PathBuf>, coverage: &mut Coverage, reasons: &mut Vec<String>) {
+fn list(path: &Path, files: &mut Vec<PathBuf>, reasons: &mut Vec<String>) {
     let listed = path.symlink_metadata().and_then(|meta| {
         let kind = meta.file_type();
         if kind.is_dir() {
             let mut below = std::fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
             below.sort();
             for path in below {
-                list(&path, files, coverage, reasons);
+                list(&path, files, reasons);
             }
         } else if kind.is_file() {
             files.push(path.to_owned());
-        } else if !kind.is_symlink() && (kind.is_fifo() || kind.is_socket()) {
-            reasons.push(format!("{}: a pipe or socket, which is not read", path.display()));
+        } else if kind.is_symlink() {
+            // What it names is searched where it lies, if it lies below what was asked for.
+        } else {
+            reasons.push(format!("{}: neither file nor directory, not read", path.display()));
         }
         Ok(())
     });

@@ -33,6 +33,9 @@ pub(crate) enum Command {
         after_help = "Example:\n  residue doctor\n\nExits 0 when everything can be shown, 2 when something cannot."
     )]
     Doctor,
+    /// Panic, so that a test can see the exit code
+    #[command(hide = true)]
+    Panic,
 }
 
 #[derive(Debug, Group)]
