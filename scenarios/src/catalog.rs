@@ -1,0 +1,382 @@
+//! The catalogue: holder × ending × what must be seen.
+//!
+//! One table. What a row needs besides (checkpoints, status, canary) its holder and its ending know. Expectations
+//! are written as [`scenario_protocol::Expectation`] prints them.
+
+use scenario_protocol::{Claim, Expectation, ParseExpectationError, Row, Shape};
+
+use crate::ending::{
+    ABORT, EXEC, EXIT, Ending, FORK, OVERRUN, PANIC_ABORT, PANIC_UNWIND, RETURN, SIGABRT, SIGHUP, SIGINT, SIGKILL,
+    SIGQUIT, SIGTERM, TIMEOUT, UNDERSCORE_EXIT, WIPE,
+};
+use crate::holder::{
+    ARGV, ENVIRON, GROWN_VEC, Holder, MEMSEC, MOVED_ARRAY, MOVED_BOX, SECMEM_MEMFD, SECMEM_MLOCK, STACK_ARRAY,
+    STRING_FORMAT, VEC, ZEROIZE_GROWN_VEC, ZEROIZE_VEC,
+};
+
+/// One line of the table.
+pub(crate) struct Line {
+    /// Who holds the secret.
+    pub(crate) holder: &'static Holder,
+    /// How the process ends.
+    pub(crate) ending: &'static Ending,
+    expect: &'static str,
+}
+
+const fn line(holder: &'static Holder, ending: &'static Ending, expect: &'static str) -> Line {
+    Line { holder, ending, expect }
+}
+
+#[rustfmt::skip] // one line a row, in columns
+static TABLE: &[Line] = &[
+    // Ours. At _exit and SIGKILL nothing of ours can run: there memfd_secret memory is still out of reach ...
+    line(&SECMEM_MEMFD, &WIPE,            "clean"),
+    line(&SECMEM_MEMFD, &TIMEOUT,         "clean"),
+    line(&SECMEM_MEMFD, &PANIC_UNWIND,    "clean"),
+    line(&SECMEM_MEMFD, &PANIC_ABORT,     "clean"),
+    line(&SECMEM_MEMFD, &RETURN,          "clean"),
+    line(&SECMEM_MEMFD, &EXIT,            "clean"),
+    line(&SECMEM_MEMFD, &UNDERSCORE_EXIT, "clean (shielded)"),
+    line(&SECMEM_MEMFD, &ABORT,           "clean"),
+    line(&SECMEM_MEMFD, &SIGINT,          "clean"),
+    line(&SECMEM_MEMFD, &SIGTERM,         "clean"),
+    line(&SECMEM_MEMFD, &SIGHUP,          "clean"),
+    line(&SECMEM_MEMFD, &SIGQUIT,         "clean"),
+    line(&SECMEM_MEMFD, &SIGABRT,         "clean"),
+    line(&SECMEM_MEMFD, &SIGKILL,         "clean (shielded)"),
+    line(&SECMEM_MEMFD, &FORK,            "clean"),
+    line(&SECMEM_MEMFD, &EXEC,            "clean"),
+    line(&SECMEM_MEMFD, &OVERRUN,         "clean"),
+    line(&SECMEM_MLOCK, &WIPE,            "clean"),
+    line(&SECMEM_MLOCK, &TIMEOUT,         "clean"),
+    line(&SECMEM_MLOCK, &PANIC_UNWIND,    "clean"),
+    line(&SECMEM_MLOCK, &PANIC_ABORT,     "clean"),
+    line(&SECMEM_MLOCK, &RETURN,          "clean"),
+    line(&SECMEM_MLOCK, &EXIT,            "clean"),
+    // ... and locked memory is not. A limit of this backend that no library can lift, kept in sight as a control.
+    line(&SECMEM_MLOCK, &UNDERSCORE_EXIT, "leak@exit"),
+    line(&SECMEM_MLOCK, &ABORT,           "clean"),
+    line(&SECMEM_MLOCK, &SIGINT,          "clean"),
+    line(&SECMEM_MLOCK, &SIGTERM,         "clean"),
+    line(&SECMEM_MLOCK, &SIGHUP,          "clean"),
+    line(&SECMEM_MLOCK, &SIGQUIT,         "clean"),
+    line(&SECMEM_MLOCK, &SIGABRT,         "clean"),
+    line(&SECMEM_MLOCK, &SIGKILL,         "leak@exit"), // the same limit
+    line(&SECMEM_MLOCK, &FORK,            "clean"),
+    line(&SECMEM_MLOCK, &EXEC,            "clean"),
+    line(&SECMEM_MLOCK, &OVERRUN,         "clean"),
+
+    // Peers that wipe on drop: clean where drop runs, whole where it does not.
+    line(&ZEROIZE_VEC,  &WIPE,            "clean"),
+    line(&ZEROIZE_VEC,  &TIMEOUT,         "leak@timeout"),
+    line(&ZEROIZE_VEC,  &PANIC_UNWIND,    "clean"),
+    line(&ZEROIZE_VEC,  &PANIC_ABORT,     "leak@signal"),
+    line(&ZEROIZE_VEC,  &RETURN,          "clean"),
+    line(&ZEROIZE_VEC,  &EXIT,            "leak@exit-call"),
+    line(&ZEROIZE_VEC,  &UNDERSCORE_EXIT, "leak@exit"),
+    line(&ZEROIZE_VEC,  &ABORT,           "leak@signal"),
+    line(&ZEROIZE_VEC,  &SIGINT,          "leak@signal"),
+    line(&ZEROIZE_VEC,  &SIGTERM,         "leak@signal"),
+    line(&ZEROIZE_VEC,  &SIGHUP,          "leak@signal"),
+    line(&ZEROIZE_VEC,  &SIGQUIT,         "leak@signal"),
+    line(&ZEROIZE_VEC,  &SIGABRT,         "leak@signal"),
+    line(&ZEROIZE_VEC,  &SIGKILL,         "leak@exit"),
+    line(&ZEROIZE_VEC,  &FORK,            "leak@child"), // the parent's drop does not reach the child's copy
+    line(&ZEROIZE_VEC,  &EXEC,            "leak@exec"),
+    line(&MEMSEC,       &WIPE,            "clean"),
+    line(&MEMSEC,       &TIMEOUT,         "leak@timeout"),
+    line(&MEMSEC,       &PANIC_UNWIND,    "clean"),
+    line(&MEMSEC,       &PANIC_ABORT,     "leak@signal"),
+    line(&MEMSEC,       &RETURN,          "clean"),
+    line(&MEMSEC,       &EXIT,            "leak@exit-call"),
+    line(&MEMSEC,       &UNDERSCORE_EXIT, "leak@exit"),
+    line(&MEMSEC,       &ABORT,           "leak@signal"),
+    line(&MEMSEC,       &SIGINT,          "leak@signal"),
+    line(&MEMSEC,       &SIGTERM,         "leak@signal"),
+    line(&MEMSEC,       &SIGHUP,          "leak@signal"),
+    line(&MEMSEC,       &SIGQUIT,         "leak@signal"),
+    line(&MEMSEC,       &SIGABRT,         "leak@signal"),
+    line(&MEMSEC,       &SIGKILL,         "leak@exit"),
+    line(&MEMSEC,       &FORK,            "leak@child"),
+    line(&MEMSEC,       &EXEC,            "leak@exec"),
+    // Wiped on drop, but a buffer that growth left behind was freed as it was.
+    line(&ZEROIZE_GROWN_VEC, &WIPE,         "leak@wiped (fragments)"),
+    line(&ZEROIZE_GROWN_VEC, &PANIC_UNWIND, "leak@unwound (fragments)"),
+    line(&ZEROIZE_GROWN_VEC, &RETURN,       "leak@exit (fragments)"),
+    line(&ZEROIZE_GROWN_VEC, &EXIT,         "leak@exit-call"),
+
+    // Ordinary heap: glibc's `free` puts its links over the first 16 bytes, the rest stays.
+    line(&VEC,           &WIPE,            "leak@wiped (fragments)"),
+    line(&VEC,           &TIMEOUT,         "leak@timeout"),
+    line(&VEC,           &PANIC_UNWIND,    "leak@unwound (fragments)"),
+    line(&VEC,           &PANIC_ABORT,     "leak@signal"),
+    line(&VEC,           &RETURN,          "leak@exit (fragments)"),
+    line(&VEC,           &EXIT,            "leak@exit"),
+    line(&VEC,           &UNDERSCORE_EXIT, "leak@exit-call"),
+    line(&VEC,           &ABORT,           "leak@signal"),
+    line(&VEC,           &SIGINT,          "leak@signal"),
+    line(&VEC,           &SIGTERM,         "leak@exit"),
+    line(&VEC,           &SIGKILL,         "leak@exit"),
+    line(&VEC,           &FORK,            "leak@child"),
+    line(&VEC,           &EXEC,            "leak@exec"),
+    line(&GROWN_VEC,     &WIPE,            "leak@wiped (fragments)"),
+    line(&GROWN_VEC,     &PANIC_UNWIND,    "leak@unwound (fragments)"),
+    line(&GROWN_VEC,     &RETURN,          "leak@exit (fragments)"),
+    line(&GROWN_VEC,     &EXIT,            "leak@exit-call"),
+    line(&GROWN_VEC,     &SIGQUIT,         "leak@signal"),
+    line(&GROWN_VEC,     &FORK,            "leak@child"),
+    line(&STRING_FORMAT, &WIPE,            "leak@wiped (fragments)"),
+    line(&STRING_FORMAT, &PANIC_UNWIND,    "leak@unwound (fragments)"),
+    line(&STRING_FORMAT, &RETURN,          "leak@exit (fragments)"),
+    line(&STRING_FORMAT, &EXIT,            "leak@exit-call"),
+    line(&STRING_FORMAT, &ABORT,           "leak@signal"),
+    line(&STRING_FORMAT, &SIGTERM,         "leak@signal"),
+    line(&STRING_FORMAT, &EXEC,            "leak@exec"),
+    line(&MOVED_BOX,     &WIPE,            "leak@wiped (fragments)"),
+    line(&MOVED_BOX,     &PANIC_UNWIND,    "leak@unwound (fragments)"),
+    line(&MOVED_BOX,     &RETURN,          "leak@exit (fragments)"),
+    line(&MOVED_BOX,     &EXIT,            "leak@exit-call"),
+    line(&MOVED_BOX,     &SIGHUP,          "leak@signal"),
+    line(&MOVED_BOX,     &FORK,            "leak@child"),
+
+    // The stack: a frame that was left keeps what it held until something else is called.
+    line(&STACK_ARRAY,   &WIPE,            "leak@wiped"),
+    line(&STACK_ARRAY,   &TIMEOUT,         "leak@timeout"),
+    line(&STACK_ARRAY,   &PANIC_UNWIND,    "leak@unwound"),
+    line(&STACK_ARRAY,   &RETURN,          "leak@exit"),
+    line(&STACK_ARRAY,   &EXIT,            "leak@exit-call"),
+    line(&STACK_ARRAY,   &SIGQUIT,         "leak@signal"),
+    line(&STACK_ARRAY,   &SIGKILL,         "leak@exit"),
+    line(&STACK_ARRAY,   &FORK,            "leak@child"),
+    line(&MOVED_ARRAY,   &WIPE,            "either (copies on the dead stack last until a call happens to reach them)"),
+
+    // The block that execve lays out: nothing in the program wipes it, and the environment is inherited.
+    line(&ARGV,          &WIPE,            "leak@wiped"),
+    line(&ARGV,          &PANIC_UNWIND,    "leak@unwound"),
+    line(&ARGV,          &RETURN,          "leak@exit"),
+    line(&ARGV,          &SIGKILL,         "leak@exit"),
+    line(&ARGV,          &FORK,            "leak@child"),
+    line(&ARGV,          &EXEC,            "leak@exec"),
+    line(&ENVIRON,       &WIPE,            "leak@wiped"),
+    line(&ENVIRON,       &PANIC_UNWIND,    "leak@unwound"),
+    line(&ENVIRON,       &RETURN,          "leak@exit"),
+    line(&ENVIRON,       &SIGTERM,         "leak@signal"),
+    line(&ENVIRON,       &FORK,            "leak@child"),
+    line(&ENVIRON,       &EXEC,            "leak@exit"), // in the new image
+];
+
+/// The line of that name.
+pub(crate) fn find(name: &str) -> Option<&'static Line> {
+    let (holder, ending) = name.split_once('/')?;
+    TABLE.iter().find(|line| line.holder.name == holder && line.ending.name == ending)
+}
+
+/// The whole catalogue, as `scenarios list` prints it.
+///
+/// # Errors
+///
+/// An expectation in the table that cannot be read back.
+pub(crate) fn rows() -> Result<Vec<Row>, ParseExpectationError> {
+    TABLE.iter().map(Line::row).collect()
+}
+
+impl Line {
+    fn row(&self) -> Result<Row, ParseExpectationError> {
+        let Self { holder, ending, .. } = self;
+        let expect: Expectation = self.expect.parse()?;
+        Ok(Row {
+            name: format!("{}/{}", holder.name, ending.name),
+            holder: holder.name.to_owned(),
+            ending: ending.name.to_owned(),
+            canary: holder.canary,
+            canary_len: holder.canary_len,
+            ends: ending.ends,
+            checkpoints: ending.checkpoints.to_vec(),
+            sole_home: holder.ours,
+            needs: holder.needs.to_vec(),
+            turned_by: owned(&turned_by(holder, ending, &expect)),
+            shows: owned(&shows(holder, ending, &expect)),
+            expect,
+        })
+    }
+}
+
+/// The ablated builds of the library under which a row must turn: those that take away what makes it clean.
+fn turned_by(holder: &Holder, ending: &Ending, expect: &Expectation) -> Vec<&'static str> {
+    if !holder.ours || *expect != Expectation::Clean(Claim::Wiped) {
+        return Vec::new(); // not our wipe, or no wipe at all
+    }
+    [&["wipe"], ending.turned_by].concat()
+}
+
+/// The requirements that a row speaks for.
+fn shows(holder: &Holder, ending: &Ending, expect: &Expectation) -> Vec<&'static str> {
+    match expect {
+        Expectation::Clean(_) if holder.ours => ending.shows.to_vec(),
+        // A corpus of known leaks and true negatives; pieces of 6 bytes; one place and moment after another.
+        Expectation::Clean(_) | Expectation::Either(_) => vec!["H30"],
+        Expectation::Leak { shape: Shape::Fragments, .. } => vec!["H6", "H15", "H30"],
+        Expectation::Leak { shape: Shape::Whole, .. } => vec!["H15", "H30"],
+    }
+}
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use scenario_protocol::{Checkpoint, Ends};
+
+    use super::*;
+
+    /// The ablated builds that the library knows.
+    const ABLATIONS: [&str; 4] = ["wipe", "purge-on-signal", "deadline", "guard"];
+
+    fn all() -> Vec<Row> {
+        rows().unwrap()
+    }
+
+    fn is_fragments(row: &Row) -> bool {
+        matches!(row.expect, Expectation::Leak { shape: Shape::Fragments, .. })
+    }
+
+    #[test]
+    fn every_name_is_unique_and_finds_its_row() {
+        let names: BTreeSet<String> = all().into_iter().map(|row| row.name).collect();
+
+        assert_eq!(names.len(), TABLE.len());
+        for name in &names {
+            let line = find(name).unwrap();
+            assert_eq!(&format!("{}/{}", line.holder.name, line.ending.name), name);
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_no_row_is_not_found() {
+        for name in ["", "vec", "/", "vec/", "vec/nowhere", "nobody/wipe", "vec/overrun", "vec/wipe/"] {
+            assert!(find(name).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_catalogue_holds_enough_rows_and_controls() {
+        let rows = all();
+
+        assert!(rows.len() >= 60);
+        assert!(rows.iter().filter(|row| row.expect.is_leaky_control()).count() >= 20);
+        assert!(rows.iter().filter(|row| is_fragments(row)).count() >= 10);
+        assert!(rows.iter().any(|row| !row.sole_home && row.expect == Expectation::Clean(Claim::Wiped)));
+    }
+
+    #[test]
+    fn ours_meet_every_ending() {
+        let mut endings: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for row in all() {
+            endings.entry(row.holder).or_default().insert(row.ending);
+        }
+        let every: BTreeSet<String> = endings.values().flatten().cloned().collect();
+
+        assert_eq!(endings[SECMEM_MEMFD.name], every);
+        assert_eq!(endings[SECMEM_MLOCK.name], every);
+    }
+
+    #[test]
+    fn ours_are_clean_or_a_limit_that_is_named() {
+        for row in all().into_iter().filter(|row| row.sole_home) {
+            let nothing_can_run = ["_exit", "sigkill"].contains(&row.ending.as_str());
+            let expected = match (nothing_can_run, row.holder.as_str()) {
+                (false, _) => "clean",
+                (true, "secmem-memfd") => "clean (shielded)",
+                (true, _) => "leak@exit",
+            };
+
+            assert_eq!(row.expect.to_string(), expected, "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn pieces_alone_are_expected_only_after_the_holder_was_dropped() {
+        for row in all().iter().filter(|row| is_fragments(row)) {
+            assert!(["wipe", "panic-unwind", "return"].contains(&row.ending.as_str()), "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn checkpoints_begin_with_planted_and_fit_the_status() {
+        for row in all() {
+            let has = |checkpoint| row.checkpoints.contains(&checkpoint);
+            let unique: BTreeSet<Checkpoint> = row.checkpoints.iter().copied().collect();
+            let dumps_core = [libc::SIGQUIT, libc::SIGABRT, libc::SIGSEGV].map(Ends::Signal).contains(&row.ends);
+            let exits = matches!(row.ends, Ends::Exit(_));
+
+            assert_eq!(row.checkpoints[0], Checkpoint::Planted, "{}", row.name);
+            assert_eq!(unique.len(), row.checkpoints.len(), "{}", row.name);
+            assert!(has(Checkpoint::Exit), "{}", row.name);
+            assert_eq!(has(Checkpoint::ExitCall), exits, "{}", row.name);
+            assert_eq!(has(Checkpoint::Signal), !exits && row.ends != Ends::Signal(libc::SIGKILL), "{}", row.name);
+            assert_eq!(has(Checkpoint::Core), dumps_core, "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn a_control_names_a_checkpoint_that_is_looked_at_after_planted() {
+        for row in all() {
+            if let Expectation::Leak { at, .. } = row.expect {
+                assert!(row.checkpoints[1..].contains(&at), "{}", row.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_control_does_not_rest_on_a_core_that_the_machine_may_refuse() {
+        for row in all() {
+            assert!(!matches!(row.expect, Expectation::Leak { at: Checkpoint::Core, .. }), "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn every_ablation_turns_a_row_and_rows_name_no_other() {
+        let named: BTreeSet<String> = all().into_iter().flat_map(|row| row.turned_by).collect();
+
+        assert_eq!(named, BTreeSet::from(ABLATIONS.map(str::to_owned)));
+    }
+
+    #[test]
+    fn only_clean_rows_of_ours_turn() {
+        for row in all() {
+            let may_turn = row.sole_home && row.expect == Expectation::Clean(Claim::Wiped);
+
+            assert_eq!(!row.turned_by.is_empty(), may_turn, "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn every_row_speaks_for_a_requirement() {
+        for row in all() {
+            assert!(!row.shows.is_empty(), "{}", row.name);
+            for id in row.shows {
+                let (list, number) = id.split_at(1);
+                assert!(["S", "H"].contains(&list) && number.parse::<u8>().is_ok(), "{id}");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_read_back_from_json_as_they_were_written() {
+        let rows = all();
+
+        let text = serde_json::to_string(&rows).unwrap();
+
+        assert_eq!(serde_json::from_str::<Vec<Row>>(&text).unwrap(), rows);
+    }
+
+    #[test]
+    fn every_canary_is_long_enough_to_leave_pieces() {
+        for row in all() {
+            assert!([32, 48, 64].contains(&row.canary_len), "{}", row.name);
+        }
+    }
+}

@@ -1,0 +1,278 @@
+#![allow(unsafe_code)] // kill, fork, _exit, and a read behind the end of an arena
+//! How a process can end while it holds a secret, or after.
+//!
+//! An ending runs twice: `during`, while the secret is held, and `after`, once its holder is gone. Most never get
+//! that far. A new ending is one [`Ending`] here and its rows in the catalogue.
+//!
+//! Times are those of the monotonic clock.
+
+use std::hint::black_box;
+use std::io;
+use std::os::unix::process::{CommandExt, parent_id};
+use std::process::{self, Command};
+use std::ptr;
+use std::thread;
+use std::time::Duration;
+
+use scenario_protocol::Checkpoint::{
+    self, BeforeExec, Child, Core, Exec, Exit, ExitCall, Planted, Signal, Timeout, Unwound, Wiped,
+};
+use scenario_protocol::Ends;
+
+use crate::checkpoint::Control;
+use crate::failure::Failure;
+use crate::holder::Held;
+
+/// The verb of the image that an `exec` row ends as.
+pub(crate) const AFTER_EXEC: &str = "after-exec";
+
+/// Exit status of a Rust program whose main thread panicked.
+pub(crate) const PANICKED: i32 = 101;
+
+/// How long a secret lives in the `timeout` rows. Long against the time in which the harness answers the
+/// announcement of `planted`, where the secret must still stand.
+const LIFETIME: Duration = Duration::from_millis(400);
+
+/// How long after its deadline a secret is looked at: long against a late wake-up on a loaded machine.
+const GRACE: Duration = Duration::from_millis(150);
+
+/// A way to end.
+pub(crate) struct Ending {
+    /// The second half of a row's name.
+    pub(crate) name: &'static str,
+    /// The status that wait(2) must report.
+    pub(crate) ends: Ends,
+    /// All that is looked at, in order.
+    pub(crate) checkpoints: &'static [Checkpoint],
+    /// What the secret is given to live, by holders that know deadlines.
+    pub(crate) expires_in: Option<Duration>,
+    /// What happens while the secret is held.
+    pub(crate) during: fn(&mut Held<'_>, Control) -> Result<(), Failure>,
+    /// What is announced once the holder is gone.
+    pub(crate) after: Option<Checkpoint>,
+    /// Ablations, besides that of the wipe itself, without which one of our holders leaks at this ending.
+    pub(crate) turned_by: &'static [&'static str],
+    /// Requirements that a clean row of one of our holders speaks for.
+    pub(crate) shows: &'static [&'static str],
+}
+
+/// The commonest end: `main` returns, and nothing is announced on the way.
+const ORDINARY: Ending = Ending {
+    name: "return",
+    ends: Ends::Exit(0),
+    checkpoints: &[Planted, ExitCall, Exit],
+    expires_in: None,
+    during: |_, _| Ok(()),
+    after: None,
+    turned_by: &[],
+    shows: &["S11", "S16"],
+};
+
+pub(crate) static RETURN: Ending = ORDINARY;
+
+pub(crate) static WIPE: Ending = Ending {
+    name: "wipe",
+    checkpoints: &[Planted, Wiped, ExitCall, Exit],
+    after: Some(Wiped),
+    shows: &["S8", "S11"],
+    ..ORDINARY
+};
+
+pub(crate) static TIMEOUT: Ending = Ending {
+    name: "timeout",
+    checkpoints: &[Planted, Timeout, ExitCall, Exit],
+    expires_in: Some(LIFETIME),
+    during: |_, control| {
+        thread::sleep(LIFETIME + GRACE);
+        control.announce(Timeout)
+    },
+    turned_by: &["deadline"],
+    shows: &["S19"],
+    ..ORDINARY
+};
+
+pub(crate) static PANIC_UNWIND: Ending = Ending {
+    name: "panic-unwind",
+    ends: Ends::Exit(PANICKED),
+    checkpoints: &[Planted, Unwound, ExitCall, Exit],
+    during: |_, _| panic!("the ending of this row"),
+    after: Some(Unwound),
+    shows: &["S16"],
+    ..ORDINARY
+};
+
+pub(crate) static PANIC_ABORT: Ending = Ending {
+    name: "panic-abort",
+    during: |_, _| {
+        panic_that_cannot_unwind();
+        Ok(())
+    },
+    turned_by: &[], // the panic hook has purged before SIGABRT is raised
+    ..killed("panic-abort", libc::SIGABRT, CORE_DUMPED)
+};
+
+pub(crate) static EXIT: Ending = Ending { name: "exit", during: |_, _| process::exit(0), shows: &["S16"], ..ORDINARY };
+
+pub(crate) static UNDERSCORE_EXIT: Ending =
+    Ending { name: "_exit", during: |_, _| quit(0), shows: &["S4"], ..ORDINARY };
+
+pub(crate) static ABORT: Ending =
+    Ending { during: |_, _| process::abort(), ..killed("abort", libc::SIGABRT, CORE_DUMPED) };
+
+pub(crate) static SIGINT: Ending = by_own_signal::<{ libc::SIGINT }>("sigint", CAUGHT);
+pub(crate) static SIGTERM: Ending = by_own_signal::<{ libc::SIGTERM }>("sigterm", CAUGHT);
+pub(crate) static SIGHUP: Ending = by_own_signal::<{ libc::SIGHUP }>("sighup", CAUGHT);
+pub(crate) static SIGQUIT: Ending = by_own_signal::<{ libc::SIGQUIT }>("sigquit", CORE_DUMPED);
+pub(crate) static SIGABRT: Ending = by_own_signal::<{ libc::SIGABRT }>("sigabrt", CORE_DUMPED);
+
+pub(crate) static SIGKILL: Ending = Ending {
+    turned_by: &[],
+    shows: &["S4"],
+    // No signal stop: a SIGKILL is not delivered to a tracer first.
+    ..by_own_signal::<{ libc::SIGKILL }>("sigkill", &[Planted, Exit])
+};
+
+pub(crate) static FORK: Ending = Ending {
+    name: "fork",
+    checkpoints: &[Planted, ExitCall, Exit, Child],
+    during: |_, control| fork(control),
+    shows: &["S14"],
+    ..ORDINARY
+};
+
+pub(crate) static EXEC: Ending = Ending {
+    name: "exec",
+    checkpoints: &[Planted, BeforeExec, Exec, ExitCall, Exit],
+    during: exec,
+    shows: &["S14", "S16"],
+    ..ORDINARY
+};
+
+pub(crate) static OVERRUN: Ending = Ending {
+    during: |held, _| read_past_the_end(held),
+    turned_by: &["guard"],
+    shows: &["S6"],
+    ..killed("overrun", libc::SIGSEGV, CORE_DUMPED)
+};
+
+/// What is looked at when a signal that can be caught ends the process.
+const CAUGHT: &[Checkpoint] = &[Planted, Signal, Exit];
+
+/// The same for a signal whose action dumps core.
+const CORE_DUMPED: &[Checkpoint] = &[Planted, Signal, Exit, Core];
+
+const fn killed(name: &'static str, signal: i32, checkpoints: &'static [Checkpoint]) -> Ending {
+    Ending {
+        name,
+        ends: Ends::Signal(signal),
+        checkpoints,
+        turned_by: &["purge-on-signal"],
+        shows: &["S16"],
+        ..ORDINARY
+    }
+}
+
+/// Ends by a signal that the process sends itself.
+const fn by_own_signal<const SIGNAL: i32>(name: &'static str, checkpoints: &'static [Checkpoint]) -> Ending {
+    Ending { during: |_, _| send_to_myself(SIGNAL), ..killed(name, SIGNAL, checkpoints) }
+}
+
+/// The signals that rows end by and that a process can have inherited as ignored or blocked.
+const CATCHABLE: [i32; 5] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGABRT];
+
+/// Sets the signals that rows end by to their default action, unblocked.
+///
+/// A shell starts background jobs with SIGINT ignored, nohup(1) does so with SIGHUP, and both pass through
+/// `execve` (signal(7)): the row would wait for ever.
+pub(crate) fn take_default_actions() -> Result<(), Failure> {
+    for signal in CATCHABLE {
+        // SAFETY: no handler is installed, only the default action; no other thread runs yet.
+        if unsafe { libc::signal(signal, libc::SIG_DFL) } == libc::SIG_ERR {
+            return Err(last_error("taking the default action of a signal"));
+        }
+    }
+    let mut none = std::mem::MaybeUninit::uninit();
+    // SAFETY: `none` is memory for one signal set, which the call initialises.
+    if unsafe { libc::sigemptyset(none.as_mut_ptr()) } != 0 {
+        return Err(last_error("emptying a signal set"));
+    }
+    // SAFETY: `none` was initialised by sigemptyset just now; the old mask is not asked for.
+    if unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut()) } != 0 {
+        return Err(last_error("unblocking signals"));
+    }
+    Ok(())
+}
+
+/// A panic where no unwinding may pass: the runtime aborts.
+extern "C" fn panic_that_cannot_unwind() {
+    panic!("the ending of this row");
+}
+
+fn send_to_myself(signal: i32) -> Result<(), Failure> {
+    // SAFETY: kill(2) touches no memory; the target is this process.
+    if unsafe { libc::kill(process::id().cast_signed(), signal) } != 0 {
+        return Err(last_error("sending the signal"));
+    }
+    loop {
+        thread::park(); // the signal may take a moment, on whichever thread it lands
+    }
+}
+
+/// Ends without running anything: no destructor, no exit handler.
+fn quit(status: i32) -> ! {
+    // SAFETY: _exit(2) touches no memory and does not return.
+    unsafe { libc::_exit(status) }
+}
+
+/// The parent goes on and ends; the child outlives it and says so.
+fn fork(control: Control) -> Result<(), Failure> {
+    let parent = process::id();
+    // SAFETY: the child calls nothing that needs another thread's locks: it sleeps, uses a descriptor, and
+    // leaves by `_exit`.
+    match unsafe { libc::fork() } {
+        -1 => Err(last_error("forking")),
+        0 => outlive(parent, control),
+        _child => Ok(()),
+    }
+}
+
+/// Waits until the parent has ended, which is when the child gets another one.
+fn outlive(parent: u32, control: Control) -> ! {
+    while parent_id() == parent {
+        thread::sleep(Duration::from_millis(1));
+    }
+    quit(if control.announce(Child).is_ok() { 0 } else { i32::from(crate::EX_SOFTWARE) })
+}
+
+/// Becomes another image, by way of secmem's purge where a secret of ours is held.
+fn exec(held: &mut Held<'_>, control: Control) -> Result<(), Failure> {
+    let mut next = Command::new("/proc/self/exe");
+    next.arg(AFTER_EXEC);
+    // SAFETY: `exec` runs the hook in this process, without a fork, so it may do what any code may. std runs it
+    // right before `execve`, when secmem's purge is over: the announcement means what it says.
+    unsafe { next.pre_exec(move || control.announce(BeforeExec).map_err(io::Error::other)) };
+    let error = match held {
+        Held::Secmem(_) => secmem::purge::exec(&mut next),
+        Held::Bytes(_) | Held::Block => next.exec(),
+    };
+    black_box(held);
+    Err(error).map_err(Failure::while_doing("becoming another image"))
+}
+
+/// Reads the first byte behind the arena. SIGSEGV is not among the signals that purge, so the secret is wiped
+/// first: the row speaks for the guard alone.
+fn read_past_the_end(held: &mut Held<'_>) -> Result<(), Failure> {
+    let Held::Secmem(secret) = held else {
+        return Err(io::Error::from(io::ErrorKind::Unsupported)).map_err(Failure::while_doing("finding a guard page"));
+    };
+    secret.wipe().map_err(Failure::while_doing("wiping the secret"))?;
+    let guard = secmem::probe::arena_end(secret);
+    // SAFETY: none: this is the overrun itself. With the guard in place it faults, which ends the row; without
+    // it (the ablated build) the page is mapped and readable, and the byte is nobody's.
+    black_box(unsafe { guard.read_volatile() });
+    Ok(())
+}
+
+fn last_error(doing: &'static str) -> Failure {
+    Failure::while_doing(doing)(io::Error::last_os_error())
+}
