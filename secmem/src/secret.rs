@@ -5,6 +5,8 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 use std::{fmt, io};
 
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
 use crate::arena::{Backend, Doom, Protection, Slot};
 use crate::deadline::Deadline;
 use crate::error::Error;
@@ -231,6 +233,16 @@ impl Secret {
         self.slot.arena_end()
     }
 }
+
+/// [`Secret::wipe`] under the name that generic code calls; later accesses are [`Error::Wiped`].
+impl Zeroize for Secret {
+    fn zeroize(&mut self) {
+        // An error here is a fork, where there is nothing to wipe, or a missing random pass: zeros stand there even so.
+        let _ = self.wipe();
+    }
+}
+
+impl ZeroizeOnDrop for Secret {}
 
 impl fmt::Debug for Secret {
     /// Length and protection; never content.

@@ -288,25 +288,31 @@ fn a_secret_is_wiped_at_its_deadline_though_nobody_touches_it() {
 
 #[test]
 fn a_deadline_waits_for_the_access_that_runs() {
-    let secret = filled(Secret::options().expires_in(Duration::from_millis(20)), 32);
-    let (begun, wait) = mpsc::channel();
+    // Long enough for the reader to get in on a busy machine.
+    let mut secret = filled(Secret::options().expires_in(Duration::from_millis(500)), 32);
+    let (begun, wait_for_begin) = mpsc::channel();
+    let (expired, wait_for_expiry) = mpsc::channel();
 
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
+            // Both are dropped with the thread, so that nobody waits for a reader that came too late.
+            let (begun, wait_for_expiry) = (begun, wait_for_expiry);
             secret.with(|bytes| {
                 begun.send(()).unwrap();
-                std::thread::sleep(Duration::from_millis(200));
+                wait_for_expiry.recv().unwrap();
                 bytes.to_vec()
             })
         });
-        wait.recv().unwrap();
-        std::thread::sleep(Duration::from_millis(60));
-        assert!(matches!(secret.with(|_| ()), Err(Error::Expired)));
+        wait_for_begin.recv().unwrap();
+        while secret.with(|_| ()).is_ok() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        std::thread::sleep(Duration::from_millis(20)); // for a thread that would wipe now
+        expired.send(()).unwrap();
 
         assert_eq!(reader.join().unwrap().unwrap(), [0xA7; 32]);
     });
 
-    let mut secret = secret;
     assert!(matches!(secret.with_mut(|_| ()), Err(Error::Expired)));
     assert!(secret.wipe().is_ok());
     assert!(matches!(secret.with(|_| ()), Err(Error::Expired)));

@@ -123,6 +123,18 @@ fn comparing_with_an_ended_secret_is_an_error() {
 }
 
 #[test]
+fn generic_code_can_wipe_a_secret() {
+    fn end<T: zeroize::Zeroize + zeroize::ZeroizeOnDrop>(mut value: T) -> T {
+        value.zeroize();
+        value
+    }
+
+    let ended = end(of(b"open"));
+
+    assert!(matches!(ended.with(|_| ()), Err(Error::Wiped)));
+}
+
+#[test]
 fn debug_shows_no_content() {
     let secret = of(b"sesam, open");
 
