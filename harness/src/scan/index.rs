@@ -18,6 +18,9 @@ use crate::variants::{self, Pattern};
 /// Bytes of a window.
 pub(super) const WINDOW: usize = 4;
 
+/// A step as large as a page: larger ones would make no search faster.
+const MAX_STEP: usize = 4096;
+
 /// What to look for, made ready for looking.
 pub struct Index {
     min_length: usize,
@@ -98,7 +101,7 @@ impl Index {
         let windows = Windows::new(&patterns);
         Ok(Self {
             min_length,
-            step: patterns.iter().map(Indexed::step).min().unwrap_or(1),
+            step: patterns.iter().map(Indexed::step).min().unwrap_or(1).min(MAX_STEP),
             longest: patterns.iter().map(|one| one.pattern.bytes().len()).max().unwrap_or(0),
             filter: Filter::new(&windows.words),
             kernel: Kernel::best(),

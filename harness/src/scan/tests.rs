@@ -126,6 +126,33 @@ fn hexadecimal_at_an_odd_digit_is_found_in_its_own_case() {
 }
 
 #[test]
+fn a_text_that_two_forms_share_is_said_once() {
+    // Twelve digits without a letter, and further ones with letters on either side.
+    let secret = b"\xab\xcd\x12\x34\x56\x78\x90\x23\xef\xba";
+    let index = Index::new(&[secret], &FORMS, 6).unwrap();
+    let forms = |memory: &[u8]| {
+        let mut scanner = Scanner::new(&index);
+        scanner.feed(0, memory);
+        scanner.finish().iter().map(|found| (found.form, found.whole)).collect::<Vec<_>>()
+    };
+
+    assert_eq!(forms(b"abcd123456789023efba"), [(Form::HexLower, true)]);
+    assert_eq!(forms(b"ABCD123456789023EFBA"), [(Form::HexUpper, true)]);
+    assert_eq!(forms(b"..123456789023.."), [(Form::HexLower, false)]);
+}
+
+#[test]
+fn a_secret_of_bytes_scattered_among_zeros_is_found() {
+    let secret = b"\x81\0\0\0\0\x92\0\0\0\0\xa3";
+    let index = Index::new(&[secret], &[Form::Raw], 6).unwrap();
+    let mut scanner = Scanner::new(&index);
+
+    scanner.feed(0, &page_with(secret, 333));
+
+    assert_eq!(scanner.finish().len(), 1);
+}
+
+#[test]
 fn base64_is_found_in_each_phase_and_in_its_own_alphabet() {
     let patterns = variants::encode(SECRET, &[Form::Base64, Form::Base64Url]);
     for pattern in &patterns {
@@ -213,12 +240,13 @@ fn the_step_is_what_the_shortest_residue_allows() {
     assert_eq!([4, 6, 8, 16].map(|min_length| index(min_length).step()), [1, 3, 5, 13]);
 }
 
-/// Secrets as they come: random, text, of few values.
+/// Secrets as they come: random, text, of few values, mostly zeros.
 fn secret() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         3 => prop::collection::vec(any::<u8>(), 4..48),
         1 => prop::collection::vec(b'a'..=b'z', 8..32),
         1 => prop::collection::vec(0u8..4, 8..48),
+        1 => prop::collection::vec(prop_oneof![4 => Just(0u8), 1 => any::<u8>()], 8..48),
     ]
 }
 
