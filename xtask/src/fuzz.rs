@@ -66,7 +66,8 @@ pub(crate) fn nightly(workspace: &Workspace) -> Result<Vec<String>, String> {
 pub(crate) fn campaign(workspace: &Workspace, cargo: &[String], only: &[String], seconds: u32) -> Result<(), Failure> {
     let home = workspace.root.join("fuzz");
     let place = workspace.target.join("fuzz");
-    let targets = workspace::executables(&workspace::messages(build(workspace, cargo, &home, &place)?)?)?;
+    let mut targets = workspace::executables(&workspace::messages(build(workspace, cargo, &home, &place)?)?)?;
+    targets.sort();
     let names: Vec<&str> = targets.iter().map(|(name, _)| name.as_str()).collect();
     if let Some(unknown) = only.iter().find(|name| !names.contains(&name.as_str())) {
         return Err(Failure::Usage(format!("no fuzz target {unknown:?}; there are: {}", names.join(", "))));
