@@ -1,13 +1,17 @@
 //! The pipeline on one screen: read the catalogue, run every row, judge it, sum up.
 
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use findings::{Build, NotShown, Outcome, Run, SCHEMA, Sensitivity, Settings, Tool, Verdict};
+use nix::sys::signal::Signal;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
 use scenario_protocol::Row;
 
 use crate::canary::{Canary, Seed};
@@ -17,8 +21,17 @@ use crate::session::{self, Setting};
 use crate::variants::FORMS;
 use crate::{judge, machine, private};
 
+/// Decoys that are looked for beside every canary and were never planted.
+pub const DECOYS: u32 = 8;
+
+/// Bytes that a canary may have: enough for its pieces to be no chance, and little enough for a pipe to hold it.
+const CANARY_LENGTHS: std::ops::RangeInclusive<usize> = 16..=4096;
+
 /// How long the subject may take to print its catalogue.
 const LIST_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Bytes that a catalogue may have.
+const LIST_SIZE: u64 = 16 * 1024 * 1024;
 
 /// What to audit, and how.
 #[derive(Debug)]
@@ -78,6 +91,12 @@ pub enum AuditError {
         /// Where it goes wrong.
         source: serde_json::Error,
     },
+    /// The catalogue has no rows.
+    #[error("the catalogue that {subject} prints is empty")]
+    Empty {
+        /// The subject's path.
+        subject: String,
+    },
     /// No row's name contains the filter.
     #[error("no scenario's name contains {filter:?}; `residue list {subject}` prints them")]
     NoSuchRow {
@@ -92,7 +111,7 @@ pub enum AuditError {
 ///
 /// # Errors
 ///
-/// [`AuditError`] when the subject does not print one within ten seconds.
+/// [`AuditError`] when the subject does not print one within ten seconds. What it started meanwhile is killed.
 pub fn catalogue(subject: &Path) -> Result<Vec<Row>, AuditError> {
     let name = || subject.display().to_string();
     let mut child = Command::new(subject)
@@ -100,36 +119,42 @@ pub fn catalogue(subject: &Path) -> Result<Vec<Row>, AuditError> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
+        .process_group(0)
         .spawn()
         .map_err(|source| AuditError::Subject { subject: name(), source })?;
-    let mut output = child.stdout.take();
-    let reader = std::thread::spawn(move || {
-        let mut text = String::new();
-        output.as_mut().map(|output| output.read_to_string(&mut text)).transpose().map(|_| text)
-    });
+    let (send, receive) = mpsc::channel();
+    if let Some(output) = child.stdout.take() {
+        std::thread::spawn(move || {
+            let mut text = String::new();
+            let read = output.take(LIST_SIZE + 1).read_to_string(&mut text).map(|_| text);
+            let _ = send.send(read); // nobody waits any more: the time was up
+        });
+    }
     let deadline = Instant::now() + LIST_PATIENCE;
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(2)),
-            waited => {
-                let _ = child.kill(); // it has ended meanwhile, or the wait below reports it
-                let _ = child.wait();
-                let why = match waited {
-                    Err(error) => error.to_string(),
-                    Ok(_) => format!("printed no catalogue within {} s", LIST_PATIENCE.as_secs()),
-                };
-                return Err(AuditError::List { subject: name(), why });
-            }
+    let read = receive.recv_timeout(LIST_PATIENCE);
+    let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+    let ended = || {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
+        !matches!(waitid(Id::Pid(group), flags), Ok(WaitStatus::StillAlive))
+    };
+    while read.is_ok() && !ended() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // Whatever it has started would outlive it. Not reaped yet, it keeps its number, which is the group's, from others.
+    let _ = nix::sys::signal::killpg(group, Signal::SIGKILL); // ESRCH: nobody is left
+    let status = child.wait().map_err(|source| AuditError::Subject { subject: name(), source })?;
+    let refused = |why: String| AuditError::List { subject: name(), why };
+    let text = match read {
+        Ok(Ok(text)) if text.len() as u64 > LIST_SIZE => {
+            return Err(refused(format!("printed more than {LIST_SIZE} bytes")));
         }
+        Ok(Ok(text)) => text,
+        Ok(Err(error)) => return Err(refused(format!("its output is no text: {error}"))),
+        Err(_) => return Err(refused(format!("printed no catalogue within {} s", LIST_PATIENCE.as_secs()))),
     };
     if !status.success() {
-        return Err(AuditError::List { subject: name(), why: format!("ended with {status}") });
+        return Err(refused(format!("ended with {status}")));
     }
-    let text = match reader.join() {
-        Ok(Ok(text)) => text,
-        _ => return Err(AuditError::List { subject: name(), why: "its output is no text".to_owned() }),
-    };
     serde_json::from_str(&text).map_err(|source| AuditError::Catalogue { subject: name(), source })
 }
 
@@ -141,7 +166,28 @@ pub fn quick(rows: Vec<Row>) -> Vec<Row> {
         .collect()
 }
 
-/// Runs the catalogue of a subject and judges every row.
+/// The rows that the options ask for.
+///
+/// # Errors
+///
+/// [`AuditError`] when the subject prints no catalogue, or nothing in it is asked for.
+pub fn rows(options: &Options) -> Result<Vec<Row>, AuditError> {
+    let subject = || options.subject.display().to_string();
+    let mut rows = catalogue(&options.subject)?;
+    if rows.is_empty() {
+        return Err(AuditError::Empty { subject: subject() });
+    }
+    rows.retain(|row| row.name.contains(&options.filter));
+    if options.quick {
+        rows = quick(rows);
+    }
+    if rows.is_empty() {
+        return Err(AuditError::NoSuchRow { filter: options.filter.clone(), subject: subject() });
+    }
+    Ok(rows)
+}
+
+/// Runs rows of a subject's catalogue and judges every one.
 ///
 /// `interrupted` may be set by anybody at any time: running targets are killed, and the run says that it was
 /// interrupted.
@@ -153,19 +199,15 @@ pub fn quick(rows: Vec<Row>) -> Vec<Row> {
 /// # Panics
 ///
 /// When a thread of this run panicked.
-pub fn run(options: &Options, interrupted: &AtomicBool, observer: &dyn Observer) -> Result<Run, AuditError> {
+pub fn run(
+    options: &Options,
+    rows: &[Row],
+    interrupted: &AtomicBool,
+    observer: &dyn Observer,
+) -> Result<Run, AuditError> {
     let subject = &options.subject;
     let digest = digest(subject)?;
     private::sweep();
-    let mut rows = catalogue(subject)?;
-    rows.retain(|row| row.name.contains(&options.filter));
-    if options.quick {
-        rows = quick(rows);
-    }
-    if rows.is_empty() {
-        let subject = subject.display().to_string();
-        return Err(AuditError::NoSuchRow { filter: options.filter.clone(), subject });
-    }
     observer.on(&Progress::Started { rows: rows.len() });
     let machine = machine::probe();
 
@@ -175,7 +217,7 @@ pub fn run(options: &Options, interrupted: &AtomicBool, observer: &dyn Observer)
         for _ in 0..options.jobs.clamp(1, rows.len()) {
             scope.spawn(|| {
                 while !interrupted.load(Ordering::Relaxed) {
-                    let Some((row, place)) = claim(&next, &rows, &judged) else { return };
+                    let Some((row, place)) = claim(&next, rows, &judged) else { return };
                     let outcome = one(row, &machine, options, interrupted);
                     observer.on(&Progress::judged(&outcome.0));
                     *place.lock().expect("nobody panics while holding it") = Some(outcome);
@@ -239,6 +281,11 @@ pub fn row(row: &Row, machine: &findings::Machine, options: &Options, interrupte
 
 fn one(row: &Row, machine: &findings::Machine, options: &Options, interrupted: &AtomicBool) -> (Outcome, Chance) {
     if let Some(why) = machine::lacks(machine, &row.needs) {
+        return (judge::unrunnable(row, why), Chance::default());
+    }
+    if !CANARY_LENGTHS.contains(&row.canary_len) {
+        let (least, most) = CANARY_LENGTHS.into_inner();
+        let why = format!("a canary of {} bytes; {least} to {most} can be planted", row.canary_len);
         return (judge::unrunnable(row, why), Chance::default());
     }
     let dir = match private::directory() {

@@ -10,14 +10,15 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use findings::{Class, Controls, Coverage, Finding, Looked, Observation, Outcome, Rule, Verdict};
+use findings::{Class, Controls, Coverage, Finding, Looked, Observation, Outcome, Verdict};
 use zeroize::Zeroize;
 
+use crate::audit::DECOYS;
 use crate::canary::{Canary, Seed};
 use crate::judge;
 use crate::progress::{Observer, Progress};
 use crate::scan::{Index, IndexError, Scanner};
-use crate::session::{Hit, chain, search_core};
+use crate::session::{Hit, chain, nameable, search_core};
 use crate::snapshot::{CHUNK, CoreError};
 use crate::variants::{FORMS, encode};
 use scenario_protocol::CanaryKind;
@@ -29,9 +30,6 @@ pub struct Needles {
     decoys: Vec<Canary>,
     min_length: usize,
 }
-
-/// Decoys of a search in files.
-const DECOYS: u32 = 8;
 
 /// Why a search could not begin.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +62,9 @@ impl Needles {
     pub fn new(secrets: Vec<Canary>, min_length: usize) -> Result<Self, SearchError> {
         let longest = secrets.iter().map(|secret| secret.bytes().len()).max().ok_or(SearchError::NoNeedle)?;
         let seed = Seed::random().map_err(|source| SearchError::Random { source })?;
-        let decoys = seed.decoys("files", CanaryKind::Bytes, longest, DECOYS);
+        let text = secrets.iter().all(|secret| secret.bytes().iter().all(u8::is_ascii_alphanumeric));
+        let kind = if text { CanaryKind::Text } else { CanaryKind::Bytes };
+        let decoys = seed.decoys("files", kind, longest, DECOYS);
         Ok(Self { secrets, decoys, min_length })
     }
 
@@ -95,7 +95,8 @@ pub fn search(
     let mut found = Vec::new();
     let mut coverage = Coverage::default();
     let mut files = Vec::new();
-    list(path, &mut files, &mut reasons);
+    let root = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    list(path, &root, &mut files, &mut reasons);
     for file in files {
         if interrupted.load(Ordering::Relaxed) {
             reasons.push("interrupted".to_owned());
@@ -115,6 +116,9 @@ pub fn search(
     for share in &coverage.refused {
         reasons.push(format!("{} bytes not read: {}", share.bytes, share.why));
     }
+    if !coverage.adds_up() {
+        reasons.push("the parts of the coverage do not add up".to_owned());
+    }
     if coverage.read == 0 {
         reasons.push("not one byte was read".to_owned());
     }
@@ -125,15 +129,11 @@ pub fn search(
     let findings: Vec<Finding> = found
         .iter()
         .filter(|(_, hit)| !needles.is_decoy(hit.found.needle))
-        .map(|(file, hit)| finding(file, hit))
+        .map(|(file, hit)| judge::finding(&nameable(file.display().to_string(), &index), "file", 0, hit))
         .collect();
-    let verdict = match (findings.is_empty(), reasons.is_empty()) {
-        (false, _) if decoy_hits == 0 => Verdict::Leak,
-        (true, true) => Verdict::Clean,
-        _ => Verdict::Inconclusive,
-    };
-    let whole = findings.iter().filter(|finding| finding.whole).count();
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    let verdict = judge::seen(&findings, &reasons, number(decoy_hits));
+    let whole = findings.iter().filter(|finding| finding.whole).count();
     Ok(Outcome {
         scenario: path.display().to_string(),
         holder: "files".to_owned(),
@@ -178,20 +178,24 @@ fn prove(index: &Index, needles: &Needles) -> u32 {
     u32::try_from(found).unwrap_or(u32::MAX)
 }
 
-/// All regular files below a path, in the order of their names.
-fn list(path: &Path, files: &mut Vec<PathBuf>, reasons: &mut Vec<String>) {
+/// All regular files below a path, in the order of their names. What is not searched and is no link into what is
+/// gets a reason.
+pub(crate) fn list(path: &Path, root: &Path, files: &mut Vec<PathBuf>, reasons: &mut Vec<String>) {
     let listed = path.symlink_metadata().and_then(|meta| {
         let kind = meta.file_type();
         if kind.is_dir() {
             let mut below = std::fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
             below.sort();
             for path in below {
-                list(&path, files, reasons);
+                list(&path, root, files, reasons);
             }
         } else if kind.is_file() {
             files.push(path.to_owned());
         } else if kind.is_symlink() {
-            // What it names is searched where it lies, if it lies below what was asked for.
+            // One that leads nowhere, or to what is searched where it lies, hides nothing.
+            if path.canonicalize().is_ok_and(|real| !real.starts_with(root)) {
+                reasons.push(format!("{}: a symbolic link out of what is searched, not followed", path.display()));
+            }
         } else {
             reasons.push(format!("{}: neither file nor directory, not read", path.display()));
         }
@@ -202,7 +206,7 @@ fn list(path: &Path, files: &mut Vec<PathBuf>, reasons: &mut Vec<String>) {
     }
 }
 
-fn one(path: &Path, index: &Index) -> Result<(Coverage, Vec<Hit>), CoreError> {
+pub(crate) fn one(path: &Path, index: &Index) -> Result<(Coverage, Vec<Hit>), CoreError> {
     let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
     if is_core(&file)? {
         return search_core(&file, index);
@@ -242,25 +246,4 @@ fn plain(mut file: &File, index: &Index) -> io::Result<(u64, Vec<Hit>)> {
     buffer.zeroize();
     let hit = |found| Hit { found, class: Class::Data, place: String::new(), permissions: String::new() };
     Ok((read?, scanner.finish().into_iter().map(hit).collect()))
-}
-
-fn finding(path: &Path, hit: &Hit) -> Finding {
-    let rule = Rule { class: hit.class, form: hit.found.form };
-    let scenario = path.display().to_string();
-    let fingerprint = judge::fingerprint(&scenario, "file", 0, &rule.to_string(), hit);
-    Finding {
-        rule,
-        scenario,
-        checkpoint: "file".to_owned(),
-        process: 0,
-        place: hit.place.clone(),
-        permissions: String::new(),
-        address: hit.found.address,
-        length: hit.found.length,
-        secret_offset: hit.found.secret_offset,
-        secret_length: hit.found.secret_length,
-        whole: hit.found.whole,
-        fingerprint,
-        writer: None,
-    }
 }

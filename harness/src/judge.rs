@@ -1,6 +1,6 @@
 //! From what was seen to what may be said. Pure: a row and a record in, an outcome out.
 
-use findings::{Class, Controls, Finding, Looked, Observation, Outcome, Rule, Verdict};
+use findings::{CORE, Class, Controls, Finding, Form, Looked, Observation, Outcome, Rule, Verdict};
 use scenario_protocol::{Checkpoint, Claim, Expectation, Row, Shape};
 
 use crate::session::{Hit, Look, Record};
@@ -15,19 +15,14 @@ pub(crate) fn judge(row: &Row, record: &Record, decoys: u32, required: &[String]
     let controls = controls(record, decoys);
     let findings = findings(row, record);
     let mut reasons = doubts(row, record, &controls, required);
-    let seen = match (findings.is_empty(), reasons.is_empty()) {
-        (false, _) if controls.decoy_hits == 0 => Verdict::Leak,
-        (true, true) => Verdict::Clean,
-        _ => Verdict::Inconclusive,
-    };
+    let seen = seen(&findings, &reasons, controls.decoy_hits);
     let (verdict, as_expected) = match &row.expect {
         Expectation::Clean(_) => (seen, seen == Verdict::Clean),
         Expectation::Leak { at, shape } => {
-            let shortfall = shortfall(&findings, *at, *shape);
-            let silent = shortfall.is_some();
-            reasons.extend(shortfall);
             // A control that is not found where it must be says that the instrument cannot see.
-            let verdict = if silent || !reasons.is_empty() { Verdict::Inconclusive } else { seen };
+            reasons.extend(shortfall(&findings, *at, *shape));
+            reasons.extend(surplus(row, record));
+            let verdict = if reasons.is_empty() { seen } else { Verdict::Inconclusive };
             (verdict, verdict == Verdict::Leak)
         }
         Expectation::Either(_) => {
@@ -44,12 +39,26 @@ pub(crate) fn judge(row: &Row, record: &Record, decoys: u32, required: &[String]
         verdict,
         as_expected,
         reasons,
-        ended: record.ended.map_or_else(|| "killed by the harness".to_owned(), |ends| ends.to_string()),
+        ended: ended(record),
         observations: record.looks.iter().map(observation).collect(),
         controls,
         findings,
         shows: row.shows.clone(),
     }
+}
+
+/// What findings and doubts allow to be said. A leak is a leak even if not everything could be seen, unless decoys
+/// were hit: then the instrument sees what is not there.
+pub(crate) fn seen(findings: &[Finding], doubts: &[String], decoy_hits: u32) -> Verdict {
+    match (findings.is_empty(), doubts.is_empty()) {
+        (false, _) if decoy_hits == 0 => Verdict::Leak,
+        (true, true) => Verdict::Clean,
+        _ => Verdict::Inconclusive,
+    }
+}
+
+fn ended(record: &Record) -> String {
+    record.ended.map_or_else(|| "an end that was not seen".to_owned(), |ends| ends.to_string())
 }
 
 /// A row that could not be run at all.
@@ -92,30 +101,36 @@ fn observation(look: &Look) -> Observation {
 /// Residues: the canary anywhere after `planted`, and at `planted` anywhere but in its one home.
 fn findings(row: &Row, record: &Record) -> Vec<Finding> {
     let mut found = Vec::new();
+    let mut home_seen = false; // one home in the whole tree
     for look in &record.looks {
-        let mut home_seen = look.checkpoint != Checkpoint::Planted;
+        let planted = look.checkpoint == Checkpoint::Planted;
         for hit in look.hits.iter().filter(|hit| is_canary(hit)) {
-            if look.checkpoint == Checkpoint::Planted && !row.sole_home {
+            if planted && !row.sole_home {
                 continue;
             }
-            if !home_seen && hit.found.whole && hit.class != Class::Register {
+            if planted && !home_seen && is_home(hit) {
                 home_seen = true;
                 continue;
             }
-            found.push(finding(row, look, hit));
+            found.push(finding(&row.name, look.checkpoint.name(), look.process, hit));
         }
     }
     found
 }
 
-fn finding(row: &Row, look: &Look, hit: &Hit) -> Finding {
+/// Whether this can be where the secret lives: all of it, as it is, in memory.
+fn is_home(hit: &Hit) -> bool {
+    hit.found.whole && hit.class != Class::Register && hit.found.form == Form::Raw
+}
+
+/// A finding, from where and what.
+pub(crate) fn finding(scenario: &str, checkpoint: &str, process: u32, hit: &Hit) -> Finding {
     let rule = Rule { class: hit.class, form: hit.found.form };
-    let checkpoint = look.checkpoint.name();
     Finding {
         rule,
-        scenario: row.name.clone(),
+        scenario: scenario.to_owned(),
         checkpoint: checkpoint.to_owned(),
-        process: look.process,
+        process,
         place: hit.place.clone(),
         permissions: hit.permissions.clone(),
         address: hit.found.address,
@@ -123,19 +138,20 @@ fn finding(row: &Row, look: &Look, hit: &Hit) -> Finding {
         secret_offset: hit.found.secret_offset,
         secret_length: hit.found.secret_length,
         whole: hit.found.whole,
-        fingerprint: fingerprint(&row.name, checkpoint, look.process, &rule.to_string(), hit),
+        fingerprint: fingerprint(scenario, checkpoint, process, rule, hit),
         writer: None,
     }
 }
 
 /// Names the same residue in another run. Made from names and lengths: addresses change, and a digest of the
 /// residue itself would be a digest of the secret.
-pub(crate) fn fingerprint(scenario: &str, checkpoint: &str, process: u32, rule: &str, hit: &Hit) -> String {
+fn fingerprint(scenario: &str, checkpoint: &str, process: u32, rule: Rule, hit: &Hit) -> String {
+    let rule = rule.to_string();
     let place = hit.place.rsplit('/').next().unwrap_or_default();
     let process = process.to_string();
     let extent = format!("{}+{}", hit.found.secret_offset, hit.found.secret_length);
     let mut hasher = blake3::Hasher::new();
-    for part in [scenario, checkpoint, &process, rule, place, &extent] {
+    for part in [scenario, checkpoint, &process, &rule, place, &extent] {
         hasher.update(part.as_bytes()).update(&[0]);
     }
     hasher.finalize().to_hex()[..16].to_owned()
@@ -150,15 +166,20 @@ fn doubts(row: &Row, record: &Record, controls: &Controls, required: &[String]) 
     if controls.planted == 0 {
         doubts.push("silent control: the canary was not found whole at planted".to_owned());
     }
+    if controls.decoys == 0 {
+        doubts.push("no decoys were looked for".to_owned());
+    }
     if controls.decoy_hits > 0 {
         doubts.push(format!("{} hits of decoys, which were never planted", controls.decoy_hits));
     }
     if record.ended != Some(row.ends) {
-        let ended = record.ended.map_or_else(|| "killed by the harness".to_owned(), |ends| ends.to_string());
-        doubts.push(format!("ended with {ended}, not with {}", row.ends));
+        doubts.push(format!("ended with {}, not with {}", ended(record), row.ends));
     }
     for look in &record.looks {
         doubts.extend(doubts_of_look(row, look, required));
+    }
+    if row.expect == Expectation::Clean(Claim::Wiped) {
+        doubts.extend(record.looks.iter().filter_map(|look| unseen_wipe(look, record)));
     }
     doubts
 }
@@ -167,7 +188,7 @@ fn doubts_of_look(row: &Row, look: &Look, required: &[String]) -> Vec<String> {
     let at = look.checkpoint;
     match &look.looked {
         Looked::Missed(why) => return vec![format!("{at} missed: {why}")],
-        Looked::NotLookedAt(why) if required.iter().any(|name| name == at.name()) => {
+        Looked::NotLookedAt(why) if at == Checkpoint::Core && required.iter().any(|name| name == CORE) => {
             return vec![format!("{at} required but not looked at: {why}")];
         }
         Looked::NotLookedAt(_) => return Vec::new(),
@@ -183,11 +204,6 @@ fn doubts_of_look(row: &Row, look: &Look, required: &[String]) -> Vec<String> {
     if look.coverage.read == 0 {
         doubts.push(format!("{at}: not one byte was read"));
     }
-    // Where the target still lives, "wiped" means that its shielded memory was read too.
-    let live = !matches!(at, Checkpoint::Exit | Checkpoint::Core);
-    if live && row.expect == Expectation::Clean(Claim::Wiped) && look.coverage.shielded > 0 {
-        doubts.push(format!("{at}: {} shielded bytes not read, so not seen to be wiped", look.coverage.shielded));
-    }
     // "Shielded" needs something that was shielded, at the moment that the row is about.
     if at == Checkpoint::Exit
         && look.process == 1
@@ -199,6 +215,35 @@ fn doubts_of_look(row: &Row, look: &Look, required: &[String]) -> Vec<String> {
     doubts
 }
 
+/// Why a look with shielded memory does not show that the bytes are gone.
+///
+/// "Wiped" means that the shielded memory was read too. Nothing can be injected at the exit stop, so there it is
+/// enough that the same process was read in full at a stop before, after the secret was planted.
+fn unseen_wipe(look: &Look, record: &Record) -> Option<String> {
+    let in_full = |other: &Look| {
+        other.process == look.process
+            && !matches!(other.checkpoint, Checkpoint::Planted | Checkpoint::Exit | Checkpoint::Core)
+            && other.looked == Looked::Yes
+            && other.coverage.shielded == 0
+            && other.coverage.refused.is_empty()
+    };
+    let excused = look.checkpoint == Checkpoint::Exit && record.looks.iter().any(in_full);
+    (look.coverage.shielded > 0 && !excused).then(|| {
+        format!("{}: {} shielded bytes not read, so not seen to be wiped", look.checkpoint, look.coverage.shielded)
+    })
+}
+
+/// What a limit of the library shows besides its one copy at its one home: that is a leak of another kind, which the
+/// row does not excuse.
+fn surplus(row: &Row, record: &Record) -> Option<String> {
+    let more = |look: &&Look| {
+        let hits = || look.hits.iter().filter(|hit| is_canary(hit));
+        hits().count() > 1 || hits().any(|hit| !is_home(hit))
+    };
+    let look = record.looks.iter().filter(|_| row.sole_home).find(more)?;
+    Some(format!("{}: more than the one copy at the one home of the secret", look.checkpoint))
+}
+
 /// Why a leaky control was not found as it must be.
 fn shortfall(findings: &[Finding], at: Checkpoint, shape: Shape) -> Option<String> {
     let there = || findings.iter().filter(|finding| finding.checkpoint == at.name());
@@ -207,9 +252,12 @@ fn shortfall(findings: &[Finding], at: Checkpoint, shape: Shape) -> Option<Strin
         Shape::Whole if !there().any(|finding| finding.whole) => {
             Some(format!("the leaky control was found at {at} in fragments only"))
         }
-        Shape::Fragments if there().any(|finding| finding.whole) => {
-            Some(format!("the leaky control was found whole at {at}, not in fragments"))
+        Shape::Fragments if findings.iter().any(|finding| finding.whole) => {
+            Some("the leaky control was found whole, not in fragments alone".to_owned())
         }
         Shape::Whole | Shape::Fragments => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

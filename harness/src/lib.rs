@@ -8,6 +8,9 @@
 //! machine can show. Bytes read from a target live in `snapshot` and `scan` alone: no error, finding or progress
 //! event holds any.
 
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+compile_error!("the harness reads processes of Linux on x86-64; the library `secmem` builds without it");
+
 pub mod audit;
 pub mod canary;
 pub mod files;
@@ -24,3 +27,5 @@ pub mod snapshot;
 mod sys;
 mod target;
 pub mod variants;
+
+pub use session::chain;

@@ -1,18 +1,15 @@
-//! What this machine can show, each ability probed once by using it.
+//! What this machine can show: abilities are probed by using them, limits are read.
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use findings::{Fact, Machine};
+use findings::{CORE, Fact, Machine};
 use scenario_protocol::Need;
 
 use crate::session::chain;
 use crate::target::{Event, Launch, Target};
 use crate::{private, snapshot, sys};
-
-/// Name of the fact that says whether a kernel core can be had.
-const CORE: &str = "kernel core";
 
 /// Name of the fact that says whether a target can be traced.
 const TRACE: &str = "ptrace";
@@ -26,11 +23,6 @@ pub fn probe() -> Machine {
         |name| (format!("{} {}", text(name.sysname()), text(name.release())), text(name.machine())),
     );
     Machine { kernel, arch, facts: vec![trace(), memfd_secret(), lock_limit(), core(), yama()] }
-}
-
-/// Whether a fact of that name is present.
-pub fn has(machine: &Machine, name: &str) -> bool {
-    machine.facts.iter().any(|fact| fact.name == name && fact.present)
 }
 
 /// How to enable what a probe did not find, where the user can.

@@ -15,15 +15,16 @@ pub fn core(data: &[u8]) {
     let mut handed_on = 0;
     let coverage = snapshot::read_core(&file, |part, address, bytes| {
         handed_on += bytes.len();
-        if part == Part::Notes {
-            let start = usize::try_from(address).expect("notes lie in the file");
+        if part != Part::Memory {
+            let start = usize::try_from(address).expect("an offset in the file");
             assert_eq!(data.get(start..start + bytes.len()), Some(bytes));
         }
     });
     assert!(handed_on <= data.len());
     if let Ok(coverage) = coverage {
         assert_eq!(coverage.read, handed_on as u64);
-        assert!(coverage.listed == u64::MAX || coverage.adds_up());
+        // A header may list more than can be counted; then nothing may pass for complete.
+        assert!(coverage.adds_up() || coverage.refused_bytes() > 0);
     }
 }
 

@@ -73,7 +73,7 @@ pub(crate) fn run(row: &Row, canary: &Canary, index: &Index, setting: &Setting<'
 }
 
 /// An error and its causes on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -121,27 +121,34 @@ fn follow(
                 look_at(&mut target, &living, checkpoint, injection);
                 if checkpoint == Checkpoint::Planted {
                     planted = true;
-                    target.watch_syscalls();
                 }
             }
+            // One lie is enough: what such a target says later means nothing.
             Event::Announced(checkpoint) => {
                 record.troubles.push(format!("announced {checkpoint}, which the row does not expect here"));
+                return Ok(());
             }
-            Event::Babble => record.troubles.push("sent something that is no announcement".to_owned()),
+            Event::Babble => {
+                record.troubles.push("sent something that is no announcement".to_owned());
+                return Ok(());
+            }
+            // Before the secret is there, there is nothing to find.
+            Event::ExecEntry(_) | Event::ExitCall(_) | Event::FatalSignal(..) if !planted => {}
             Event::ExecEntry(process) => look_at(&mut target, &[process], Checkpoint::Exec, injection),
             Event::ExitCall(process) => look_at(&mut target, &[process], Checkpoint::ExitCall, injection),
             Event::FatalSignal(process, _) => look_at(&mut target, &[process], Checkpoint::Signal, injection),
             // Nothing can be injected into a dying process.
             Event::ExitStop(process) => look_at(&mut target, &[process], Checkpoint::Exit, Injection::Leave),
             Event::Ended(end) => {
-                let (ends, dumped) = match end {
-                    End::Exit(status) => (Ends::Exit(status), false),
-                    End::Signal(signal, dumped) => (Ends::Signal(signal), dumped),
-                };
-                record.ended = Some(ends);
+                record.ended = end.map(|end| match end {
+                    End::Exit(status) => Ends::Exit(status),
+                    End::Signal(signal, _) => Ends::Signal(signal),
+                });
                 if row.checkpoints.contains(&Checkpoint::Core) {
+                    let dumped = matches!(end, Some(End::Signal(_, true)));
                     record.looks.push(look_at_core(setting, dumped, index));
                 }
+                look_at_leftovers(setting, index, record);
                 return Ok(());
             }
             Event::TimedOut => {
@@ -183,26 +190,71 @@ fn look(
             Err(error) => troubles.push(format!("{checkpoint}: registers of a thread: {error}")),
         }
     }
-    let unseen_threads = target.threads(process).saturating_sub(threads.len());
-    if unseen_threads > 0 {
-        troubles.push(format!("{checkpoint}: registers of {unseen_threads} threads not seen"));
+    let alive = threads_alive(target, process, threads.len());
+    if alive != threads.len() {
+        troubles.push(format!("{checkpoint}: registers of {} of {alive} threads seen", threads.len()));
     }
     let initial = InitialStack::of(&target.processes()[process]);
     let (looked, coverage) = match snapshot::regions(&target.processes()[process]) {
         Ok(regions) => {
             let mut scanner = Scanner::new(index);
-            match snapshot::read_live(target, process, &regions, injection, |at, bytes| scanner.feed(at, bytes)) {
-                Ok(coverage) => {
-                    hits.extend(scanner.finish().into_iter().map(|found| place(found, &regions, initial, &stacks)));
-                    (Looked::Yes, coverage)
-                }
-                Err(error) => (Looked::Missed(chain(&error)), Coverage::default()),
-            }
+            let coverage =
+                snapshot::read_live(target, process, &regions, injection, |at, bytes| scanner.feed(at, bytes));
+            hits.extend(scanner.finish().into_iter().map(|found| place(found, &regions, initial, &stacks)));
+            (Looked::Yes, coverage)
         }
         Err(error) => (Looked::Missed(chain(&error)), Coverage::default()),
     };
+    for hit in &mut hits {
+        hit.place = nameable(std::mem::take(&mut hit.place), index);
+    }
     let threads = u32::try_from(threads.len()).unwrap_or(u32::MAX);
     Look { checkpoint, process: number, looked, threads, coverage, hits }
+}
+
+/// How many threads of a process the kernel counts; a thread that is just going is given time to go.
+///
+/// # Source
+///
+/// proc_pid_status(5), *Threads*.
+fn threads_alive(target: &Target<'_>, process: usize, standing: usize) -> usize {
+    let status = format!("/proc/{}/status", target.processes()[process].pid);
+    let mut counted = None;
+    for _ in 0..50 {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        counted = text.lines().find_map(|line| line.strip_prefix("Threads:")?.trim().parse().ok());
+        if counted == Some(standing) {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    counted.unwrap_or(usize::MAX)
+}
+
+/// A name that may stand in a report: the target chooses the names of its files and mappings, and might choose its
+/// secret.
+pub(crate) fn nameable(name: String, index: &Index) -> String {
+    let mut scanner = Scanner::new(index);
+    scanner.feed(0, name.as_bytes());
+    if scanner.finish().is_empty() { name } else { "(a name that holds the secret)".to_owned() }
+}
+
+/// Searches the files that the target left in its directory, which go with the run.
+fn look_at_leftovers(setting: &Setting<'_>, index: &Index, record: &mut Record) {
+    let mut files = Vec::new();
+    crate::files::list(setting.dir, setting.dir, &mut files, &mut record.troubles);
+    for file in files {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        match crate::files::one(&file, index) {
+            Ok((coverage, hits)) => {
+                let place = nameable(format!("file left behind: {name}"), index);
+                let hits = hits.into_iter().map(|hit| Hit { place: place.clone(), ..hit }).collect();
+                let look = unseen(Checkpoint::Exit, Looked::Yes);
+                record.looks.push(Look { coverage, hits, ..look });
+            }
+            Err(error) => record.troubles.push(format!("a file that the target left behind: {}", chain(&error))),
+        }
+    }
 }
 
 fn search_registers(pieces: &[(u64, Vec<u8>)], index: &Index) -> Vec<Hit> {
@@ -256,11 +308,11 @@ fn look_at_core(setting: &Setting<'_>, dumped: bool, index: &Index) -> Look {
 
 /// Searches the notes and the memory of a core.
 pub(crate) fn search_core(file: &std::fs::File, index: &Index) -> Result<(Coverage, Vec<Hit>), snapshot::CoreError> {
-    let mut notes = Scanner::new(index);
-    let mut memory = Scanner::new(index);
+    let [mut notes, mut memory, mut rest] = [(); 3].map(|()| Scanner::new(index));
     let coverage = snapshot::read_core(file, |part, at, bytes| match part {
         Part::Notes => notes.feed(at, bytes),
         Part::Memory => memory.feed(at, bytes),
+        Part::Rest => rest.feed(at, bytes),
     })?;
     let hit = |found: Match, place: &str| Hit {
         found,
@@ -273,6 +325,7 @@ pub(crate) fn search_core(file: &std::fs::File, index: &Index) -> Result<(Covera
         .into_iter()
         .map(|found| hit(found, "notes"))
         .chain(memory.finish().into_iter().map(|found| hit(found, "memory")))
+        .chain(rest.finish().into_iter().map(|found| hit(found, "outside of all segments, by offset")))
         .collect();
     Ok((coverage, hits))
 }

@@ -46,7 +46,8 @@ fn options(subject: PathBuf) -> Options {
 
 fn audit(run: &str) -> Run {
     let dir = tempfile::tempdir().unwrap();
-    audit::run(&options(subject(dir.path(), run)), &AtomicBool::new(false), &Nobody).unwrap()
+    let options = options(subject(dir.path(), run));
+    audit::run(&options, &audit::rows(&options).unwrap(), &AtomicBool::new(false), &Nobody).unwrap()
 }
 
 fn only(run: &Run) -> &Outcome {
@@ -133,7 +134,7 @@ fn an_interrupted_run_says_so_and_leaves_nobody_behind() {
         pid
     });
 
-    let run = audit::run(&options, &interrupted, &Nobody).unwrap();
+    let run = audit::run(&options, &audit::rows(&options).unwrap(), &interrupted, &Nobody).unwrap();
 
     let pid = waiter.join().unwrap();
     assert!(run.interrupted);
@@ -143,11 +144,9 @@ fn an_interrupted_run_says_so_and_leaves_nobody_behind() {
 
 #[test]
 fn a_program_that_prints_no_catalogue_is_an_error() {
-    let never = AtomicBool::new(false);
-
-    let silent = audit::run(&options(PathBuf::from("/bin/true")), &never, &Nobody);
-    let failing = audit::run(&options(PathBuf::from("/bin/false")), &never, &Nobody);
-    let missing = audit::run(&options(PathBuf::from("/nowhere/subject")), &never, &Nobody);
+    let silent = audit::rows(&options(PathBuf::from("/bin/true")));
+    let failing = audit::rows(&options(PathBuf::from("/bin/false")));
+    let missing = audit::rows(&options(PathBuf::from("/nowhere/subject")));
 
     assert!(matches!(silent, Err(AuditError::Catalogue { .. })), "{silent:?}");
     assert!(matches!(failing, Err(AuditError::List { .. })), "{failing:?}");

@@ -3,19 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use findings::Verdict;
-use harness::audit::{AuditError, Options};
+use findings::{CORE, Verdict};
+use harness::audit::{AuditError, DECOYS, Options};
 use harness::canary::Seed;
 use harness::progress::Progress;
 use harness::{audit, interrupt, machine};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::{Audit, List};
-use crate::output::{prepare, say, summarise, write_all};
+use crate::output::{prepare, printable, remove_old, say, summarise, write_all};
+use crate::secret::read_small;
 use crate::{Failure, chain};
-
-/// Decoys that are looked for in every row and were never planted.
-const DECOYS: u32 = 8;
 
 /// `residue audit`.
 pub(crate) fn audit(args: &Audit) -> Result<Verdict, Failure> {
@@ -33,12 +31,15 @@ pub(crate) fn audit(args: &Audit) -> Result<Verdict, Failure> {
         timeout: Duration::from_secs(args.timeout),
         min_length: usize::from(args.min_length),
         decoys: DECOYS,
-        required: args.require.clone(),
+        required: args.require.iter().map(|_| CORE.to_owned()).collect(),
         seed,
         profile: args.profile.clone(),
         rustc: args.rustc.clone(),
         ablation: args.ablation.clone(),
     };
+    let rows = audit::rows(&options).map_err(failure)?;
+    // What an earlier run found must not pass for this one's, should this one be killed.
+    remove_old(&args.out)?;
     // Hidden by itself where standard error is no terminal.
     let bar = ProgressBar::new(0).with_style(style());
     let observer = |event: &Progress| match event {
@@ -52,14 +53,14 @@ pub(crate) fn audit(args: &Audit) -> Result<Verdict, Failure> {
         }
         _ => {}
     };
-    let run = audit::run(&options, &interrupted, &observer).map_err(failure)?;
+    let run = audit::run(&options, &rows, &interrupted, &observer).map_err(failure)?;
     bar.finish_and_clear();
     write_all(&run, &args.out)?;
     summarise(&run, &args.out)?;
     Ok(run.verdict)
 }
 
-fn absolute(subject: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn absolute(subject: &Path) -> Result<PathBuf, Failure> {
     subject.canonicalize().map_err(|error| Failure::Usage(format!("find the subject {}: {error}", subject.display())))
 }
 
@@ -73,14 +74,14 @@ fn cpus() -> usize {
 
 /// Reads a seed; the error never repeats what the file holds.
 pub(crate) fn read_seed(file: &Path) -> Result<Seed, Failure> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| Failure::Usage(format!("read the seed {}: {error}", file.display())))?;
+    let text = read_small(file)?;
+    let text = std::str::from_utf8(&text).map_err(|_| Failure::Usage(format!("{}: no text", file.display())))?;
     Seed::from_hex(text.trim()).map_err(|error| Failure::Usage(format!("{}: {}", file.display(), chain(&error))))
 }
 
 fn failure(error: AuditError) -> Failure {
     match error {
-        AuditError::NoSuchRow { .. } => Failure::Usage(chain(&error)),
+        AuditError::NoSuchRow { .. } | AuditError::Empty { .. } => Failure::Usage(chain(&error)),
         _ => Failure::Internal(chain(&error)),
     }
 }
@@ -94,7 +95,8 @@ pub(crate) fn list(args: &List) -> Result<Verdict, Failure> {
     } else {
         let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
         for row in &rows {
-            say(&format!("{:width$}  {}\n", row.name, row.expect))?;
+            say(&printable(&format!("{:width$}  {}", row.name, row.expect)))?;
+            say("\n")?;
         }
     }
     Ok(Verdict::Clean)

@@ -6,11 +6,13 @@ mod args;
 mod audit;
 mod output;
 mod scan;
+mod secret;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use findings::{EXIT_INTERNAL, EXIT_USAGE, Verdict};
+use harness::{chain, interrupt};
 
 use args::{Args, Command};
 
@@ -29,18 +31,6 @@ impl Failure {
     }
 }
 
-/// An error and its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
-}
-
 fn main() -> ExitCode {
     // A panic's own exit code, 101, is none of ours. The default hook has printed the message by then.
     match std::panic::catch_unwind(real_main) {
@@ -50,6 +40,10 @@ fn main() -> ExitCode {
 }
 
 fn real_main() -> ExitCode {
+    if let Err(error) = interrupt::no_core() {
+        output::complain(&format!("forbid cores of this program: {error}"));
+        return ExitCode::from(EXIT_INTERNAL);
+    }
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {

@@ -24,6 +24,30 @@ pub(crate) fn say(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Text with what a terminal would obey shown as escapes: names come from subjects and file systems.
+pub(crate) fn printable(text: &str) -> String {
+    let shown = |letter: char| match letter {
+        '\n' => "\n".to_owned(),
+        letter if letter.is_control() => letter.escape_unicode().to_string(),
+        letter => letter.to_string(),
+    };
+    text.chars().map(shown).collect()
+}
+
+/// Removes what an earlier run wrote into the directory, and nothing else.
+pub(crate) fn remove_old(dir: &Path) -> Result<(), Failure> {
+    for format in Format::ALL {
+        let path = dir.join(format.file_name());
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Failure::internal(&format!("remove {}", path.display()), &error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Prints what went wrong; there is nowhere to report that this failed.
 pub(crate) fn complain(why: &str) {
     let _ = writeln!(io::stderr().lock(), "residue: {why}");

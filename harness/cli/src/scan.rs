@@ -8,22 +8,22 @@ use harness::files::{self, Needles};
 use harness::progress::Progress;
 use harness::{audit, interrupt};
 use indicatif::{HumanBytes, ProgressBar};
-use zeroize::Zeroizing;
 
 use crate::args::Scan;
-use crate::audit::read_seed;
-use crate::output::say;
+use crate::audit::{absolute, read_seed};
+use crate::output::{printable, say};
+use crate::secret::read_small;
 use crate::{Failure, chain};
 
 /// `residue scan`.
 pub(crate) fn scan(args: &Scan) -> Result<Verdict, Failure> {
     let mut secrets = Vec::new();
     for file in &args.secret_file {
-        secrets.push(read_secret(file)?);
+        secrets.push(read_secret(file, usize::from(args.min_length))?);
     }
     if let (Some(seed), Some(subject)) = (&args.seed_file, &args.subject) {
         let seed = read_seed(seed)?;
-        let rows = audit::catalogue(subject).map_err(|error| Failure::Usage(chain(&error)))?;
+        let rows = audit::catalogue(&absolute(subject)?).map_err(|error| Failure::Usage(chain(&error)))?;
         secrets.extend(rows.iter().map(|row| seed.canary(&row.name, row.canary, row.canary_len)));
     }
     if let Some(missing) = args.paths.iter().find(|path| path.symlink_metadata().is_err()) {
@@ -52,17 +52,18 @@ pub(crate) fn scan(args: &Scan) -> Result<Verdict, Failure> {
         say(&format!("{text}\n"))?;
     } else {
         for outcome in &outcomes {
-            say(&describe(outcome, searched))?;
+            say(&printable(&describe(outcome, searched)))?;
         }
     }
     let worst = |verdict| outcomes.iter().any(|outcome| outcome.verdict == verdict).then_some(verdict);
     Ok(worst(Verdict::Leak).or(worst(Verdict::Inconclusive)).unwrap_or(Verdict::Clean))
 }
 
-fn read_secret(file: &Path) -> Result<Canary, Failure> {
-    let bytes = std::fs::read(file)
-        .map(Zeroizing::new)
-        .map_err(|error| Failure::Usage(format!("read the secret {}: {error}", file.display())))?;
+fn read_secret(file: &Path, shortest: usize) -> Result<Canary, Failure> {
+    let bytes = read_small(file)?;
+    if bytes.len() < shortest {
+        return Err(Failure::Usage(format!("{}: shorter than --min-length {shortest}", file.display())));
+    }
     Canary::given(bytes).map_err(|error| Failure::Usage(format!("{}: {}", file.display(), chain(&error))))
 }
 

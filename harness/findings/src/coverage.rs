@@ -32,20 +32,21 @@ pub struct Share {
 }
 
 impl Coverage {
-    /// Bytes refused, over all reasons.
+    /// Bytes refused, over all reasons; saturates, as all sums here do: hostile headers can list more than 2^64 bytes.
     pub fn refused_bytes(&self) -> u64 {
-        self.refused.iter().map(|share| share.bytes).sum()
+        sum(&self.refused)
     }
 
     /// Bytes excluded, over all reasons.
     pub fn excluded_bytes(&self) -> u64 {
-        self.excluded.iter().map(|share| share.bytes).sum()
+        sum(&self.excluded)
     }
 
-    /// Whether the parts add up to what was listed.
+    /// Whether the parts add up to what was listed. A sum that saturated never does.
     pub fn adds_up(&self) -> bool {
-        self.listed == self.read + self.never_populated + self.shielded + self.refused_bytes() + self.excluded_bytes()
-            && self.injected <= self.read
+        let parts = [self.read, self.never_populated, self.shielded, self.refused_bytes(), self.excluded_bytes()];
+        let sum: u128 = parts.into_iter().map(u128::from).sum();
+        self.listed != u64::MAX && sum == u128::from(self.listed) && self.injected <= self.read
     }
 
     /// Counts bytes as refused for that reason.
@@ -60,11 +61,11 @@ impl Coverage {
 
     /// Adds another look's bytes to this one's.
     pub fn add(&mut self, other: &Self) {
-        self.listed += other.listed;
-        self.read += other.read;
-        self.injected += other.injected;
-        self.never_populated += other.never_populated;
-        self.shielded += other.shielded;
+        self.listed = self.listed.saturating_add(other.listed);
+        self.read = self.read.saturating_add(other.read);
+        self.injected = self.injected.saturating_add(other.injected);
+        self.never_populated = self.never_populated.saturating_add(other.never_populated);
+        self.shielded = self.shielded.saturating_add(other.shielded);
         for share in &other.refused {
             self.refuse(&share.why, share.bytes);
         }
@@ -74,13 +75,17 @@ impl Coverage {
     }
 }
 
+fn sum(shares: &[Share]) -> u64 {
+    shares.iter().fold(0, |sum: u64, share| sum.saturating_add(share.bytes))
+}
+
 /// Keeps the shares sorted by reason, so that the same bytes give the same text whatever the order of reading.
 fn add(shares: &mut Vec<Share>, why: &str, bytes: u64) {
     if bytes == 0 {
         return;
     }
     match shares.binary_search_by(|share| share.why.as_str().cmp(why)) {
-        Ok(at) => shares[at].bytes += bytes,
+        Ok(at) => shares[at].bytes = shares[at].bytes.saturating_add(bytes),
         Err(at) => shares.insert(at, Share { why: why.to_owned(), bytes }),
     }
 }
@@ -100,6 +105,16 @@ mod tests {
 
         assert!(total.adds_up());
         assert_eq!(total.refused, [Share { why: "EIO".to_owned(), bytes: 12 }]);
+    }
+
+    #[test]
+    fn bytes_beyond_counting_never_add_up() {
+        let mut coverage = Coverage { listed: u64::MAX, ..Coverage::default() };
+        coverage.refuse("hostile", u64::MAX);
+        coverage.refuse("hostile", 1);
+
+        assert_eq!(coverage.refused_bytes(), u64::MAX);
+        assert!(!coverage.adds_up());
     }
 
     #[test]

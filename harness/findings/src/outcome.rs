@@ -29,7 +29,7 @@ pub struct Outcome {
     pub observations: Vec<Observation>,
     /// The row's own controls.
     pub controls: Controls,
-    /// Residues at the checkpoints after `planted`.
+    /// Residues at the checkpoints after `planted`, and at `planted` itself where the secret may have one home alone.
     pub findings: Vec<Finding>,
     /// Requirements that the row speaks for.
     pub shows: Vec<String>,

@@ -7,6 +7,9 @@ use crate::{Coverage, Finding, Outcome, Verdict};
 /// Name and version of the file's shape. Readers refuse another major version.
 pub const SCHEMA: &str = "secmem.run/1";
 
+/// Name of the fact that says whether a kernel core can be had.
+pub const CORE: &str = "kernel core";
+
 /// A whole run, as `run.json` holds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
@@ -88,7 +91,7 @@ pub struct Settings {
     pub decoys: u32,
     /// The text that names had to contain; empty for all.
     pub filter: String,
-    /// Abilities without which the run counts as inconclusive.
+    /// Names of facts of the machine without which the run counts as inconclusive ([`CORE`]).
     pub required: Vec<String>,
     /// Seconds that a scenario may take.
     pub timeout_seconds: u32,
@@ -126,14 +129,19 @@ pub struct NotShown {
 impl Run {
     /// The verdict over all outcomes, which [`Run::verdict`](Self#structfield.verdict) must equal.
     ///
-    /// An unexpected leak outweighs everything; then come an interrupted run, a run without rows and any row that
-    /// did not show what it had to.
+    /// An unexpected leak outweighs everything; then come an interrupted run, a run without rows, a required ability
+    /// that the machine lacks, and any row that did not show what it had to.
     pub fn judge(&self) -> Verdict {
         let unexpected = |outcome: &&Outcome| !outcome.as_expected;
         if self.outcomes.iter().filter(unexpected).any(|outcome| outcome.verdict == Verdict::Leak && !outcome.control) {
             return Verdict::Leak;
         }
-        if self.interrupted || self.outcomes.is_empty() || self.outcomes.iter().any(|outcome| !outcome.as_expected) {
+        let lacks = |ability: &String| !self.machine.facts.iter().any(|fact| fact.name == *ability && fact.present);
+        if self.interrupted
+            || self.outcomes.is_empty()
+            || self.settings.required.iter().any(lacks)
+            || self.outcomes.iter().any(|outcome| !outcome.as_expected)
+        {
             return Verdict::Inconclusive;
         }
         Verdict::Clean

@@ -1,7 +1,7 @@
 //! ELF cores: the kernel's own, or anyone's file of that form.
 //!
 //! Only headers are trusted, and they are checked against the file's length: what a header promises and the file
-//! does not hold counts as refused. Memory that the headers list without contents was left out by whoever wrote
+//! does not hold counts as refused, and what the file holds outside of all segments is read as plain bytes. Memory that the headers list without contents was left out by whoever wrote
 //! the core; it is not part of what a reader of the core can get.
 
 use std::fs::File;
@@ -57,8 +57,8 @@ struct Segment {
 
 /// Reads notes and memory of a core, notes first, and hands the bytes on in pieces.
 ///
-/// Memory comes in ascending order of its address, notes by their offset, each kind as one ascending sequence:
-/// `piece` is told which it gets.
+/// Memory comes in ascending order of its address, notes and the rest of the file by their offset, each part as one
+/// ascending sequence: `piece` is told which it gets.
 ///
 /// # Errors
 ///
@@ -73,7 +73,11 @@ pub fn read(file: &File, mut piece: impl FnMut(Part, u64, &[u8])) -> Result<Cove
     file.read_exact_at(&mut headers, 0)?;
     let segments = segments(&headers);
     headers.zeroize(); // its tail is memory of the target already
-    let segments = segments?;
+    let mut segments = segments?;
+    if segments.is_empty() {
+        return Err(CoreError::Empty);
+    }
+    segments.extend(gaps(&segments, length));
     let mut coverage = Coverage::default();
     let mut buffer = vec![0; CHUNK];
     // No honest core lists a byte of the file twice; a hostile one could make us read it 65 535 times.
@@ -90,16 +94,17 @@ pub fn read(file: &File, mut piece: impl FnMut(Part, u64, &[u8])) -> Result<Cove
                     piece(part, segment.address.wrapping_add(done), &buffer[..read]);
                     done += read as u64;
                 }
-                _ => break,
+                Ok(_) => break,
+                Err(error) => {
+                    buffer.zeroize();
+                    return Err(error.into());
+                }
             }
         }
         coverage.read = coverage.read.saturating_add(done);
         coverage.refuse("the core ends before its headers say", segment.length.saturating_sub(done));
     }
     buffer.zeroize();
-    if coverage.listed == 0 {
-        return Err(CoreError::Empty);
-    }
     Ok(coverage)
 }
 
@@ -110,6 +115,8 @@ pub enum Part {
     Notes,
     /// Memory, at the address where it stood.
     Memory,
+    /// Bytes of the file that belong to no segment: headers, padding, whatever else was put there.
+    Rest,
 }
 
 /// The segments that have bytes in the file, sorted by part and address. Overlaps are kept: each is read.
@@ -131,6 +138,24 @@ fn segments(headers: &[u8]) -> Result<Vec<(Part, Segment)>, CoreError> {
     segments.retain(|(_, segment)| segment.length > 0);
     segments.sort_by_key(|(part, segment)| (*part, segment.address, segment.offset));
     Ok(segments)
+}
+
+/// What lies between the segments of a file of that length.
+fn gaps(segments: &[(Part, Segment)], length: u64) -> Vec<(Part, Segment)> {
+    let mut covered: Vec<(u64, u64)> =
+        segments.iter().map(|(_, part)| (part.offset, part.offset.saturating_add(part.length))).collect();
+    covered.sort_unstable();
+    covered.push((length, length));
+    let mut gaps = Vec::new();
+    let mut at = 0;
+    for (start, end) in covered {
+        if start.min(length) > at {
+            let gap = Segment { offset: at, length: start.min(length) - at, address: at };
+            gaps.push((Part::Rest, gap));
+        }
+        at = at.max(end);
+    }
+    gaps
 }
 
 fn extent(header: &ProgramHeader64<LittleEndian>) -> (u64, u64, u64) {

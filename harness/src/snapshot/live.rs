@@ -11,8 +11,9 @@ use findings::Coverage;
 use zeroize::Zeroize;
 
 use super::{CHUNK, PAGE, Region};
+use crate::session::chain;
 use crate::sys;
-use crate::target::{InjectError, Target};
+use crate::target::Target;
 
 /// Whether memory that only the target can read is read by making it run a call of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,34 +37,28 @@ enum Page {
 
 /// Reads every region of a process in ascending order and hands the bytes on in pieces.
 ///
-/// # Errors
-///
-/// Only when an injected call fails; everything else that cannot be read is counted as refused.
+/// Never fails: what cannot be read is counted as refused, with the reason.
 pub(crate) fn read(
     target: &mut Target<'_>,
     process: usize,
     regions: &[Region],
     injection: Injection,
     mut piece: impl FnMut(u64, &[u8]),
-) -> Result<Coverage, InjectError> {
+) -> Coverage {
     let mut coverage = Coverage::default();
     let mut buffer = vec![0_u8; CHUNK];
-    let mut result = Ok(());
     for region in regions {
         coverage.listed += region.length();
         if let Some(why) = region.exclusion() {
             coverage.exclude(why, region.length());
         } else if region.is_secret_memory() {
-            if let Err(error) = secret_memory(target, process, region, injection, &mut coverage, &mut piece) {
-                coverage.refuse("injection failed", region.length());
-                result = Err(error);
-            }
+            secret_memory(target, process, region, injection, &mut coverage, &mut piece);
         } else {
             ordinary(target, process, region, &mut buffer, &mut coverage, &mut piece);
         }
     }
     buffer.zeroize();
-    result.map(|()| coverage)
+    coverage
 }
 
 fn ordinary(
@@ -126,32 +121,39 @@ fn secret_memory(
     injection: Injection,
     coverage: &mut Coverage,
     piece: &mut impl FnMut(u64, &[u8]),
-) -> Result<(), InjectError> {
-    let mut probe = [0_u8; 16];
-    let files = &target.processes()[process];
-    let by_file = files.mem.read_at(&mut probe, region.start);
-    let by_call = sys::read_vm(files.pid, region.start, &mut probe);
-    probe.zeroize();
-    if matches!(by_file, Ok(read) if read > 0) {
-        // Not shielded after all: read it like anything else.
-        let mut buffer = vec![0_u8; CHUNK];
-        readable(&files.mem, region.start, region.end, &mut buffer, coverage, piece);
-        buffer.zeroize();
-        return Ok(());
-    }
+) {
     if injection == Injection::Use {
-        target.read_by_injection(process, region.start, region.end, piece)?;
-        coverage.read += region.length();
-        coverage.injected += region.length();
-        return Ok(());
+        match target.read_by_injection(process, region.start, region.end, piece) {
+            Ok(()) => {
+                coverage.read += region.length();
+                coverage.injected += region.length();
+            }
+            Err(error) => coverage.refuse(&chain(&error), region.length()),
+        }
+        return;
     }
-    match (by_call, open_secret_descriptor(target)) {
-        (Ok(_), _) => coverage.refuse("readable by process_vm_readv alone", region.length()),
-        (Err(_), Ok(false)) => coverage.shielded += region.length(),
-        (Err(_), Ok(true)) => coverage.refuse("memfd_secret descriptor still open", region.length()),
-        (Err(_), Err(_)) => coverage.refuse("descriptors of the tree not readable", region.length()),
+    let descriptor = open_secret_descriptor(target);
+    let files = &target.processes()[process];
+    for page in (region.start..region.end).step_by(PAGE as usize) {
+        let length = PAGE.min(region.end - page);
+        let mut probe = [0_u8; 16];
+        let by_file = files.mem.read_at(&mut probe, page);
+        let by_call = sys::read_vm(files.pid, page, &mut probe);
+        probe.zeroize();
+        let refused =
+            |read: &io::Result<usize>, with: i32| matches!(read, Err(error) if error.raw_os_error() == Some(with));
+        match (&descriptor, refused(&by_file, libc::EIO) && refused(&by_call, libc::EFAULT)) {
+            (Ok(false), true) => coverage.shielded += length,
+            (Ok(true), _) => coverage.refuse("memfd_secret descriptor still open", length),
+            (Err(_), _) => coverage.refuse("descriptors of the tree not readable", length),
+            // Readable after all, or refused for another reason than what the memory is.
+            (Ok(false), false) => {
+                let mut buffer = [0; PAGE as usize];
+                readable(&files.mem, page, page + length, &mut buffer, coverage, piece);
+                buffer.zeroize();
+            }
+        }
     }
-    Ok(())
 }
 
 /// Whether any living process of the tree has a descriptor through which memfd_secret memory can be mapped.

@@ -37,7 +37,7 @@ impl Drop for Registers {
 ///
 /// # Errors
 ///
-/// The error of the request for the general registers. A machine without extended state has none to search.
+/// The error of either request. A machine without extended state has none to search.
 pub(crate) fn read(thread: Pid) -> std::io::Result<Registers> {
     let general = sys::general_registers(thread)?;
     let stack_pointer = general
@@ -45,8 +45,10 @@ pub(crate) fn read(thread: Pid) -> std::io::Result<Registers> {
         .and_then(|bytes| bytes.try_into().ok())
         .map_or(0, u64::from_le_bytes);
     let mut pieces = vec![(0, general)];
-    if let Ok(vector) = sys::vector_registers(thread) {
-        pieces.push((VECTOR, vector));
+    match sys::vector_registers(thread) {
+        Ok(vector) => pieces.push((VECTOR, vector)),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EINVAL)) => {} // no XSAVE here
+        Err(error) => return Err(error),
     }
     Ok(Registers { stack_pointer, pieces })
 }

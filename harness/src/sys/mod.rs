@@ -10,5 +10,6 @@ mod trace;
 pub(crate) use probe::probe_memfd_secret;
 pub(crate) use spawn::{Descriptors, spawn_traced};
 pub(crate) use trace::{
-    End, Stop, SyscallStop, Waited, general_registers, listen, read_vm, resume, syscall_stop, vector_registers, wait,
+    Call, End, Stop, SyscallStop, Waited, general_registers, listen, read_vm, resume, syscall_stop, vector_registers,
+    wait,
 };

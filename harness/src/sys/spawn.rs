@@ -2,11 +2,19 @@
 
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::ptr;
 
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::signal::{SigSet, SigmaskHow, pthread_sigmask};
 use nix::unistd::{ForkResult, Pid};
+
+/// How long a child may take from its seizure to its `execve`, in milliseconds.
+const EXEC_PATIENCE_MS: u16 = 10_000;
+
+/// Linux numbers its signals from 1 to 64.
+const LAST_SIGNAL: i32 = 64;
 
 /// What the target finds open, besides `/dev/null` as 0, 1 and 2.
 pub(crate) struct Descriptors<'a> {
@@ -47,8 +55,16 @@ pub(crate) fn spawn_traced(
     let (hold_read, error_write) = (above(&hold_low, floor)?, above(&error_low, floor)?);
     drop((hold_low, error_low)); // an end of ours that stays open would hide the end of file that we wait for
 
+    // A signal that reached the child between its seizure and its exec would stop it where nobody waits. The child
+    // throws away what is pending before it lets signals in again.
+    let mut before = SigSet::empty();
+    pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
     // SAFETY: the child calls only async-signal-safe functions (`child` below) and never returns.
-    let forked = unsafe { nix::unistd::fork() }?;
+    let forked = unsafe { nix::unistd::fork() };
+    if !matches!(forked, Ok(ForkResult::Child)) {
+        pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
+    }
+    let forked = forked?;
     let pid = match forked {
         ForkResult::Child => {
             let image = Image { program, argv: &argv, envp: &envp, dir };
@@ -70,6 +86,11 @@ pub(crate) fn spawn_traced(
     // The exec stop comes before the caller can wait for it only if exec succeeded: then this pipe closes empty.
     // A tracee that fails in `execve` reports its errno here and exits without ever reaching the exec stop.
     let mut errno = [0; 4];
+    let mut waiting = [PollFd::new(error_read.as_fd(), PollFlags::POLLIN)];
+    if let Ok(0) = nix::poll::poll(&mut waiting, PollTimeout::from(EXEC_PATIENCE_MS)) {
+        abandon(pid);
+        return Err(io::ErrorKind::TimedOut.into());
+    }
     match nix::unistd::read(&error_read, &mut errno) {
         Ok(0) => Ok(pid),
         Ok(_) => {
@@ -169,6 +190,20 @@ fn become_target(image: &Image<'_>, null: RawFd, moved: &[(OwnedFd, RawFd)], hol
     }
     // SAFETY: `dir` is a C string that outlives the call.
     if unsafe { libc::chdir(image.dir.as_ptr()) } < 0 {
+        return nix::errno::Errno::last_raw();
+    }
+    for signal in 1..=LAST_SIGNAL {
+        // Ignoring a signal discards a pending one; the two that cannot be ignored, and libc's own, refuse.
+        for action in [libc::SIG_IGN, libc::SIG_DFL] {
+            // SAFETY: neither action is a handler.
+            unsafe { libc::signal(signal, action) };
+        }
+    }
+    let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `none` is a sigset_t to write to.
+    unsafe { libc::sigemptyset(none.as_mut_ptr()) };
+    // SAFETY: `none` was made by the call before; the old mask is not asked for.
+    if unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut()) } < 0 {
         return nix::errno::Errno::last_raw();
     }
     // SAFETY: all three are NUL-terminated, `argv` and `envp` end with a null pointer (`pointers`).

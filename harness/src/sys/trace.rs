@@ -42,11 +42,61 @@ pub(crate) enum End {
     Signal(i32, bool),
 }
 
+/// The system calls that matter to a tracer, whichever of the machine's three ways they are made in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// `execve`, `execveat`.
+    Exec,
+    /// `exit_group`.
+    ExitGroup,
+    /// `exit`: this thread alone.
+    Exit,
+    /// `clone`, by its flags: the first argument.
+    Clone {
+        /// `CLONE_*`.
+        flags: u64,
+        /// Whether the call was made the 32-bit way, whose first argument is in `rbx`.
+        compat: bool,
+    },
+    /// `clone3`, whose flags stand in memory at this address.
+    Clone3 {
+        /// Address of `struct clone_args`.
+        args: u64,
+    },
+    /// Any other.
+    Other,
+}
+
+/// `AUDIT_ARCH_I386` of linux/audit.h.
+const I386: u32 = 0x4000_0003;
+
+/// The bit that marks a call of the x32 kind (asm/unistd.h).
+const X32: u64 = 0x4000_0000;
+
+impl Call {
+    /// Reads a call's number in the numbering of its architecture.
+    ///
+    /// # Source
+    ///
+    /// The kernel's syscall_32.tbl and syscall_64.tbl; x32 has numbers of its own for the `exec` calls.
+    fn read(arch: u32, number: u64, first: u64) -> Self {
+        let compat = arch == I386;
+        match (compat, number & !X32, number & X32 != 0) {
+            (true, 11 | 358, _) | (false, 59 | 322, false) | (false, 520 | 545, true) => Self::Exec,
+            (true, 252, _) | (false, 231, _) => Self::ExitGroup,
+            (true, 1, _) | (false, 60, _) => Self::Exit,
+            (true, 120, _) | (false, 56, _) => Self::Clone { flags: first, compat },
+            (_, 435, _) => Self::Clone3 { args: first },
+            _ => Self::Other,
+        }
+    }
+}
+
 /// Which side of a system call a tracee stands on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SyscallStop {
-    /// At its entry, with its number.
-    Entry(u64),
+    /// At its entry.
+    Entry(Call),
     /// At its exit.
     Exit,
     /// Neither.
@@ -139,7 +189,8 @@ pub(crate) fn syscall_stop(task: Pid) -> io::Result<SyscallStop> {
     Ok(match info.op {
         libc::PTRACE_SYSCALL_INFO_ENTRY => {
             // SAFETY: `op` says that the union holds `entry`.
-            SyscallStop::Entry(unsafe { info.u.entry.nr })
+            let entry = unsafe { info.u.entry };
+            SyscallStop::Entry(Call::read(info.arch, entry.nr, entry.args[0]))
         }
         libc::PTRACE_SYSCALL_INFO_EXIT => SyscallStop::Exit,
         _ => SyscallStop::None,

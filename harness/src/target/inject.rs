@@ -4,7 +4,7 @@
 //! hold, and is then put back as it was, registers and interrupted system call included.
 
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use nix::unistd::Pid;
 use zeroize::Zeroize;
@@ -40,9 +40,12 @@ pub(crate) enum InjectError {
         /// Why.
         source: io::Error,
     },
-    /// Something else stopped the thread meanwhile.
+    /// Something else happened to the thread meanwhile; it is dealt with as if nothing had been injected.
     #[error("the thread was stopped by something else during the injected call")]
-    Disturbed,
+    Disturbed(Waited),
+    /// The target has put something else under the number of the memfd between us.
+    #[error("the target closed or replaced the descriptor through which its memory comes")]
+    Replaced,
     /// The call itself failed in the target.
     #[error("the injected call failed")]
     Call {
@@ -68,7 +71,8 @@ impl Target<'_> {
     ///
     /// # Errors
     ///
-    /// [`InjectError`]; what was handed on before stays handed on. The target is put back as it was in any case.
+    /// [`InjectError`]; what was handed on before stays handed on. The target is put back as it was, unless it ended or
+    /// was about to: [`InjectError::Disturbed`].
     pub(crate) fn read_by_injection(
         &mut self,
         process: usize,
@@ -94,6 +98,8 @@ impl Target<'_> {
             && matches!(sys::syscall_stop(id).map_err(|source| InjectError::Run { source })?, SyscallStop::Entry(_));
         let instruction = self.syscall_instruction(process, saved.rip)?;
 
+        self.own_dropbox(process)?;
+
         let mut buffer = vec![0_u8; PIECE];
         let mut moved = || {
             if at_entry {
@@ -106,6 +112,7 @@ impl Target<'_> {
             let mut at = start;
             while at < end {
                 let length = PIECE.min(usize::try_from(end - at).unwrap_or(PIECE));
+                self.empty_dropbox()?;
                 let written =
                     call(id, &saved, instruction, libc::SYS_pwrite64, [DROPBOX_FD as u64, at, length as u64, 0])?;
                 let written = usize::try_from(written)
@@ -116,22 +123,60 @@ impl Target<'_> {
                 let part = &mut buffer[..written.min(length)];
                 self.dropbox.read_exact_at(part, 0).map_err(|source| InjectError::Dropbox { source })?;
                 piece(at, part);
-                part.zeroize();
-                self.dropbox.write_all_at(part, 0).map_err(|source| InjectError::Dropbox { source })?;
                 at += written as u64;
             }
             Ok(())
         };
-        let result = moved();
+        let moved = moved();
         buffer.zeroize();
-        let restored = restore(id, saved, at_entry);
-        if let Some(task) = self.tasks.get_mut(&id.as_raw()) {
+        let emptied = self.empty_dropbox();
+        // A thread that another signal stopped gets its registers back there too: its handler must return to where the
+        // target was. One that is ending cannot use them any more.
+        let restored = match &moved {
+            Err(InjectError::Disturbed(Waited::Stopped(Stop::Signal(_) | Stop::Group(_)))) => {
+                nix::sys::ptrace::setregs(id, undone(saved, at_entry)).map_err(InjectError::from)
+            }
+            Err(InjectError::Disturbed(_)) => Ok(()),
+            _ => restore(id, saved, at_entry),
+        };
+        let result = moved.and(restored).and(emptied);
+        if let Err(InjectError::Disturbed(waited)) = &result {
+            self.meet(id, *waited);
+        } else if let Some(task) = self.tasks.get_mut(&id.as_raw()) {
             task.stop = Some(Stop::Syscall);
             if siginfo.is_some() {
                 task.resent = siginfo;
             }
         }
-        result.and(restored)
+        result
+    }
+
+    /// Sees that the target's descriptor is still the memfd that we hold: otherwise its memory would be written into
+    /// something of its own, and zeros of ours be read for it.
+    fn own_dropbox(&self, process: usize) -> Result<(), InjectError> {
+        let ours = self.dropbox.metadata().map_err(|source| InjectError::Dropbox { source })?;
+        let theirs = std::fs::metadata(format!("/proc/{}/fd/{DROPBOX_FD}", self.processes[process].pid));
+        match theirs {
+            Ok(theirs) if (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()) => Ok(()),
+            _ => Err(InjectError::Replaced),
+        }
+    }
+
+    /// Overwrites what the memfd holds and gives the pages back. What is read from it next was written after this: a
+    /// read past its new end fails.
+    fn empty_dropbox(&self) -> Result<(), InjectError> {
+        let empty = || {
+            let length = self.dropbox.metadata()?.len();
+            let zeros = vec![0; PIECE];
+            let mut at = 0;
+            while at < length {
+                let part = PIECE.min(usize::try_from(length - at).unwrap_or(PIECE));
+                self.dropbox.write_all_at(&zeros[..part], at)?;
+                at += part as u64;
+            }
+            self.dropbox.set_len(0)
+        };
+        empty().map_err(|source| InjectError::Dropbox { source })
     }
 
     /// The address of a `syscall` instruction that the target can run: the one it has just run, or one of the vDSO.
@@ -174,16 +219,16 @@ fn call(
 }
 
 /// Puts the registers back so that the thread goes on as if nothing had happened.
-fn restore(id: Pid, mut saved: libc::user_regs_struct, at_entry: bool) -> Result<(), InjectError> {
+fn restore(id: Pid, saved: libc::user_regs_struct, at_entry: bool) -> Result<(), InjectError> {
+    nix::sys::ptrace::setregs(id, undone(saved, at_entry))?;
+    // Run the instruction again, up to the entry stop at which the thread stood.
+    if at_entry { run_to_syscall_stop(id) } else { Ok(()) }
+}
+
+/// The registers with which the thread makes the call that it was in, or about to make, again.
+fn undone(mut saved: libc::user_regs_struct, at_entry: bool) -> libc::user_regs_struct {
     let interrupted = saved.orig_rax as i64 >= 0;
-    if at_entry {
-        // Run the instruction again, up to the entry stop at which the thread stood.
-        saved.rip -= SYSCALL.len() as u64;
-        saved.rax = saved.orig_rax;
-        nix::sys::ptrace::setregs(id, saved)?;
-        return run_to_syscall_stop(id);
-    }
-    if interrupted && RESTART_SAME.contains(&(saved.rax as i64)) {
+    if at_entry || (interrupted && RESTART_SAME.contains(&(saved.rax as i64))) {
         saved.rip -= SYSCALL.len() as u64;
         saved.rax = saved.orig_rax;
     } else if interrupted && saved.rax as i64 == RESTART_BLOCK {
@@ -191,8 +236,7 @@ fn restore(id: Pid, mut saved: libc::user_regs_struct, at_entry: bool) -> Result
         saved.rax = libc::SYS_restart_syscall as u64;
     }
     saved.orig_rax = u64::MAX;
-    nix::sys::ptrace::setregs(id, saved)?;
-    Ok(())
+    saved
 }
 
 /// Resumes the thread and waits for its next system call stop. Bounded: the call is ours and does not block.
@@ -207,7 +251,10 @@ fn run_to_syscall_stop(id: Pid) -> Result<(), InjectError> {
                 sys::resume(id, true, 0).map_err(|source| InjectError::Run { source })?;
             }
             Waited::Nothing if std::time::Instant::now() < patience => std::thread::yield_now(),
-            Waited::Stopped(_) | Waited::Ended(_) | Waited::Nothing => return Err(InjectError::Disturbed),
+            Waited::Nothing => {
+                return Err(InjectError::Run { source: io::ErrorKind::TimedOut.into() });
+            }
+            other => return Err(InjectError::Disturbed(other)),
         }
     }
 }

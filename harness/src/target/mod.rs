@@ -10,7 +10,6 @@ mod inject;
 mod process;
 mod tree;
 
-pub(crate) use inject::InjectError;
 pub(crate) use process::OpenError;
 pub(crate) use process::Process;
 
@@ -38,11 +37,11 @@ use tree::Task;
 const DROPBOX_FD: i32 = 5;
 
 /// How long a thread may take to stand still once it was asked to.
-const STOP_PATIENCE: Duration = Duration::from_secs(2);
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long the exit stop of one thread waits for that of its process's first thread.
+/// How long a thread stands in its exit stop, waiting for those of its process's other threads.
 ///
-/// When the whole process dies they come together; when only that thread ends, the first one never comes.
+/// When the whole process dies they come together; when only that thread ends, the others never come.
 const EXIT_PATIENCE: Duration = Duration::from_millis(100);
 
 /// What to start, and where.
@@ -126,8 +125,8 @@ pub(crate) enum Event {
     FatalSignal(usize, i32),
     /// This process is at its exit stop. Others may run.
     ExitStop(usize),
-    /// The tree is gone; how its first process ended.
-    Ended(End),
+    /// The tree is gone; how its first process ended, if that was seen.
+    Ended(Option<End>),
     /// The time is up; nothing stands still.
     TimedOut,
     /// The user wants to stop; nothing stands still.
@@ -140,7 +139,7 @@ pub(crate) struct Target<'a> {
     processes: Vec<Process>,
     /// Stops that nobody has decided on yet.
     undecided: VecDeque<i32>,
-    /// Whether system calls are stopped at: between `planted` and the end.
+    /// Whether system calls are stopped at.
     syscalls: bool,
     control: OwnedFd,
     /// The control socket's last announcement was not answered yet.
@@ -200,7 +199,7 @@ impl<'a> Target<'a> {
             tasks: BTreeMap::from([(pid.as_raw(), Task::new(pid, 0))]),
             processes: Vec::new(),
             undecided: VecDeque::new(),
-            syscalls: false,
+            syscalls: true,
             control,
             owes_answer: false,
             dropbox,
@@ -235,7 +234,7 @@ impl<'a> Target<'a> {
                 return Ok(Event::Interrupted);
             }
             if self.tasks.is_empty() {
-                return Ok(Event::Ended(self.first_end.unwrap_or(End::Exit(-1))));
+                return Ok(Event::Ended(self.first_end));
             }
             if Instant::now() >= self.deadline {
                 return Ok(Event::TimedOut);
@@ -273,7 +272,9 @@ impl<'a> Target<'a> {
             }
         }
         if std::mem::take(&mut self.owes_answer) {
-            let sent = nix::sys::socket::send(self.control.as_raw_fd(), &FRAME_GO_ON, MsgFlags::MSG_NOSIGNAL);
+            // A target that never reads its answers fills the socket; waiting for it would be its to decide.
+            let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+            let sent = nix::sys::socket::send(self.control.as_raw_fd(), &FRAME_GO_ON, flags);
             match sent {
                 // The target was killed while it stood still: its end is the next event.
                 Ok(_) | Err(nix::errno::Errno::EPIPE | nix::errno::Errno::ECONNRESET) => {}
@@ -283,11 +284,6 @@ impl<'a> Target<'a> {
             }
         }
         Ok(())
-    }
-
-    /// From now on, stops at system calls too, so that `execve` and `exit_group` are seen.
-    pub(crate) fn watch_syscalls(&mut self) {
-        self.syscalls = true;
     }
 
     /// The processes of the tree, in the order in which they appeared, ended ones included.
@@ -302,7 +298,7 @@ impl<'a> Target<'a> {
 
     /// How many threads of a process are alive.
     pub(crate) fn threads(&self, process: usize) -> usize {
-        self.tasks.values().filter(|task| task.process == process).count()
+        self.tasks.values().filter(|task| task.process == process && !task.gone()).count()
     }
 
     fn listen_to_control(&mut self) -> Result<Option<Event>, TargetError> {

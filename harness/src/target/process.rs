@@ -12,7 +12,7 @@ pub(crate) struct Process {
     /// 1 is the process that was started; its children count on.
     pub(crate) number: u32,
     pub(crate) pid: Pid,
-    /// `/proc/PID/mem`, opened while the target was stopped in its `execve` or just forked.
+    /// `/proc/PID/mem`, open for reading and for the one write that keeps a child from escaping, opened while the target was stopped in its `execve` or just forked.
     pub(crate) mem: File,
     /// `/proc/PID/pagemap`, opened with it.
     pub(crate) pagemap: File,
@@ -30,7 +30,8 @@ impl Process {
     pub(crate) fn open(number: u32, pid: Pid) -> Result<Self, OpenError> {
         let open = |name: &'static str| {
             let path = PathBuf::from(format!("/proc/{pid}/{name}"));
-            File::open(&path).map_err(|source| OpenError { path, source })
+            let write = name == "mem";
+            File::options().read(true).write(write).open(&path).map_err(|source| OpenError { path, source })
         };
         Ok(Self { number, pid, mem: open("mem")?, pagemap: open("pagemap")?, maps: open("maps")?, ended: false })
     }

@@ -1,13 +1,15 @@
 //! The tasks of a target: who runs, who stands still and why, and what each stop means.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use super::{EXIT_PATIENCE, Event, Process, STOP_PATIENCE, Target, TargetError};
-use crate::sys::{self, End, Stop, SyscallStop, Waited};
+use crate::sys::{self, Call, End, Stop, SyscallStop, Waited};
 
 /// One thread of the tree.
 #[derive(Debug)]
@@ -21,13 +23,20 @@ pub(super) struct Task {
     pub(super) resent: Option<(i32, libc::siginfo_t)>,
     /// It waits in the kernel for a child made by `vfork` and cannot be stopped.
     vforking: bool,
-    /// Since when it stands in its exit stop, waiting for its process's first thread.
+    /// Since when it stands in its exit stop, waiting for the other threads of its process.
     leaving: Option<Instant>,
+    /// It has passed its exit stop alone; as a process's first thread it stays on as a zombie.
+    left: bool,
 }
 
 impl Task {
     pub(super) fn new(id: Pid, process: usize) -> Self {
-        Self { id, process, stop: None, resent: None, vforking: false, leaving: None }
+        Self { id, process, stop: None, resent: None, vforking: false, leaving: None, left: false }
+    }
+
+    /// Whether it has passed its exit stop: a zombie at most, without registers or memory.
+    pub(super) fn gone(&self) -> bool {
+        self.left && self.stop.is_none()
     }
 
     /// Lets it run on from its stop, delivering the signal that it stopped for.
@@ -65,17 +74,9 @@ impl Target<'_> {
     /// Takes in one task's change, if there is one.
     fn take_in(&mut self, id: Pid) -> Result<bool, TargetError> {
         match sys::wait(id, false) {
-            Ok(Waited::Nothing) => Ok(false),
-            Ok(Waited::Stopped(stop)) => {
-                if let Some(task) = self.tasks.get_mut(&id.as_raw()) {
-                    task.stop = Some(stop);
-                    self.undecided.push_back(id.as_raw());
-                }
-                Ok(true)
-            }
-            Ok(Waited::Ended(end)) => {
-                self.bury(id, Some(end));
-                Ok(true)
+            Ok(waited) => {
+                self.meet(id, waited);
+                Ok(waited != Waited::Nothing)
             }
             Err(error) if error.raw_os_error() == Some(libc::ECHILD) => {
                 // Another thread's `execve` took its place, or it was reaped with its process.
@@ -83,6 +84,20 @@ impl Target<'_> {
                 Ok(true)
             }
             Err(source) => Err(TargetError::Wait { task: id.as_raw(), source }),
+        }
+    }
+
+    /// Writes down what a wait told of a task.
+    pub(super) fn meet(&mut self, id: Pid, waited: Waited) {
+        match waited {
+            Waited::Nothing => {}
+            Waited::Stopped(stop) => {
+                if let Some(task) = self.tasks.get_mut(&id.as_raw()) {
+                    task.stop = Some(stop);
+                    self.undecided.push_back(id.as_raw());
+                }
+            }
+            Waited::Ended(end) => self.bury(id, Some(end)),
         }
     }
 
@@ -123,7 +138,7 @@ impl Target<'_> {
             let running: Vec<i32> = self
                 .tasks
                 .iter()
-                .filter(|(_, task)| task.stop.is_none() && !task.vforking)
+                .filter(|(_, task)| task.stop.is_none() && !task.vforking && !task.left)
                 .map(|(number, _)| *number)
                 .collect();
             if running.is_empty() {
@@ -157,9 +172,15 @@ impl Target<'_> {
         let event = match stop {
             Stop::Event(libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE) => {
                 task.vforking = stop == Stop::Event(libc::PTRACE_EVENT_VFORK);
-                if let Ok(child) = nix::sys::ptrace::getevent(id) {
-                    let child = Pid::from_raw(i32::try_from(child).unwrap_or(0));
-                    self.tasks.entry(child.as_raw()).or_insert_with(|| Task::new(child, usize::MAX));
+                let lost = |source: io::Error| TargetError::Wait { task: number, source };
+                match nix::sys::ptrace::getevent(id) {
+                    Ok(child) => {
+                        let child = i32::try_from(child).map_err(|error| lost(io::Error::other(error)))?;
+                        self.tasks.entry(child).or_insert_with(|| Task::new(Pid::from_raw(child), usize::MAX));
+                    }
+                    // Killed while it stood still; its child dies with the tree, and the missing look shows.
+                    Err(Errno::ESRCH) => {}
+                    Err(errno) => return Err(lost(errno.into())),
                 }
                 None
             }
@@ -182,10 +203,7 @@ impl Target<'_> {
             }
             Stop::Group(_) => None,
             Stop::Syscall => match sys::syscall_stop(id) {
-                Ok(SyscallStop::Entry(call)) if is(call, &[libc::SYS_execve, libc::SYS_execveat]) => {
-                    Some(Event::ExecEntry(process))
-                }
-                Ok(SyscallStop::Entry(call)) if is(call, &[libc::SYS_exit_group]) => Some(Event::ExitCall(process)),
+                Ok(SyscallStop::Entry(call)) => self.decide_call(id, process, call)?,
                 _ => None,
             },
             Stop::Signal(signal) => match task.resent.take() {
@@ -205,40 +223,58 @@ impl Target<'_> {
         Ok(event)
     }
 
-    /// An exit stop: that of a process's first thread is worth a look, once its other threads stand in theirs.
-    fn decide_exit(&mut self, number: i32) -> Result<Option<Event>, TargetError> {
-        let Some(task) = self.tasks.get_mut(&number) else { return Ok(None) };
-        let (id, process) = (task.id, task.process);
-        let first = self.processes.get(process).is_some_and(|process| process.pid == id);
-        if !first {
-            match task.leaving {
-                None => task.leaving = Some(Instant::now()),
-                Some(_) => {
-                    task.leaving = None;
-                    task.go_on(self.syscalls);
+    /// What the entry of a system call means.
+    fn decide_call(&mut self, id: Pid, process: usize, call: Call) -> Result<Option<Event>, TargetError> {
+        let traced = |source| TargetError::Wait { task: id.as_raw(), source };
+        let untraced = libc::CLONE_UNTRACED as u64;
+        match call {
+            Call::Exec => return Ok(Some(Event::ExecEntry(process))),
+            Call::ExitGroup => return Ok(Some(Event::ExitCall(process))),
+            Call::Exit if self.threads(process) == 1 => return Ok(Some(Event::ExitCall(process))),
+            // A child that asks not to be traced would be neither looked at nor ended: it is traced all the same.
+            Call::Clone { flags, compat } if flags & untraced != 0 => {
+                let mut regs = nix::sys::ptrace::getregs(id).map_err(|errno| traced(errno.into()))?;
+                *(if compat { &mut regs.rbx } else { &mut regs.rdi }) = flags & !untraced;
+                nix::sys::ptrace::setregs(id, regs).map_err(|errno| traced(errno.into()))?;
+            }
+            Call::Clone3 { args } => {
+                let mem = &self.processes[process].mem;
+                let mut flags = [0; 8];
+                // Not readable: the call will fail for the same reason.
+                if mem.read_exact_at(&mut flags, args).is_ok() && u64::from_le_bytes(flags) & untraced != 0 {
+                    let flags = u64::from_le_bytes(flags) & !untraced;
+                    mem.write_all_at(&flags.to_le_bytes(), args).map_err(traced)?;
                 }
             }
-            return Ok(None);
+            Call::Exit | Call::Clone { .. } | Call::Other => {}
         }
-        let others: Vec<i32> = self
-            .tasks
-            .iter()
-            .filter(|(_, other)| other.process == process && other.id != id)
-            .map(|(number, _)| *number)
-            .collect();
-        for other in others {
-            // They are being killed: each comes to its exit stop by itself. One that does not is looked at without
-            // its registers, which the count of threads shows.
-            match self.await_stop(other) {
-                Ok(()) | Err(TargetError::Restless { .. }) => {}
-                Err(error) => return Err(error),
-            }
-            self.undecided.retain(|undecided| *undecided != other);
-            if let Some(task) = self.tasks.get_mut(&other) {
+        Ok(None)
+    }
+
+    /// An exit stop. Once every thread of the process stands in its own the process is at its end, and worth a look.
+    ///
+    /// A thread that waits there in vain ended alone, or is waited for by a core dump: it goes on.
+    fn decide_exit(&mut self, number: i32) -> Result<Option<Event>, TargetError> {
+        let Some(task) = self.tasks.get_mut(&number) else { return Ok(None) };
+        let process = task.process;
+        let since = *task.leaving.get_or_insert_with(Instant::now);
+        let mut siblings = self.tasks.values_mut().filter(|task| task.process == process);
+        if siblings.all(|task| task.leaving.is_some() || task.left) {
+            for task in self.tasks.values_mut().filter(|task| task.process == process) {
                 task.leaving = None;
+                task.left = true;
             }
+            self.undecided.retain(|other| self.tasks.get(other).is_none_or(|task| task.process != process));
+            return Ok(Some(Event::ExitStop(process)));
         }
-        Ok(Some(Event::ExitStop(process)))
+        if since.elapsed() > EXIT_PATIENCE
+            && let Some(task) = self.tasks.get_mut(&number)
+        {
+            task.leaving = None;
+            task.left = true;
+            task.go_on(self.syscalls);
+        }
+        Ok(None)
     }
 
     /// Finds out which process a new task belongs to, and opens that process if it is new too.
@@ -262,10 +298,6 @@ impl Target<'_> {
         }
         Ok(())
     }
-}
-
-fn is(call: u64, calls: &[libc::c_long]) -> bool {
-    calls.iter().any(|other| u64::try_from(*other) == Ok(call))
 }
 
 fn status_fields(task: Pid) -> Option<BTreeMap<String, String>> {

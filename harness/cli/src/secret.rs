@@ -1,0 +1,31 @@
+//! Reading what must not be kept: seeds and secrets.
+
+use std::io::Read;
+use std::path::Path;
+
+use zeroize::Zeroizing;
+
+use crate::Failure;
+
+/// Bytes that a file with a secret may have.
+const MOST: u64 = 1024 * 1024;
+
+/// Reads a file with a seed or a secret; the error never repeats what it holds.
+///
+/// Only a regular file: a pipe could keep us waiting, a device could have no end.
+pub(crate) fn read_small(file: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
+    let refused = |why: String| Failure::Usage(format!("read {}: {why}", file.display()));
+    let meta = std::fs::metadata(file).map_err(|error| refused(error.to_string()))?;
+    if !meta.is_file() {
+        return Err(refused("not a regular file".to_owned()));
+    }
+    if meta.len() > MOST {
+        return Err(refused(format!("{} bytes; {MOST} at most", meta.len())));
+    }
+    // With room for all of it at once, so that no smaller buffer is left behind unwiped.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(MOST).unwrap_or(usize::MAX)));
+    std::fs::File::open(file)
+        .and_then(|file| file.take(MOST).read_to_end(&mut bytes))
+        .map_err(|error| refused(error.to_string()))?;
+    Ok(bytes)
+}
