@@ -38,6 +38,13 @@ pub(crate) struct Options {
     jobs: Option<u16>,
 }
 
+impl Options {
+    /// Every ablation and every row.
+    pub(crate) fn all() -> Self {
+        Self { only: Vec::new(), filter: None, profile: audit::SUBJECT_PROFILE.to_owned(), jobs: None }
+    }
+}
+
 /// Builds and audits each ablation; 0 when every one turns the rows that name it and no others, 1 otherwise.
 pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
     let workspace = Workspace::open()?;
@@ -54,7 +61,7 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
         eprintln!("xtask: the scenarios without {ablation}");
         let dir = workspace.target.join("ablate").join(ablation);
         let evidence = dir.join("evidence");
-        audit::clear(&evidence)?;
+        audit::claim(&evidence)?;
         let wrapper = wrapper::install(&dir, ablation)?;
         let built = workspace.build("scenarios", &options.profile, Some(&wrapper))?;
         // Cargo puts every build of the scenarios at the same path; the next one must not replace this one.
@@ -124,6 +131,15 @@ impl Catalogue {
     }
 }
 
+/// A row turned because something was found.
+const LEAK: &str = "leak";
+
+/// A row turned because the process lived on where the protection had to end it.
+const SURVIVED: &str = "survived";
+
+/// A row is not as expected and nobody can say that the missing protection did it.
+const UNCLEAR: &str = "inconclusive";
+
 /// What a run says: the rows that ran and, of those, the ones that were not as expected, with their verdict.
 struct Turned {
     ran: BTreeSet<String>,
@@ -155,7 +171,13 @@ impl Turned {
             let verdict = outcome["verdict"].as_str().ok_or("an outcome without a verdict")?;
             ran.insert(name.to_owned());
             if !outcome["as_expected"].as_bool().ok_or("an outcome that does not say whether it is as expected")? {
-                turned.insert(name.to_owned(), verdict.to_owned());
+                // A mutant that hangs or crashes is inconclusive too, and has shown nothing.
+                let what = match (verdict, outcome["ended"].as_str()) {
+                    (LEAK, _) => LEAK,
+                    (_, Some("exit 0")) => SURVIVED,
+                    _ => UNCLEAR,
+                };
+                turned.insert(name.to_owned(), what.to_owned());
             }
         }
         Ok(Self { ran, turned })
@@ -182,8 +204,11 @@ impl Outcome {
             .filter(|(name, turned_by)| turned_by.contains(ablation) && run.ran.contains(*name))
             .map(|(name, _)| name)
             .collect();
-        let (turned, surplus) = run.turned.clone().into_iter().partition(|(name, _)| expected.contains(name));
-        let missing = expected.into_iter().filter(|name| !run.turned.contains_key(*name)).cloned().collect();
+        let counts = |name: &String, what: &str| expected.contains(name) && what != UNCLEAR;
+        let (turned, surplus): (Vec<_>, Vec<_>) =
+            run.turned.clone().into_iter().partition(|(name, what)| counts(name, what));
+        let missing = expected.into_iter().filter(|name| !turned.iter().any(|(other, _)| other == *name));
+        let missing = missing.cloned().collect();
         Self { turned, missing, surplus }
     }
 
@@ -246,6 +271,21 @@ mod tests {
         assert_eq!(catalogue.choose(&[]).unwrap(), ["purge", "wipe"]);
         assert_eq!(catalogue.choose(&["wipe".to_owned()]).unwrap(), ["wipe"]);
         assert!(matches!(catalogue.choose(&["wipes".to_owned()]), Err(Failure::Usage(_))));
+    }
+
+    #[test]
+    fn a_mutant_that_crashes_or_hangs_is_not_noticed() {
+        let ended = |how: &str, verdict: &str| {
+            let outcome = serde_json::json!({"scenario": "a", "verdict": verdict, "as_expected": false, "ended": how});
+            let run = serde_json::json!({"interrupted": false, "outcomes": [outcome]});
+            Turned::parse(&run.to_string()).unwrap().turned["a"].clone()
+        };
+
+        assert_eq!(ended("signal 15", "leak"), LEAK);
+        assert_eq!(ended("exit 0", "inconclusive"), SURVIVED);
+        assert_eq!(ended("signal 11", "inconclusive"), UNCLEAR);
+        let catalogue = Catalogue::read(LISTING).unwrap();
+        assert!(!Outcome::compare(&catalogue, "purge", &run(&[("secmem/signal", UNCLEAR)])).passed());
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(crate) struct Options {
     /// Run the rows whose name contains TEXT
     #[arg(long, value_name = "TEXT")]
     pub(crate) filter: Option<String>,
-    /// Write the evidence here; what an earlier run left there is removed [default: target/evidence]
+    /// Write the evidence here, over that of an earlier run [default: target/evidence]
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
     /// Build the scenarios with this profile
@@ -59,7 +59,7 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
         Some(out) => absolute(out)?,
         None => workspace.target.join("evidence"),
     };
-    clear(&out)?;
+    claim(&out)?;
 
     let subject = workspace.build("scenarios", &options.profile, None)?;
     let mut residue = Auditor::build(&workspace)?.audit(&subject, &out, &options.profile);
@@ -100,34 +100,22 @@ impl Auditor {
     }
 }
 
-/// Makes an empty place for the evidence before anything is built.
+/// Sees before anything is built that the evidence can be written.
 ///
-/// Removes what `residue` wrote there before, so that old evidence cannot pass for new, and nothing else: a
-/// directory that holds other things and no `run.json` is somebody's, and is refused.
+/// `residue` removes what an earlier run of it left there once it knows that it will run. A directory that holds
+/// other things and no `run.json` is somebody's, and is refused.
 ///
 /// # Errors
 ///
 /// [`Failure::Usage`] for a directory that is not ours, an internal one where nothing can be written.
-pub(crate) fn clear(out: &Path) -> Result<(), Failure> {
+pub(crate) fn claim(out: &Path) -> Result<(), Failure> {
     let cannot = |doing: &str, error| Failure::because(format!("{doing} {}", out.display()), error);
     fs::create_dir_all(out).map_err(|error| cannot("creating", error))?;
-    let mut old = Vec::new();
-    let mut others = 0;
-    for entry in fs::read_dir(out).map_err(|error| cannot("listing", error))? {
-        let entry = entry.map_err(|error| cannot("listing", error))?;
-        match entry.file_name().to_str() {
-            Some(name) if name == "run.json" || name.starts_with("report.") => old.push(entry.path()),
-            _ => others += 1,
-        }
-    }
+    let others = fs::read_dir(out).map_err(|error| cannot("listing", error))?.count();
     if others > 0 && !out.join("run.json").is_file() {
         let out = out.display();
-        return Err(Failure::Usage(format!("{out} holds {others} other files and no run.json: name an empty place")));
+        return Err(Failure::Usage(format!("{out} holds {others} files and no run.json: name an empty place")));
     }
-    for path in old {
-        fs::remove_file(&path).map_err(|error| Failure::because(format!("removing {}", path.display()), error))?;
-    }
-
     let probe = out.join("report.probe");
     fs::write(&probe, "").map_err(|error| cannot("writing to", error))?;
     fs::remove_file(&probe).map_err(|error| cannot("writing to", error))
@@ -143,26 +131,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn old_evidence_is_removed_and_what_lies_beside_it_stays() {
+    fn an_empty_place_and_one_of_ours_are_taken_and_lose_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["run.json", "report.html", "notes.txt"] {
-            fs::write(dir.path().join(name), "old").unwrap();
-        }
 
-        clear(dir.path()).unwrap();
+        claim(dir.path()).unwrap();
+        fs::write(dir.path().join("run.json"), "old").unwrap();
+        fs::write(dir.path().join("notes.txt"), "old").unwrap();
+        claim(dir.path()).unwrap();
 
-        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        assert_eq!(left, ["notes.txt"]);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]
     fn a_directory_of_somebody_elses_is_refused_and_untouched() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["report.html", "thesis.txt"] {
+        for name in ["report.tex", "thesis.txt"] {
             fs::write(dir.path().join(name), "precious").unwrap();
         }
 
-        let refusal = clear(dir.path()).unwrap_err();
+        let refusal = claim(dir.path()).unwrap_err();
 
         assert!(matches!(refusal, Failure::Usage(_)), "{refusal}");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
@@ -173,7 +160,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
 
         for out in [file.path().join("evidence"), PathBuf::from("/proc/evidence")] {
-            let failure = clear(&out).unwrap_err();
+            let failure = claim(&out).unwrap_err();
 
             assert!(matches!(failure, Failure::Internal { .. }), "{failure}");
         }

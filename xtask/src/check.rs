@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use xshell::cmd;
 
+use crate::ablate;
 use crate::audit;
 use crate::child;
 use crate::failure::Failure;
@@ -45,8 +46,10 @@ pub(crate) fn run(_: &Options) -> Result<u8, Failure> {
     report.step("format", || passes(cmd!(sh, "cargo fmt --all --check")))?;
     report.step("lints", || passes(cmd!(sh, "cargo clippy --workspace --all-targets --locked -- --deny warnings")))?;
     report.step("tests", || passes(cmd!(sh, "{test_program} {test_args...}")))?;
-    report.step("leak tests, optimised", || {
-        passes(cmd!(sh, "cargo test --package scenarios --profile audit --locked"))
+    report.step("tests, optimised", || passes(cmd!(sh, "cargo test --workspace --profile audit --locked")))?;
+    report.step("ablations", || match ablate::run(&ablate::Options::all())? {
+        0 => Ok(Step::Passed),
+        code => Err(Failure::internal(format!("an ablation was not noticed (code {code})"))),
     })?;
     report.step("fuzz smoke", || match fuzz::nightly(&workspace) {
         Ok(cargo) => fuzz::campaign(&workspace, &cargo, &[], SMOKE).map(|()| Step::Passed),
