@@ -83,6 +83,11 @@ impl<'a> Row<'a> {
     fn is_subject(&self) -> bool {
         !self.outcome.control && self.outcome.holder.starts_with(SUBJECT)
     }
+
+    /// A row of the library that has to leak: what it cannot do, kept in sight.
+    fn is_limit(&self) -> bool {
+        self.outcome.control && self.outcome.holder.starts_with(SUBJECT)
+    }
 }
 
 impl Standing {
@@ -253,13 +258,20 @@ impl<'a> Summary<'a> {
         let subject: Vec<_> = self.rows.iter().filter(|row| row.is_subject()).collect();
         if !subject.is_empty() {
             let clean: Vec<_> = subject.iter().filter(|row| row.outcome.verdict == Verdict::Clean).collect();
+            let limits = self.rows.iter().filter(|row| row.is_limit()).count();
             let shielded = clean.iter().filter(|row| row.outcome.expectation == "clean (shielded)").count();
             figures.push(Figure {
                 label: "secmem rows",
                 value: share(clean.len(), subject.len()),
-                note: match shielded {
-                    0 => "clean".to_owned(),
-                    _ => format!("clean, {} of them shielded: unreadable, not wiped", grouped(shielded as u64)),
+                note: {
+                    let mut note = "clean".to_owned();
+                    if shielded > 0 {
+                        note += &format!(", {} of them shielded: unreadable, not wiped", grouped(shielded as u64));
+                    }
+                    if limits > 0 {
+                        note += &format!("; {} more leak, as their limit is known", grouped(limits as u64));
+                    }
+                    note
                 },
                 alarm: clean.len() < subject.len(),
             });
@@ -512,6 +524,7 @@ mod tests {
         run.build.ablation = Some("wipe".to_owned());
         run.settings.filter = "secmem".to_owned();
         run.settings.required = vec!["ptrace".to_owned(), "lock limit".to_owned()];
+        run.verdict = run.judge();
 
         let notices = Summary::of(&run).notices;
 

@@ -161,3 +161,84 @@ impl Run {
         total
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Controls;
+
+    fn outcome(control: bool, verdict: Verdict, as_expected: bool) -> Outcome {
+        Outcome {
+            scenario: "holder/ending".to_owned(),
+            holder: "holder".to_owned(),
+            ending: "ending".to_owned(),
+            expectation: "clean".to_owned(),
+            control,
+            verdict,
+            as_expected,
+            reasons: Vec::new(),
+            ended: "exit 0".to_owned(),
+            observations: Vec::new(),
+            controls: Controls::default(),
+            findings: Vec::new(),
+            shows: Vec::new(),
+        }
+    }
+
+    fn run(outcomes: Vec<Outcome>) -> Run {
+        let text = String::new;
+        Run {
+            schema: SCHEMA.to_owned(),
+            tool: Tool { name: text(), version: text() },
+            machine: Machine {
+                kernel: text(),
+                arch: text(),
+                facts: vec![Fact { name: CORE.to_owned(), present: false, detail: text() }],
+            },
+            build: Build { subject: text(), digest: text(), profile: text(), rustc: text(), ablation: None },
+            settings: Settings { min_length: 6, decoys: 8, filter: text(), required: Vec::new(), timeout_seconds: 1 },
+            sensitivity: Sensitivity {
+                min_length: 6,
+                windows: 0,
+                searched: 0,
+                expected_chance_hits: 0.0,
+                decoys: 0,
+                decoy_hits: 0,
+            },
+            not_shown: Vec::new(),
+            interrupted: false,
+            verdict: Verdict::Clean,
+            outcomes,
+        }
+    }
+
+    fn good() -> Vec<Outcome> {
+        vec![outcome(false, Verdict::Clean, true), outcome(true, Verdict::Leak, true)]
+    }
+
+    #[test]
+    fn rows_as_expected_make_a_clean_run() {
+        assert_eq!(run(good()).judge(), Verdict::Clean);
+    }
+
+    #[test]
+    fn an_unexpected_leak_outweighs_everything() {
+        let mut run = run(good());
+        run.outcomes.push(outcome(false, Verdict::Leak, false));
+        run.interrupted = true;
+
+        assert_eq!(run.judge(), Verdict::Leak);
+    }
+
+    #[test]
+    fn a_run_that_shows_less_than_was_asked_is_inconclusive() {
+        let interrupted = Run { interrupted: true, ..run(good()) };
+        let mut without_core = run(good());
+        without_core.settings.required.push(CORE.to_owned());
+        let silent = run(vec![outcome(true, Verdict::Inconclusive, false)]);
+
+        for run in [run(Vec::new()), interrupted, without_core, silent] {
+            assert_eq!(run.judge(), Verdict::Inconclusive);
+        }
+    }
+}
