@@ -6,8 +6,8 @@
 use scenario_protocol::{Claim, Expectation, ParseExpectationError, Row, Shape};
 
 use crate::ending::{
-    ABORT, EXEC, EXIT, Ending, FORK, OVERRUN, PANIC_ABORT, PANIC_UNWIND, RETURN, SIGABRT, SIGHUP, SIGINT, SIGKILL,
-    SIGQUIT, SIGTERM, TIMEOUT, UNDERSCORE_EXIT, WIPE,
+    ABORT, EXEC, EXIT, Ending, FORK, OVERRUN, PANIC_ABORT, PANIC_THREAD, PANIC_UNWIND, RETURN, SIGABRT, SIGHUP, SIGINT,
+    SIGKILL, SIGQUIT, SIGTERM, TIMEOUT, UNDERSCORE_EXIT, WIPE,
 };
 use crate::holder::{
     ARGV, ENVIRON, GROWN_VEC, Holder, MEMSEC, MOVED_ARRAY, MOVED_BOX, SECMEM_MEMFD, SECMEM_MLOCK, STACK_ARRAY,
@@ -33,6 +33,7 @@ static TABLE: &[Line] = &[
     line(&SECMEM_MEMFD, &WIPE,            "clean"),
     line(&SECMEM_MEMFD, &TIMEOUT,         "clean"),
     line(&SECMEM_MEMFD, &PANIC_UNWIND,    "clean"),
+    line(&SECMEM_MEMFD, &PANIC_THREAD,    "clean"),
     line(&SECMEM_MEMFD, &PANIC_ABORT,     "clean"),
     line(&SECMEM_MEMFD, &RETURN,          "clean"),
     line(&SECMEM_MEMFD, &EXIT,            "clean"),
@@ -50,6 +51,7 @@ static TABLE: &[Line] = &[
     line(&SECMEM_MLOCK, &WIPE,            "clean"),
     line(&SECMEM_MLOCK, &TIMEOUT,         "clean"),
     line(&SECMEM_MLOCK, &PANIC_UNWIND,    "clean"),
+    line(&SECMEM_MLOCK, &PANIC_THREAD,    "clean"),
     line(&SECMEM_MLOCK, &PANIC_ABORT,     "clean"),
     line(&SECMEM_MLOCK, &RETURN,          "clean"),
     line(&SECMEM_MLOCK, &EXIT,            "clean"),
@@ -70,6 +72,7 @@ static TABLE: &[Line] = &[
     line(&ZEROIZE_VEC,  &WIPE,            "clean"),
     line(&ZEROIZE_VEC,  &TIMEOUT,         "leak@timeout"),
     line(&ZEROIZE_VEC,  &PANIC_UNWIND,    "clean"),
+    line(&ZEROIZE_VEC,  &PANIC_THREAD,    "leak@unwound"), // another thread unwinds than the one that holds it
     line(&ZEROIZE_VEC,  &PANIC_ABORT,     "leak@signal"),
     line(&ZEROIZE_VEC,  &RETURN,          "clean"),
     line(&ZEROIZE_VEC,  &EXIT,            "leak@exit-call"),
@@ -86,6 +89,7 @@ static TABLE: &[Line] = &[
     line(&MEMSEC,       &WIPE,            "clean"),
     line(&MEMSEC,       &TIMEOUT,         "leak@timeout"),
     line(&MEMSEC,       &PANIC_UNWIND,    "clean"),
+    line(&MEMSEC,       &PANIC_THREAD,    "leak@unwound"),
     line(&MEMSEC,       &PANIC_ABORT,     "leak@signal"),
     line(&MEMSEC,       &RETURN,          "clean"),
     line(&MEMSEC,       &EXIT,            "leak@exit-call"),
@@ -109,6 +113,7 @@ static TABLE: &[Line] = &[
     line(&VEC,           &WIPE,            "leak@wiped (fragments)"),
     line(&VEC,           &TIMEOUT,         "leak@timeout"),
     line(&VEC,           &PANIC_UNWIND,    "leak@unwound (fragments)"),
+    line(&VEC,           &PANIC_THREAD,    "leak@unwound"),
     line(&VEC,           &PANIC_ABORT,     "leak@signal"),
     line(&VEC,           &RETURN,          "leak@exit (fragments)"),
     line(&VEC,           &EXIT,            "leak@exit"),
@@ -233,7 +238,7 @@ mod tests {
     use super::*;
 
     /// The ablated builds that the library knows.
-    const ABLATIONS: [&str; 4] = ["wipe", "purge-on-signal", "deadline", "guard"];
+    const ABLATIONS: [&str; 6] = ["wipe", "purge-on-signal", "purge-on-panic", "purge-on-exit", "deadline", "guard"];
 
     fn all() -> Vec<Row> {
         rows().unwrap()

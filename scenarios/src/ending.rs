@@ -1,4 +1,4 @@
-#![allow(unsafe_code)] // kill, fork, _exit, and a read behind the end of an arena
+#![allow(unsafe_code)] // kill, fork, _exit, looks at an arena by address and behind its end
 //! How a process can end while it holds a secret, or after.
 //!
 //! An ending runs twice: `during`, while the secret is held, and `after`, once its holder is gone. Most never get
@@ -12,7 +12,7 @@ use std::os::unix::process::{CommandExt, parent_id};
 use std::process::{self, Command};
 use std::ptr;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use scenario_protocol::Checkpoint::{
     self, BeforeExec, Child, Core, Exec, Exit, ExitCall, Planted, Signal, Timeout, Unwound, Wiped,
@@ -31,10 +31,11 @@ pub(crate) const PANICKED: i32 = 101;
 
 /// How long a secret lives in the `timeout` rows. Long against the time in which the harness answers the
 /// announcement of `planted`, where the secret must still stand.
-const LIFETIME: Duration = Duration::from_millis(400);
+const LIFETIME: Duration = Duration::from_secs(1);
 
-/// How long after its deadline a secret is looked at: long against a late wake-up on a loaded machine.
-const GRACE: Duration = Duration::from_millis(150);
+/// How long after its deadline a secret is looked at, whether it is gone by then or not: long against a late wake-up on
+/// a loaded machine. As soon as it is gone, there is nothing to wait for.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// A way to end.
 pub(crate) struct Ending {
@@ -82,8 +83,8 @@ pub(crate) static TIMEOUT: Ending = Ending {
     name: "timeout",
     checkpoints: &[Planted, Timeout, ExitCall, Exit],
     expires_in: Some(LIFETIME),
-    during: |_, control| {
-        thread::sleep(LIFETIME + GRACE);
+    during: |held, control| {
+        outlast_deadline(held)?;
         control.announce(Timeout)
     },
     turned_by: &["deadline"],
@@ -101,6 +102,23 @@ pub(crate) static PANIC_UNWIND: Ending = Ending {
     ..ORDINARY
 };
 
+/// Another thread panics and is joined; the secret is still held, so no unwinding reaches it.
+pub(crate) static PANIC_THREAD: Ending = Ending {
+    name: "panic-thread",
+    checkpoints: &[Planted, Unwound, ExitCall, Exit],
+    during: |held, control| {
+        if thread::spawn(|| panic!("the ending of this row")).join().is_ok() {
+            return Err(io::Error::other("it returned")).map_err(Failure::while_doing("letting a thread panic"));
+        }
+        control.announce(Unwound)?;
+        black_box(held);
+        Ok(())
+    },
+    turned_by: &["purge-on-panic"],
+    shows: &["S16"],
+    ..ORDINARY
+};
+
 pub(crate) static PANIC_ABORT: Ending = Ending {
     name: "panic-abort",
     during: |_, _| {
@@ -111,7 +129,13 @@ pub(crate) static PANIC_ABORT: Ending = Ending {
     ..killed("panic-abort", libc::SIGABRT, CORE_DUMPED)
 };
 
-pub(crate) static EXIT: Ending = Ending { name: "exit", during: |_, _| process::exit(0), shows: &["S16"], ..ORDINARY };
+pub(crate) static EXIT: Ending = Ending {
+    name: "exit",
+    during: |_, _| process::exit(0),
+    turned_by: &["purge-on-exit"],
+    shows: &["S16"],
+    ..ORDINARY
+};
 
 pub(crate) static UNDERSCORE_EXIT: Ending =
     Ending { name: "_exit", during: |_, _| quit(0), shows: &["S4"], ..ORDINARY };
@@ -206,6 +230,28 @@ pub(crate) fn take_default_actions() -> Result<(), Failure> {
 /// A panic where no unwinding may pass: the runtime aborts.
 extern "C" fn panic_that_cannot_unwind() {
     panic!("the ending of this row");
+}
+
+/// Waits until the deadline has passed and, where it is ours, until the bytes are gone or the grace is over.
+///
+/// The bytes are looked at by address: an access would notice by itself that the time has come, and end a secret that
+/// nobody else has ended. The look goes byte by byte, so no register holds more than one.
+fn outlast_deadline(held: &mut Held<'_>) -> Result<(), Failure> {
+    let Held::Secmem(secret) = held else {
+        thread::sleep(LIFETIME); // nobody here knows deadlines
+        return Ok(());
+    };
+    let (start, len) = secret
+        .with(|bytes| (bytes.as_ptr(), bytes.len()))
+        .map_err(Failure::while_doing("looking the secret up before its deadline"))?;
+    thread::sleep(LIFETIME);
+    let patience = Instant::now() + GRACE;
+    // SAFETY: the slot stays mapped while `secret` lives, which is borrowed here; volatile, for another thread wipes it.
+    let gone = || (0..len).all(|at| unsafe { start.wrapping_add(at).read_volatile() } == 0);
+    while !gone() && Instant::now() < patience {
+        thread::sleep(Duration::from_millis(5));
+    }
+    Ok(())
 }
 
 fn send_to_myself(signal: i32) -> Result<(), Failure> {

@@ -6,6 +6,7 @@
 //! Time is [`Instant`]'s: steady, and on Linux without the time that the machine is suspended.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -37,8 +38,7 @@ impl Deadline {
         let Some(at) = Instant::now().checked_add(span) else { return Ok(None) };
         let mut queue = lock();
         if !queue.watched {
-            let thread = thread::Builder::new().name("secmem-deadline".to_owned());
-            thread.spawn(watch).map_err(|source| Error::Watch { source })?;
+            start().map_err(|source| Error::Watch { source })?;
             queue.watched = true;
         }
         queue.count += 1;
@@ -70,10 +70,18 @@ fn lock() -> MutexGuard<'static, Queue> {
     QUEUE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Starts the thread with all signals blocked: those of the application are for its own threads.
+///
+/// A thread begins with the mask of the one that starts it, so there is no moment at which it could take one.
+fn start() -> io::Result<()> {
+    let before = sys::block_signals()?;
+    let started = thread::Builder::new().name("secmem-deadline".to_owned()).spawn(watch);
+    let restored = sys::set_mask(&before);
+    started?;
+    restored.map(drop)
+}
+
 fn watch() {
-    // The application's signals are for its own threads. A refusal changes only who runs its handlers.
-    let blocked = sys::block_signals();
-    debug_assert!(blocked.is_ok(), "{blocked:?}");
     let mut queue = lock();
     loop {
         let Some(&(at, _)) = queue.tickets.keys().next() else {
@@ -94,5 +102,20 @@ fn watch() {
             let _ = ticket.doom(Doom::Expired);
         }
         queue = lock();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::{Call, seam};
+
+    #[test]
+    fn a_thread_that_would_take_signals_is_not_started() {
+        seam::fail_next(Call::Mask, libc::EINVAL);
+
+        let error = start().unwrap_err();
+
+        assert_eq!((error.raw_os_error(), seam::left()), (Some(libc::EINVAL), 0));
     }
 }

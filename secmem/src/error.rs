@@ -81,13 +81,19 @@ pub enum Error {
         /// Its number.
         signal: i32,
     },
+    /// The purge was to be installed again, and the application has put a handler of its own over the purge's. Whether
+    /// that calls the purge's, its author knows; set over it, the two could call each other for ever.
+    Covered {
+        /// The signal's number.
+        signal: i32,
+    },
     /// A part of the purge could not be installed.
     Install {
         /// The call, and what it was for.
         call: &'static str,
         /// The signal, where it was a handler.
         signal: Option<i32>,
-        /// The call's `errno`.
+        /// The call's `errno`, or [`io::ErrorKind::ResourceBusy`] for a panic hook in a thread that is panicking.
         source: io::Error,
     },
     /// The thread that watches deadlines could not be started.
@@ -119,6 +125,7 @@ impl fmt::Display for Error {
             Self::Read { wanted, got, source: None } => write!(f, "reading a secret ended at {got} of {wanted} bytes"),
             Self::Random { .. } => f.write_str("the random pass of a wipe got no random bytes"),
             Self::Signal { signal } => write!(f, "signal {signal} cannot be planned for"),
+            Self::Covered { signal } => write!(f, "the purge's handler of signal {signal} was covered by another one"),
             Self::Install { call, signal: Some(signal), .. } => write!(f, "{call} for signal {signal} was refused"),
             Self::Install { call, signal: None, .. } => write!(f, "{call} was refused"),
             Self::Watch { .. } => f.write_str("the thread that watches deadlines could not be started"),
@@ -135,7 +142,8 @@ impl StdError for Error {
             | Self::Watch { source } => Some(source),
             Self::Fill { source, .. } => Some(&**source),
             Self::Read { source, .. } => source.as_ref().map(|source| source as _),
-            Self::Expired | Self::Wiped | Self::Purged | Self::Forked | Self::Signal { .. } => None,
+            Self::Expired | Self::Wiped | Self::Purged | Self::Forked => None,
+            Self::Signal { .. } | Self::Covered { .. } => None,
         }
     }
 }

@@ -19,8 +19,9 @@
 //!
 //! - The bytes of a [`Secret`] stand in one place, an *arena*: never in the value, never in a copy of this crate's making.
 //! - The arena is locked against swap, excluded from core dumps and from forked children, with a page without access on
-//!   either side. With `memfd_secret` no other process reads it, debuggers included. Every system call behind that is
-//!   checked: what cannot be had is an [`Error`], or, for [`Backend::Auto`], a fallback that [`Protection`] names.
+//!   either side. With `memfd_secret` no read from outside reaches it: not `/proc/PID/mem`, not process_vm_readv, not the
+//!   peeks of ptrace, no core dump, no swap. Every system call behind that is checked: what cannot be had is an [`Error`],
+//!   or, for [`Backend::Auto`], a fallback that [`Protection`] names.
 //! - The bytes are overwritten when the secret is dropped or wiped, at its deadline (not at its next use), and, with
 //!   [`purge::install`], on a panic, at exit and on the signals of the plan. The process still ends as it would have.
 //! - A forked child of a process with secrets gets none of them; what it tries is [`Error::Forked`]. It cannot make new
@@ -30,12 +31,15 @@
 //!
 //! - Code that uses a secret leaves parts of it in registers and on its stack; so does a signal that comes meanwhile. What
 //!   a closure copies out is the caller's.
-//! - A forced purge (signal, exit, exec, a panic that aborts) overwrites secrets under the accesses of other threads. Those
-//!   read zeros until they end or the process does, and what another thread writes after the purge has passed
-//!   stays until its access ends, or until the process has ended.
+//! - A forced purge (signal, exit, a panic that aborts) overwrites secrets under running accesses. Those read zeros until
+//!   they end or the process does (the language promises nothing about such a read), and what another thread writes
+//!   after the purge has passed stays until its access ends, or until the process has ended.
 //! - SIGKILL, `_exit`, and a crash that is not in the plan run nothing. Pages of memfd_secret are zeroed by the kernel and
 //!   were unreadable before; pages of mlock keep the bytes until the kernel uses them for something else.
-//! - Someone who can run code in the process reads whatever it can read.
+//! - Code that runs in the process reads whatever it can read, also code that a debugger makes it run.
+//! - A closure that forks must not touch its bytes in the child: they are not mapped there. A child that is made by a raw
+//!   system call or `_Fork`, not by fork(3), in the moment when another thread makes a new arena of `memfd_secret` shares
+//!   that arena for good.
 //! - Secrets are not sealed between accesses: a stray read in the same process, within the arena, finds them.
 //!
 //! Linux, from 4.14 on; memfd_secret from 5.14 on, where the kernel was built with it.

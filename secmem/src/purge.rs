@@ -1,8 +1,12 @@
 //! Wiping every secret when the process ends, or panics, or asks for it.
 //!
 //! Two strengths. *Cooperative* ([`purge_all`], a panic that unwinds): no access begins any more, unused secrets are
-//! wiped at once and used ones when their access ends. *Forced* (signals, exit, [`exec`], a panic that aborts): every
-//! arena is overwritten with zeros where it stands, for nothing will run later. Neither takes a lock.
+//! wiped at once and used ones when their access ends. *Forced* (signals, exit, a panic that aborts): every arena is
+//! overwritten with zeros where it stands, for nothing will run later. Neither takes a lock.
+//!
+//! A forced purge changes bytes under the references of running accesses, which the language leaves undefined. The
+//! process is ending then, and what these accesses compute is lost with it, unless a handler of the application
+//! returns: see [`install`].
 //!
 //! Old secrets stay ended; new ones can be made after either.
 #![allow(unsafe_code)] // signal handlers
@@ -62,9 +66,11 @@ impl Plan {
 struct Installed {
     panic: bool,
     exit: bool,
+    /// By number: whether our handler has been set for that signal.
+    signals: [bool; SIGNALS],
 }
 
-static INSTALLED: Mutex<Installed> = Mutex::new(Installed { panic: false, exit: false });
+static INSTALLED: Mutex<Installed> = Mutex::new(Installed { panic: false, exit: false, signals: [false; SIGNALS] });
 
 /// The action that stood before ours; null where that was the default. Read by the handler, so never freed.
 static BEFORE: [AtomicPtr<libc::sigaction>; SIGNALS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; SIGNALS];
@@ -79,29 +85,36 @@ const SIGNALS: usize = 65;
 /// - Signals: a handler that purges by force, then does what was to be done before: the application's handler is
 ///   called; the default action ends the process, so that its exit status stays true. Ignored signals stay
 ///   ignored. Handlers run on the alternate stack where the thread has one. A handler that the application installs
-///   later replaces this one.
+///   later replaces this one; it may call this one, which sigaction(2) gave it as the old action.
+///
+/// Where an application's handler returns into an access that it interrupted, that access goes on over bytes that have
+/// changed under its reference. Plan such a signal only where no access can be running, or not at all.
 ///
 /// # Errors
 ///
-/// [`Error::Signal`] for a signal that does not end a process or that no handler can catch; nothing was installed
-/// then. [`Error::Install`] if a call is refused; what was installed before that stays.
+/// [`Error::Signal`] for a signal that does not end a process or that no handler can catch, and [`Error::Install`] if
+/// this thread is panicking, when no hook can be set: nothing was installed then. [`Error::Install`] if a call is refused,
+/// [`Error::Covered`] where the application has put a handler over ours; what was installed before that stays.
 pub fn install(plan: &Plan) -> Result<(), Error> {
+    if plan.panic && std::thread::panicking() {
+        let source = io::Error::from(io::ErrorKind::ResourceBusy);
+        return Err(Error::Install { call: "std::panic::set_hook", signal: None, source });
+    }
     if let Some(&signal) = plan.signals.iter().find(|&&signal| !ends_a_process(signal)) {
         return Err(Error::Signal { signal });
     }
     let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
-    if plan.exit && !installed.exit {
+    if plan.exit && !installed.exit && !cfg!(secmem_ablate = "purge-on-exit") {
         let refused = |source| Error::Install { call: Call::AtExit.name(), signal: None, source };
         sys::at_exit(on_exit).map_err(refused)?;
         installed.exit = true;
     }
     if !cfg!(secmem_ablate = "purge-on-signal") {
         for &signal in &plan.signals {
-            let refused = |source| Error::Install { call: Call::Action.name(), signal: Some(signal), source };
-            handle(signal).map_err(refused)?;
+            handle(signal, place_of(signal, &mut installed.signals))?;
         }
     }
-    if plan.panic && !installed.panic {
+    if plan.panic && !installed.panic && !cfg!(secmem_ablate = "purge-on-panic") {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             on_panic();
@@ -118,11 +131,17 @@ pub fn purge_all() {
     arena::purge();
 }
 
-/// Purges by force, then replaces this process by `command`; returns only if that fails.
+/// Ends every secret as [`purge_all`] does, then replaces this process by `command`; returns only if that fails.
 ///
 /// execve(2) gives the pages of the old program back without wiping them, and ends its other threads wherever they are.
+/// So it is not called while an access runs in any thread: the error is then [`io::ErrorKind::ResourceBusy`], every secret
+/// has ended, and the call can be made again when the accesses are over. Within an access it always fails. What other
+/// threads make after the purge is not wiped.
 pub fn exec(command: &mut Command) -> io::Error {
-    arena::purge_forced();
+    arena::purge();
+    if arena::in_use() {
+        return io::Error::new(io::ErrorKind::ResourceBusy, "a secret is being used; it is wiped when that ends");
+    }
     command.exec()
 }
 
@@ -148,12 +167,17 @@ fn ends_a_process(signal: c_int) -> bool {
     }
 }
 
-/// Puts our handler before what stands there.
-fn handle(signal: c_int) -> io::Result<()> {
-    let before = sys::action(signal)?;
+/// Puts our handler before what stands there, once: `done` says whether that was.
+fn handle(signal: c_int, done: &mut bool) -> Result<(), Error> {
+    let refused = |source| Error::Install { call: Call::Action.name(), signal: Some(signal), source };
+    let before = sys::action(signal).map_err(refused)?;
     let ours = on_signal as *const () as libc::sighandler_t;
     if before.sa_sigaction == ours || before.sa_sigaction == libc::SIG_IGN {
         return Ok(());
+    }
+    if *done && before.sa_sigaction != libc::SIG_DFL {
+        // It may call ours. Set again over it, ours would call it, and the two each other for ever.
+        return Err(Error::Covered { signal });
     }
     let mut action = sys::default_action();
     action.sa_sigaction = ours;
@@ -165,8 +189,16 @@ fn handle(signal: c_int) -> io::Result<()> {
         before_of(signal).store(Box::into_raw(Box::new(before)), Ordering::Release);
     }
     // SAFETY: the handler takes three arguments, as SA_SIGINFO says, is a function of this program, and does nothing but
-    // atomic operations, stores, and calls that signal-safety(7) lists.
-    unsafe { sys::set_action(signal, &action) }
+    // atomic operations, stores in place, a look at what the processor can (cpuid, kept in an atomic), calls that
+    // signal-safety(7) lists, and what the application's own handler does.
+    unsafe { sys::set_action(signal, &action) }.map_err(refused)?;
+    *done = true;
+    Ok(())
+}
+
+fn place_of(signal: c_int, signals: &mut [bool; SIGNALS]) -> &mut bool {
+    let at = usize::try_from(signal).ok().filter(|&at| at < SIGNALS).unwrap_or(0); // 0 is no signal
+    &mut signals[at]
 }
 
 fn before_of(signal: c_int) -> &'static AtomicPtr<libc::sigaction> {

@@ -4,7 +4,7 @@
 //! `explicit_bzero` at the lengths where that is faster; other bytes always in place. After each pass in place a barrier
 //! tells the compiler that the bytes were looked at, so that no pass can be dropped as dead.
 //!
-//! Nothing here locks, allocates or keeps state, so all of it may run in a signal handler.
+//! Nothing here locks, allocates or keeps state. A signal handler uses [`wipe_forced`] alone, which makes no call.
 #![allow(unsafe_code)] // raw ranges of arenas; vector stores behind a check of the processor; explicit_bzero
 
 use std::ptr::NonNull;
@@ -66,11 +66,27 @@ pub fn wipe_with(data: &mut [u8], schedule: Schedule) -> Result<(), Error> {
 ///
 /// # Safety
 ///
-/// The range is writable and, but for a purge that a dying process forces, nobody else uses it meanwhile.
+/// The range is writable, and nobody else uses it or refers to it meanwhile, but for a purge that a dying process forces.
 pub(crate) unsafe fn wipe_raw(start: NonNull<u8>, len: usize, schedule: Schedule) -> Result<(), Error> {
-    // SAFETY: the range is writable and ours for the time of the call (this function's contract).
+    // SAFETY: the range is writable and nobody else refers to it (this function's contract). A forced purge on top of
+    // this makes no reference; it stores zeros, which is what comes last here too.
     let data = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), len) };
     wipe_with(data, schedule)
+}
+
+/// Overwrites a range of raw memory with zeros, whoever refers to it. Async-signal-safe: nothing but stores in place.
+///
+/// No reference is made here, so none of others' is broken by one; that their bytes change is what they must bear.
+///
+/// # Safety
+///
+/// The range is writable. Whoever reads it meanwhile, or later by a reference from before, may come to see anything.
+pub(crate) unsafe fn wipe_forced(start: NonNull<u8>, len: usize) {
+    if cfg!(secmem_ablate = "wipe") {
+        return;
+    }
+    // SAFETY: the range is writable (this function's contract).
+    unsafe { overwrite_raw(start.as_ptr(), len, 0) };
 }
 
 fn six_passes(block: &mut [u8]) -> Result<(), Error> {
@@ -95,57 +111,106 @@ fn fill_random(mut block: &mut [u8]) -> Result<(), Error> {
 
 /// Stores `byte` all over `data`, and lets the compiler know that it matters.
 fn overwrite(data: &mut [u8], byte: u8) {
-    match data.len() {
+    // SAFETY: the slice is writable for its whole length and borrowed exclusively.
+    unsafe { overwrite_raw(data.as_mut_ptr(), data.len(), byte) };
+}
+
+/// [`overwrite`] over a range of raw memory.
+///
+/// # Safety
+///
+/// The range is writable.
+#[inline]
+unsafe fn overwrite_raw(start: *mut u8, len: usize, byte: u8) {
+    match len {
         0 => {}
-        1..=2 => both_ends::<1>(data, byte),
-        3..=4 => both_ends::<2>(data, byte),
-        5..=8 => both_ends::<4>(data, byte),
-        9..=16 => both_ends::<8>(data, byte),
-        17..=32 => both_ends::<16>(data, byte),
-        33..=64 => both_ends::<32>(data, byte),
-        65..=128 => both_ends::<64>(data, byte),
-        _ => overwrite_long(data, byte),
+        // SAFETY: the range is writable and has at least 1 bytes.
+        1..=2 => unsafe { both_ends::<1>(start, len, byte) },
+        // SAFETY: the range is writable and has at least 2 bytes.
+        3..=4 => unsafe { both_ends::<2>(start, len, byte) },
+        // SAFETY: the range is writable and has at least 4 bytes.
+        5..=8 => unsafe { both_ends::<4>(start, len, byte) },
+        // SAFETY: the range is writable and has at least 8 bytes.
+        9..=16 => unsafe { both_ends::<8>(start, len, byte) },
+        // SAFETY: the range is writable and has at least 16 bytes.
+        17..=32 => unsafe { both_ends::<16>(start, len, byte) },
+        // SAFETY: the range is writable and has at least 32 bytes.
+        33..=64 => unsafe { both_ends::<32>(start, len, byte) },
+        // SAFETY: the range is writable and has at least 64 bytes.
+        65..=128 => unsafe { both_ends::<64>(start, len, byte) },
+        // SAFETY: the range is writable and longer than 128 bytes.
+        _ => unsafe { overwrite_long(start, len, byte) },
     }
-    zeroize::optimization_barrier(data);
+    looked_at(start);
+}
+
+/// Tells the compiler that somebody looks at the memory behind `start`, so that no store before this is dropped.
+#[inline(always)]
+fn looked_at(start: *mut u8) {
+    #[cfg(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
+    // SAFETY: the template is a comment: it changes nothing. That it may read memory is all that it says.
+    unsafe {
+        std::arch::asm!("/* {0} */", in(reg) start, options(readonly, nostack, preserves_flags));
+    }
+    #[cfg(not(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))))]
+    zeroize::optimization_barrier(&start);
 }
 
 /// The first and the last `N` bytes; for lengths from `N` to `2 N` that is all of them.
+///
+/// # Safety
+///
+/// The range is writable and at least `N` bytes long.
 #[inline(always)]
-fn both_ends<const N: usize>(data: &mut [u8], byte: u8) {
-    if let Some(first) = data.first_chunk_mut::<N>() {
-        *first = [byte; N];
-    }
-    if let Some(last) = data.last_chunk_mut::<N>() {
-        *last = [byte; N];
-    }
+unsafe fn both_ends<const N: usize>(start: *mut u8, len: usize, byte: u8) {
+    // SAFETY: the first `N` bytes are part of the range (this function's contract); unaligned, as bytes are.
+    unsafe { start.cast::<[u8; N]>().write([byte; N]) };
+    let last = start.wrapping_add(len - N);
+    // SAFETY: the same holds of the last `N`.
+    unsafe { last.cast::<[u8; N]>().write([byte; N]) };
 }
 
-fn overwrite_long(data: &mut [u8], byte: u8) {
+/// # Safety
+///
+/// The range is writable and more than 128 bytes long.
+unsafe fn overwrite_long(start: *mut u8, len: usize, byte: u8) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has AVX2, as the line above asked.
-        return unsafe { overwrite_long_avx2(data, byte) };
+        // SAFETY: the processor has AVX2, as the line above asked; the range is as asked for here.
+        return unsafe { overwrite_long_avx2(start, len, byte) };
     }
-    overwrite_chunks(data, byte);
+    // SAFETY: the range is as asked for here.
+    unsafe { overwrite_chunks(start, len, byte) };
 }
 
+/// # Safety
+///
+/// The processor has AVX2; the range is writable and more than 128 bytes long.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn overwrite_long_avx2(data: &mut [u8], byte: u8) {
-    overwrite_chunks(data, byte);
+unsafe fn overwrite_long_avx2(start: *mut u8, len: usize, byte: u8) {
+    // SAFETY: the range is as asked for here.
+    unsafe { overwrite_chunks(start, len, byte) };
 }
 
 /// More than 128 bytes: unaligned ends, and between them whole cache lines.
 ///
 /// The barrier in the loop keeps it a loop; without it the compiler makes a call of `memset`, which is slower at the
 /// sizes of secrets (measured on Zen 3).
+///
+/// # Safety
+///
+/// The range is writable and more than 128 bytes long.
 #[inline(always)]
-fn overwrite_chunks(data: &mut [u8], byte: u8) {
-    both_ends::<128>(data, byte);
-    let begin = 64 + data.as_ptr().align_offset(64).min(64); // within the first end
-    for chunk in data[begin..].as_chunks_mut::<128>().0 {
-        *chunk = [byte; 128];
-        zeroize::optimization_barrier(chunk);
+unsafe fn overwrite_chunks(start: *mut u8, len: usize, byte: u8) {
+    // SAFETY: the range is longer than 128 bytes (this function's contract).
+    unsafe { both_ends::<128>(start, len, byte) };
+    let begin = 64 + start.align_offset(64).min(64); // within the first end
+    for at in (begin..(len + 1).saturating_sub(128)).step_by(128) {
+        let chunk = start.wrapping_add(at);
+        // SAFETY: the 128 bytes from `at` on end within the range: `at + 128 <= len`.
+        unsafe { chunk.cast::<[u8; 128]>().write([byte; 128]) };
+        looked_at(chunk);
     }
 }
 
@@ -165,6 +230,22 @@ mod tests {
                 assert!(data[1..=len].iter().all(|&byte| byte == 0), "{len} {schedule:?}");
                 assert_eq!((data[0], data[len + 1]), (0xC3, 0xC3), "{len} {schedule:?}");
             }
+        }
+    }
+
+    #[test]
+    fn a_forced_wipe_reaches_every_byte_and_no_other() {
+        for len in (0..700).chain([4096, (2 << 20) + 3]) {
+            let mut data = vec![0xC3_u8; len + 2];
+            let start = NonNull::new(data.as_mut_ptr()).unwrap();
+            // SAFETY: one byte into a buffer that is longer by two.
+            let start = unsafe { start.add(1) };
+
+            // SAFETY: the buffer is writable, and nobody refers to it during the call.
+            unsafe { wipe_forced(start, len) };
+
+            assert!(data[1..=len].iter().all(|&byte| byte == 0), "{len}");
+            assert_eq!((data[0], data[len + 1]), (0xC3, 0xC3), "{len}");
         }
     }
 

@@ -247,6 +247,101 @@ fn exec_purges_first_and_comes_back_only_if_it_fails() {
 }
 
 #[test]
+fn exec_within_an_access_is_refused_and_leaves_the_bytes_alone() {
+    let ended = in_child(|| {
+        let [used, unused] = planted(32);
+
+        let (error, seen) = used
+            .with(|bytes| {
+                let error = purge::exec(&mut std::process::Command::new("/nowhere/to/be/found"));
+                (error, bytes.to_vec())
+            })
+            .unwrap();
+
+        assert_eq!((error.kind(), seen), (std::io::ErrorKind::ResourceBusy, vec![0xA7; 32]));
+        assert_eq!(look(), ZEROS);
+        assert!(matches!(unused.with(|_| ()), Err(Error::Purged)));
+        purge::exec(std::process::Command::new("/bin/sh").args(["-c", "exit 23"]));
+    });
+
+    assert_eq!(ended.status.code(), Some(23), "{ended:?}");
+}
+
+#[test]
+fn exec_is_refused_while_another_thread_uses_a_secret() {
+    let ended = in_child(|| {
+        let [used, _other] = planted(32);
+        let (begun, wait_for_begin) = mpsc::channel();
+        let (tried, wait_for_try) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                let (begun, wait_for_try) = (begun, wait_for_try);
+                used.with(|bytes| {
+                    begun.send(()).unwrap();
+                    wait_for_try.recv().unwrap();
+                    bytes.to_vec()
+                })
+            });
+            wait_for_begin.recv().unwrap();
+            let error = purge::exec(&mut std::process::Command::new("/bin/true"));
+            tried.send(()).unwrap();
+
+            assert_eq!(error.kind(), std::io::ErrorKind::ResourceBusy);
+            assert_eq!(reader.join().unwrap().unwrap(), [0xA7; 32]);
+        });
+        assert_eq!(look(), ZEROS);
+        std::process::exit(24);
+    });
+
+    assert_eq!(ended.status.code(), Some(24), "{ended:?}");
+}
+
+/// The handler that stood before [`chains`].
+static OLD: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn chains(signal: i32) {
+    common::call_handler(OLD.load(Ordering::SeqCst), signal);
+}
+
+#[test]
+fn ours_is_not_set_again_over_a_handler_that_may_call_it() {
+    let ended = in_child(|| {
+        let _secrets = planted(32);
+        let plan = Plan::default().signals([libc::SIGTERM]);
+        purge::install(&plan).unwrap();
+        OLD.store(common::handler_of(libc::SIGTERM), Ordering::SeqCst);
+        set_handler(libc::SIGTERM, chains as *const () as usize, 0);
+
+        let again = purge::install(&plan);
+
+        assert!(matches!(again, Err(Error::Covered { signal: libc::SIGTERM })), "{again:?}");
+        raise(libc::SIGTERM);
+    });
+
+    assert_eq!(ended.status.signal(), Some(libc::SIGTERM), "{ended:?}");
+}
+
+#[test]
+fn a_plan_in_a_panicking_thread_is_an_error_and_no_second_panic() {
+    struct Installs;
+    impl Drop for Installs {
+        fn drop(&mut self) {
+            let result = purge::install(&Plan::default());
+            assert!(matches!(result, Err(Error::Install { signal: None, .. })), "{result:?}");
+        }
+    }
+    let ended = in_child(|| {
+        let caught = catch_unwind(|| {
+            let _installs = Installs;
+            assert!(std::hint::black_box(false), "this is the panic");
+        });
+        assert!(caught.is_err());
+    });
+
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+}
+
+#[test]
 fn dropping_and_wiping_leave_zeros() {
     for schedule in [Schedule::Single, Schedule::SixPass] {
         for backend in BACKENDS {

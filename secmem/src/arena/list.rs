@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use super::fork;
 use super::state::{Doom, Duty, State};
 use crate::error::Error;
-use crate::wipe::{self, Schedule};
+use crate::wipe;
 
 /// Bytes of the smallest slot; slots are whole granules. One cache line: two secrets never share one.
 pub(super) const GRANULE: usize = 64;
@@ -84,11 +84,12 @@ impl Arena {
         }
     }
 
-    /// The first byte of the slot that begins at granule `index`. Its owner knows that there is memory.
+    /// The first byte of the slot that begins at granule `index`.
+    ///
+    /// Means something to the slot's owner alone, who keeps the memory shown; without memory it is some address.
     pub(super) fn slot_start(&self, index: usize) -> NonNull<u8> {
-        let base = NonNull::new(self.base.load(Ordering::Acquire)).unwrap_or(NonNull::dangling());
-        // SAFETY: the index is that of a slot, which lies within the mapping.
-        unsafe { base.add(index * GRANULE) }
+        let start = self.base.load(Ordering::Acquire).wrapping_add(index * GRANULE);
+        NonNull::new(start).unwrap_or(NonNull::dangling())
     }
 
     /// One past the last data byte: the first byte of the upper guard.
@@ -105,8 +106,8 @@ impl Arena {
         let Some(Duty { schedule }) = duty else { return Ok(()) };
         let slot = self.slot(index);
         let len = slot.len.load(Ordering::Acquire);
-        // SAFETY: the duty is given once in the slot's life, when no access runs and none can begin; the memory stays
-        // until `cleaned` lets the owner give the slot back.
+        // SAFETY: the duty is given once in the slot's life, when no access runs and none can begin, so nobody refers to
+        // the bytes; the memory stays mapped and shown until `cleaned` lets the owner give the slot back.
         let wiped = unsafe { wipe::wipe_raw(self.slot_start(index), len, schedule) };
         slot.state.cleaned();
         wiped
@@ -153,6 +154,11 @@ pub(crate) fn purge() {
     }
 }
 
+/// Whether an access still runs in any thread. After [`purge`] no other begins. Waits for wipes that are under way.
+pub(crate) fn in_use() -> bool {
+    !fork::in_child() && all().flat_map(|arena| &arena.slots).any(|slot| slot.state.in_use())
+}
+
 /// Overwrites every arena, used or not, with zeros. Async-signal-safe.
 ///
 /// Accesses that run in other threads read zeros from now on; their next one fails.
@@ -165,9 +171,10 @@ pub(crate) fn purge_forced() {
     for arena in all() {
         let Some(base) = NonNull::new(arena.base.load(Ordering::SeqCst)) else { continue };
         let len = arena.len.load(Ordering::SeqCst);
-        // SAFETY: memory that is shown stays mapped while a walk is counted in `WALKING`. Other threads may be using it:
-        // that is what forced means, and the process is ending. A single pass cannot fail.
-        let _ = unsafe { wipe::wipe_raw(base, len, Schedule::Single) };
+        // SAFETY: memory that is shown stays mapped and writable while a walk is counted in `WALKING`. Accesses may run
+        // on it, which is what forced means: only a signal, an exit or an abort forces, and the documentation of `purge`
+        // says what that means for them.
+        unsafe { wipe::wipe_forced(base, len) };
     }
     GENERATION.fetch_add(1, Ordering::SeqCst);
     WALKING.fetch_sub(1, Ordering::SeqCst);

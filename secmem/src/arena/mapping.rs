@@ -4,10 +4,10 @@
 //! guards exist by construction: there is no moment, and no failure, that leaves data without them.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 
-use super::Backend;
+use super::{Backend, fork};
 use crate::error::Refusal;
 use crate::sys::{self, Call};
 
@@ -36,7 +36,8 @@ pub(crate) struct Shields {
     pub(crate) guards: bool,
 }
 
-/// Protected data pages with a guard page on either side. Unmapped when dropped; wiped by whoever wrote to it.
+/// Protected data pages with a guard page on either side. Wiped by whoever wrote to them, and given back by
+/// [`unmap`](Self::unmap): a value that is only dropped keeps its addresses, for a refusal must reach somebody.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     reserved: NonNull<u8>,
@@ -54,38 +55,66 @@ impl Mapping {
     ///
     /// On failure whatever was mapped until then is unmapped again.
     pub(crate) fn new(kind: Kind, len: usize) -> Result<Self, Refusal> {
+        match kind {
+            // Pages of a file are shared: a child that is forked before they are excluded sees all that comes later.
+            Kind::MemfdSecret => fork::undisturbed(|| Self::make(kind, len), |mut mapping| mapping.unmap()),
+            // Private pages: such a child gets a copy of zeros.
+            Kind::Mlock => Self::make(kind, len),
+        }
+    }
+
+    fn make(kind: Kind, len: usize) -> Result<Self, Refusal> {
         // Asked before the reservation: where the kernel lacks the call, this is all that it costs.
         let file = match kind {
             Kind::MemfdSecret => Some(sys::memfd_secret().map_err(refused(Call::MemfdSecret))?),
             Kind::Mlock => None,
         };
         let mut mapping = Self::reserve(len).map_err(refused(Call::Reserve))?;
+        if let Err(refusal) = mapping.protect(file.as_ref()) {
+            mapping.unmap()?; // a second refusal is the one to tell: it leaves something behind
+            return Err(refusal);
+        }
+        Ok(mapping)
+        // The descriptor is closed here: while it is open, others could map the file (pidfd_getfd, exec, fork).
+    }
+
+    /// Puts the data pages into the reservation and shields them.
+    fn protect(&mut self, file: Option<&OwnedFd>) -> Result<(), Refusal> {
         match file {
             Some(file) => {
-                sys::resize(file.as_fd(), mapping.len).map_err(refused(Call::Resize))?;
+                sys::resize(file.as_fd(), self.len).map_err(refused(Call::Resize))?;
                 // SAFETY: the pages are the middle of our own fresh reservation; nothing refers to them yet.
-                let made = unsafe { sys::map_secret(mapping.data, mapping.len, file.as_fd()) };
+                let made = unsafe { sys::map_secret(self.data, self.len, file.as_fd()) };
                 made.map_err(refused(Call::MapSecret))?;
                 // The kernel locks these pages itself; a second mlock is refused with ENOMEM.
-                mapping.shields.locked = true;
-                mapping.touch();
+                self.shields.locked = true;
+                self.touch();
             }
             None => {
                 // SAFETY: the pages are the middle of our own fresh reservation; nothing refers to them yet.
-                let made = unsafe { sys::map_anonymous(mapping.data, mapping.len) };
+                let made = unsafe { sys::map_anonymous(self.data, self.len) };
                 made.map_err(refused(Call::MapAnonymous))?;
-                sys::lock(mapping.data, mapping.len).map_err(refused(Call::Lock))?;
-                mapping.shields.locked = true;
+                sys::lock(self.data, self.len).map_err(refused(Call::Lock))?;
+                self.shields.locked = true;
             }
         }
-        sys::dont_dump(mapping.data, mapping.len).map_err(refused(Call::DontDump))?;
-        mapping.shields.dump_excluded = true;
-        // SAFETY: in a forked child every access ends at the check of `fork::in_child` before it touches an arena.
-        let excluded = unsafe { sys::dont_fork(mapping.data, mapping.len) };
+        sys::dont_dump(self.data, self.len).map_err(refused(Call::DontDump))?;
+        self.shields.dump_excluded = true;
+        // SAFETY: in a forked child no access begins, as `fork::in_child` is asked first, and one that had begun before
+        // the fork ends without touching the arena. What is left is a closure that forks and goes on to use its bytes in
+        // the child: it faults. Forking is unsafe to call, and the crate's documentation forbids that use.
+        let excluded = unsafe { sys::dont_fork(self.data, self.len) };
         excluded.map_err(refused(Call::DontFork))?;
-        mapping.shields.fork_excluded = true;
-        Ok(mapping)
-        // The descriptor is closed here: while it is open, others could map the file (pidfd_getfd, exec, fork).
+        self.shields.fork_excluded = true;
+        Ok(())
+    }
+
+    /// Gives all of it back to the kernel. After a refusal (splitting a mapping at the process's limit of mappings) it can
+    /// be tried again; nothing else may be done with the value, nor anything after a success.
+    pub(crate) fn unmap(&mut self) -> Result<(), Refusal> {
+        // SAFETY: the range is our reservation with all that was mapped into it; slots into it are gone before the pool
+        // lets go of a mapping, and the value is forgotten once this has succeeded.
+        unsafe { sys::unmap(self.reserved, self.reserved_len) }.map_err(refused(Call::Unmap))
     }
 
     /// Address space without access for the data and both guards.
@@ -130,17 +159,6 @@ impl Mapping {
     }
 }
 
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: the range is our reservation with all that was mapped into it; slots into it are gone before the pool
-        // lets go of a mapping.
-        let unmapped = unsafe { sys::unmap(self.reserved, self.reserved_len) };
-        // A refusal (splitting a mapping at the process's limit of mappings) leaves wiped pages behind that nobody uses:
-        // address space and lock budget are lost, no secret is.
-        debug_assert!(unmapped.is_ok(), "munmap: {unmapped:?}");
-    }
-}
-
 fn refused(call: Call) -> impl Fn(io::Error) -> Refusal {
     // Every error of `sys` carries an errno.
     move |error| Refusal { call: call.name(), errno: error.raw_os_error().unwrap_or(libc::EIO) }
@@ -164,6 +182,49 @@ mod tests {
             assert_eq!(refusal, Refusal { call: call.name(), errno: libc::EPERM });
             assert_eq!(seam::left(), 0, "{call:?} was not reached");
         }
+    }
+
+    #[test]
+    fn a_refusal_to_clean_up_is_told() {
+        seam::fail_next(Call::Lock, libc::EPERM);
+        seam::fail_next(Call::Unmap, libc::ENOMEM);
+
+        let refusal = Mapping::new(Kind::Mlock, 1).unwrap_err();
+
+        assert_eq!(refusal, Refusal { call: "munmap", errno: libc::ENOMEM });
+    }
+
+    #[test]
+    fn a_child_forked_while_memory_is_made_does_not_share_it() {
+        use std::io::{Read, Write};
+
+        let (mut told, mut tell) = io::pipe().unwrap();
+        let (send, child) = std::sync::mpsc::channel();
+        seam::before_next(Call::DontFork, move || {
+            // SAFETY: the child makes system calls alone, reads memory, and leaves by `_exit`.
+            let pid = unsafe { libc::fork() };
+            if pid != 0 {
+                return send.send(pid).unwrap();
+            }
+            let mut address = [0; size_of::<usize>()];
+            let heard = told.read_exact(&mut address).is_ok();
+            let at = std::ptr::with_exposed_provenance::<u8>(usize::from_ne_bytes(address));
+            // SAFETY: none: where nothing is mapped in the child, it dies here, which is as good as zero.
+            let seen = if heard { unsafe { at.read_volatile() } } else { u8::MAX };
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(i32::from(seen)) }
+        });
+
+        let mapping = Mapping::new(Kind::MemfdSecret, 1).unwrap();
+
+        // SAFETY: the page is mapped writable and ours alone.
+        unsafe { mapping.data().write_volatile(0x5A) };
+        tell.write_all(&mapping.data().as_ptr().expose_provenance().to_ne_bytes()).unwrap();
+        let (pid, mut status) = (child.recv().unwrap(), 0);
+        // SAFETY: waits for the child that was just made; `status` is a valid place.
+        assert_eq!(unsafe { libc::waitpid(pid, &raw mut status, 0) }, pid);
+        let saw = libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
+        assert!(matches!(saw, None | Some(0)), "the child read {saw:?} where its parent wrote 0x5A");
     }
 
     #[test]

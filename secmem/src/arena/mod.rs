@@ -14,7 +14,7 @@ mod state;
 use std::fmt;
 
 pub(crate) use fork::in_child;
-pub(crate) use list::{purge, purge_forced};
+pub(crate) use list::{in_use, purge, purge_forced};
 pub(crate) use state::Doom;
 
 use crate::error::{Error, Refusal};
@@ -29,10 +29,12 @@ pub enum Backend {
     /// `memfd_secret`, or `mlock` where the kernel refuses that; [`Protection`] says which, and why.
     #[default]
     Auto,
-    /// memfd_secret(2), Linux 5.14: the kernel drops the pages from its own map of memory. No core dump, no ptrace and no
-    /// `/proc/PID/mem` shows them, and they are zeroed when the process is gone, however it ended.
+    /// memfd_secret(2), Linux 5.14: the kernel drops the pages from its own map of memory. No read from outside reaches
+    /// them: not `/proc/PID/mem`, not process_vm_readv(2), not the peeks of ptrace(2), no core dump, no swap. They are zeroed
+    /// when the process is gone, however it ended. Code that runs in the process reads them, also code that a debugger
+    /// makes it run.
     MemfdSecret,
-    /// mlock(2), with the pages excluded from core dumps and from forked children. A debugger still reads them.
+    /// mlock(2), with the pages excluded from core dumps and from forked children. Whoever may trace the process reads them.
     Mlock,
 }
 
@@ -98,8 +100,9 @@ impl Slot {
     pub(crate) fn read<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
         let access = Access::begin(self)?;
         let start = self.arena.slot_start(self.index);
-        // SAFETY: the slot holds at least `len` mapped, initialised bytes; while the access runs nobody overwrites them,
-        // but for a forced purge, which the crate's documentation owns up to; `&self` keeps writers out.
+        // SAFETY: the slot is ours, so its memory is shown, and holds at least `len` initialised bytes; while the access
+        // runs nobody overwrites them, but for a forced purge, which no function of this crate makes that returns, and
+        // which the crate's documentation owns up to; `&self` keeps writers out.
         let bytes = unsafe { std::slice::from_raw_parts(start.as_ptr(), self.len) };
         let result = f(bytes);
         drop(access);
@@ -110,8 +113,9 @@ impl Slot {
     pub(crate) fn write<R>(&mut self, f: impl FnOnce(&mut [u8]) -> R) -> Result<R, Error> {
         let access = Access::begin(self)?;
         let start = self.arena.slot_start(self.index);
-        // SAFETY: the slot holds at least `len` mapped, initialised bytes; while the access runs nobody overwrites them,
-        // but for a forced purge, which the crate's documentation owns up to; `&mut self` keeps all others out.
+        // SAFETY: the slot is ours, so its memory is shown, and holds at least `len` initialised bytes; while the access
+        // runs nobody overwrites them, but for a forced purge, which no function of this crate makes that returns, and
+        // which the crate's documentation owns up to; `&mut self` keeps all others out.
         let bytes = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), self.len) };
         let result = f(bytes);
         drop(access);

@@ -29,6 +29,20 @@ struct Room {
     /// One a granule: whether a slot covers it. Empty for a secret's own mapping.
     taken: Vec<bool>,
     free: usize,
+    /// A place for a mapping of its own in which no secret lives; a mapping is still there only if the kernel refused to
+    /// take it back.
+    vacant: bool,
+}
+
+impl Room {
+    /// Gives the mapping back.
+    fn unmap(&mut self) -> Result<(), Refusal> {
+        if let Some(mapping) = &mut self.mapping {
+            mapping.unmap()?;
+            self.mapping = None;
+        }
+        Ok(())
+    }
 }
 
 /// Where a secret may live, and how that place came about.
@@ -76,7 +90,9 @@ pub(super) fn give_back(arena: &'static Arena, index: usize) {
     };
     if room.taken.is_empty() {
         arena.hide();
-        room.mapping = None; // unmaps
+        room.vacant = true;
+        // Refused, it is tried again when the next such secret is made, whose maker can be told.
+        let _ = room.unmap();
         return;
     }
     let granules = arena.slot(index).len.load(Ordering::Acquire) / GRANULE;
@@ -111,7 +127,14 @@ fn shared(rooms: &mut Vec<Room>, kind: Kind, len: usize) -> Result<(usize, usize
             let slots = mapping.len() / GRANULE;
             let arena = Arena::new(slots);
             arena.show(mapping.data(), mapping.len());
-            rooms.push(Room { arena, kind, mapping: Some(mapping), taken: vec![false; slots], free: slots });
+            rooms.push(Room {
+                arena,
+                kind,
+                mapping: Some(mapping),
+                taken: vec![false; slots],
+                free: slots,
+                vacant: false,
+            });
             (rooms.len() - 1, 0)
         }
     };
@@ -124,9 +147,10 @@ fn shared(rooms: &mut Vec<Room>, kind: Kind, len: usize) -> Result<(usize, usize
 
 /// A mapping for one secret alone.
 fn own(rooms: &mut Vec<Room>, kind: Kind, len: usize) -> Result<(usize, usize), Refusal> {
+    rooms.iter_mut().filter(|room| room.vacant).try_for_each(Room::unmap)?;
     let mapping = Mapping::new(kind, len)?;
-    let at = rooms.iter().position(|room| room.mapping.is_none()).unwrap_or_else(|| {
-        rooms.push(Room { arena: Arena::new(1), kind, mapping: None, taken: Vec::new(), free: 0 });
+    let at = rooms.iter().position(|room| room.vacant).unwrap_or_else(|| {
+        rooms.push(Room { arena: Arena::new(1), kind, mapping: None, taken: Vec::new(), free: 0, vacant: true });
         rooms.len() - 1
     });
     let room = &mut rooms[at];
@@ -134,6 +158,7 @@ fn own(rooms: &mut Vec<Room>, kind: Kind, len: usize) -> Result<(usize, usize), 
     room.arena.slot(0).len.store(mapping.len(), Ordering::Release);
     room.arena.show(mapping.data(), mapping.len());
     room.mapping = Some(mapping);
+    room.vacant = false;
     Ok((at, 0))
 }
 
@@ -172,6 +197,26 @@ mod tests {
         assert_eq!(free_run(&taken, 2), Some(3));
         assert_eq!(free_run(&taken, 3), None);
         assert_eq!(free_run(&[], 1), None);
+    }
+
+    #[test]
+    fn memory_that_the_kernel_would_not_take_back_is_told_to_the_next_who_asks() {
+        let len = SHARED + 1;
+        let mut rooms = Vec::new();
+        let (at, _) = own(&mut rooms, Kind::Mlock, len).unwrap();
+        rooms[at].arena.hide();
+        rooms[at].vacant = true;
+        for _ in 0..2 {
+            seam::fail_next(Call::Unmap, libc::ENOMEM);
+        }
+
+        assert!(rooms[at].unmap().is_err());
+        let refusal = own(&mut rooms, Kind::Mlock, len).unwrap_err();
+        let (again, _) = own(&mut rooms, Kind::Mlock, len).unwrap();
+
+        assert_eq!(refusal, Refusal { call: "munmap", errno: libc::ENOMEM });
+        assert_eq!((again, rooms.len(), seam::left()), (at, 1, 0));
+        rooms[at].arena.hide();
     }
 
     #[test]

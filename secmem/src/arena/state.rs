@@ -126,6 +126,16 @@ impl State {
         self.0.fetch_xor(BUSY | CLEAN, Ordering::AcqRel);
     }
 
+    /// Whether accesses run. Waits for whoever overwrites the slot, which ends by itself.
+    pub(crate) fn in_use(&self) -> bool {
+        let mut word = self.0.load(Ordering::Acquire);
+        while word & BUSY != 0 {
+            std::thread::yield_now();
+            word = self.0.load(Ordering::Acquire);
+        }
+        word & USERS != 0
+    }
+
     /// Gives a doomed slot back once it is clean.
     pub(crate) fn vacate(&self) {
         let mut word = self.0.load(Ordering::Acquire);

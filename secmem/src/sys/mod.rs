@@ -23,6 +23,9 @@ pub(crate) enum Call {
     DontDump,
     DontFork,
     WipeOnFork,
+    AtFork,
+    Unmap,
+    Mask,
     Random,
     Read,
     Action,
@@ -42,6 +45,9 @@ impl Call {
             Self::DontDump => "madvise (MADV_DONTDUMP)",
             Self::DontFork => "madvise (MADV_DONTFORK)",
             Self::WipeOnFork => "madvise (MADV_WIPEONFORK)",
+            Self::AtFork => "pthread_atfork",
+            Self::Unmap => "munmap",
+            Self::Mask => "pthread_sigmask",
             Self::Random => "getrandom",
             Self::Read => "read",
             Self::Action => "sigaction",
@@ -107,6 +113,7 @@ fn mapped(got: *mut c_void) -> io::Result<NonNull<u8>> {
 ///
 /// The range is page-aligned, belongs to the caller alone, and nothing refers into it any more.
 pub(crate) unsafe fn unmap(at: NonNull<u8>, len: usize) -> io::Result<()> {
+    seam::ask(Call::Unmap)?;
     // SAFETY: the caller owns the range and no reference into it is left (this function's contract).
     check(unsafe { libc::munmap(at.as_ptr().cast(), len) })
 }
@@ -241,15 +248,34 @@ pub(crate) fn at_exit(function: extern "C" fn()) -> io::Result<()> {
     if rc == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(libc::ENOMEM)) }
 }
 
-/// Blocks every signal that can be blocked, in the calling thread.
-pub(crate) fn block_signals() -> io::Result<()> {
+/// Lets fork(3) call `prepare` before it forks, and the other two after it, each in its process. They stay for ever.
+pub(crate) fn at_fork(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) -> io::Result<()> {
+    seam::ask(Call::AtFork)?;
+    let hook = |function: extern "C" fn()| Some(function as unsafe extern "C" fn());
+    // SAFETY: functions of this program outlive every fork that it makes.
+    number(unsafe { libc::pthread_atfork(hook(prepare), hook(parent), hook(child)) })
+}
+
+/// The signals that a thread has blocked.
+pub(crate) struct Mask(libc::sigset_t);
+
+/// Blocks every signal that can be blocked, in the calling thread; returns what it had blocked before.
+pub(crate) fn block_signals() -> io::Result<Mask> {
     // SAFETY: a set of signals is an array of integers, for which zero is valid.
     let mut all: libc::sigset_t = unsafe { std::mem::zeroed() };
     // SAFETY: `all` is a valid set to write to.
     check(unsafe { libc::sigfillset(&raw mut all) })?;
-    // SAFETY: `all` is a valid set; the old mask is not asked for.
-    let errno = unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, ptr::null_mut()) };
-    if errno == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(errno)) }
+    set_mask(&Mask(all))
+}
+
+/// Makes `mask` what the calling thread has blocked; returns what it had blocked before.
+pub(crate) fn set_mask(mask: &Mask) -> io::Result<Mask> {
+    seam::ask(Call::Mask)?;
+    // SAFETY: a set of signals is an array of integers, for which zero is valid.
+    let mut before: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `mask` holds a valid set, and `before` is a valid place for another.
+    number(unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask.0, &raw mut before) })?;
+    Ok(Mask(before))
 }
 
 /// `errno` of the calling thread. Async-signal-safe.
@@ -266,6 +292,11 @@ pub(crate) fn set_errno(errno: c_int) {
     let at = unsafe { libc::__errno_location() };
     // SAFETY: the address is that of this thread's errno and no reference to it exists.
     unsafe { at.write(errno) }
+}
+
+/// The result of a call that returns its error number instead of setting `errno`.
+fn number(errno: c_int) -> io::Result<()> {
+    if errno == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(errno)) }
 }
 
 fn check(rc: c_int) -> io::Result<()> {

@@ -13,6 +13,13 @@ pub(super) fn ask(_: Call) -> io::Result<()> {
 
 #[cfg(test)]
 pub(super) fn ask(call: Call) -> io::Result<()> {
+    let meanwhile = MEANWHILE.with_borrow_mut(|planned| {
+        let at = planned.iter().position(|(of, _)| *of == call)?;
+        Some(planned.remove(at).1)
+    });
+    if let Some(happens) = meanwhile {
+        happens();
+    }
     PLANNED.with_borrow_mut(|planned| match planned.iter().position(|(of, _)| *of == call) {
         Some(at) => Err(io::Error::from_raw_os_error(planned.remove(at).1)),
         None => Ok(()),
@@ -20,7 +27,11 @@ pub(super) fn ask(call: Call) -> io::Result<()> {
 }
 
 #[cfg(test)]
+type Event = Box<dyn FnOnce()>;
+
+#[cfg(test)]
 thread_local! {
+    static MEANWHILE: std::cell::RefCell<Vec<(Call, Event)>> = const { std::cell::RefCell::new(Vec::new()) };
     static PLANNED: std::cell::RefCell<Vec<(Call, i32)>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
@@ -28,6 +39,12 @@ thread_local! {
 #[cfg(test)]
 pub(crate) fn fail_next(call: Call, errno: i32) {
     PLANNED.with_borrow_mut(|planned| planned.push((call, errno)));
+}
+
+/// Lets `happens` run right before the next call of this kind in this thread: what another thread might do just then.
+#[cfg(test)]
+pub(crate) fn before_next(call: Call, happens: impl FnOnce() + 'static) {
+    MEANWHILE.with_borrow_mut(|planned| planned.push((call, Box::new(happens))));
 }
 
 /// How many planned failures have not happened: a test that ends above 0 did not test what it says.

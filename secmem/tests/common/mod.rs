@@ -38,8 +38,9 @@ fn run(path: &str, parameter: i32, body: impl FnOnce(i32)) -> Output {
 
 /// The bytes at an address, whoever owns them now.
 pub fn peek(start: *const u8, len: usize) -> Vec<u8> {
-    // SAFETY: the tests look at arenas that are mapped for as long as the process lives; volatile, for other threads
-    // and handlers may change the bytes. A test that is to fault here says so.
+    // SAFETY: the tests look at shared arenas, which stay mapped for as long as the process lives, or at a secret's own
+    // mapping while they hold the secret; volatile, for other threads and handlers may change the bytes. A test that is
+    // to fault here runs in a process of its own.
     (0..len).map(|at| unsafe { start.wrapping_add(at).read_volatile() }).collect()
 }
 
@@ -60,8 +61,9 @@ pub fn exit_now(status: i32) -> ! {
 
 /// Forks; the child runs `body` and must end with what it returns. Gives back the child's wait status.
 pub fn fork(body: impl FnOnce() -> i32) -> i32 {
-    // SAFETY: the child runs in a copy of this thread alone; the bodies neither lock nor allocate more than the test needs,
-    // and the test program has one thread when it forks.
+    // SAFETY: the child has a copy of this thread alone, and other threads (the test runner's, the deadlines') may have held
+    // locks. The bodies use the allocator and exit handlers at most: the C library keeps its own locks right across fork(3),
+    // and no other thread of these processes runs exit handlers.
     match unsafe { libc::fork() } {
         -1 => panic!("fork: {}", std::io::Error::last_os_error()),
         0 => exit_now(body()),
@@ -102,6 +104,24 @@ pub fn set_handler(signal: i32, handler: libc::sighandler_t, flags: i32) {
     action.sa_flags = flags;
     // SAFETY: the tests pass handlers that fit the flags and do little.
     assert_eq!(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }, 0);
+}
+
+/// The address of the handler that stands for a signal.
+pub fn handler_of(signal: i32) -> usize {
+    // SAFETY: zero is valid for every field.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: nothing is set; `action` is a valid place for the answer.
+    assert_eq!(unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) }, 0);
+    action.sa_sigaction
+}
+
+/// Calls the purge's handler, as a handler of the application does whose old action it was.
+pub fn call_handler(handler: usize, signal: i32) {
+    type Handler = extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void);
+    let handler = std::ptr::with_exposed_provenance::<()>(handler);
+    // SAFETY: the address is that of the purge's handler, which takes three arguments and looks at the first alone.
+    let handler = unsafe { std::mem::transmute::<*const (), Handler>(handler) };
+    handler(signal, std::ptr::null_mut(), std::ptr::null_mut());
 }
 
 pub fn at_exit(function: extern "C" fn()) {
