@@ -106,7 +106,8 @@ pub struct Sensitivity {
     pub windows: u64,
     /// Bytes searched over the whole run.
     pub searched: u64,
-    /// Hits expected by chance over the whole run, if memory were random.
+    /// Hits expected by chance over the whole run, if all that was searched were random text of each form's own alphabet:
+    /// the worst case, as most memory is none.
     pub expected_chance_hits: f64,
     /// Decoys planted nowhere and looked for everywhere, over the whole run.
     pub decoys: u64,

@@ -1,0 +1,225 @@
+//! Targets that hide a secret where a harness might not look, and say that it is gone. None may be called clean.
+//!
+//! This program is both sides: started with `list` or `run` it is the subject, else the tests.
+#![allow(unsafe_code)] // system calls that the standard library does not wrap
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use findings::{Outcome, Verdict};
+use harness::audit::{self, Options};
+use harness::canary::Seed;
+use harness::machine;
+use libtest_mimic::{Arguments, Failed, Trial};
+use scenario_protocol::{CANARY_FD, CONTROL_FD, CanaryKind, Checkpoint, Ends, Need, Row};
+
+const LENGTH: usize = 32;
+
+/// A way to lie, with the verdicts that see through it.
+struct Liar {
+    name: &'static str,
+    lie: fn(&mut [u8]),
+    ends: Ends,
+    checkpoints: &'static [Checkpoint],
+}
+
+const LIARS: &[Liar] = &[
+    Liar {
+        name: "honest",
+        lie: |secret| {
+            secret.fill(0);
+            std::hint::black_box(&secret);
+            announce(Checkpoint::Wiped);
+        },
+        ends: Ends::Exit(0),
+        checkpoints: &[Checkpoint::Planted, Checkpoint::Wiped, Checkpoint::Exit],
+    },
+    Liar {
+        name: "says-wiped-and-is-not",
+        lie: |_| announce(Checkpoint::Wiped),
+        ends: Ends::Exit(0),
+        checkpoints: &[Checkpoint::Planted, Checkpoint::Wiped, Checkpoint::Exit],
+    },
+    Liar {
+        name: "shielded-until-killed",
+        lie: |_| {
+            // SAFETY: takes no pointer.
+            unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+        },
+        ends: Ends::Signal(libc::SIGKILL),
+        checkpoints: &[Checkpoint::Planted, Checkpoint::Exit],
+    },
+    Liar {
+        name: "ends-its-only-thread",
+        lie: |_| {
+            // SAFETY: takes no pointer and does not return.
+            unsafe { libc::syscall(libc::SYS_exit, 0) };
+        },
+        ends: Ends::Exit(0),
+        checkpoints: &[Checkpoint::Planted, Checkpoint::Exit],
+    },
+    Liar {
+        name: "replaces-the-descriptor-between-us",
+        lie: |_| {
+            let file = File::create("mine").expect("a file of its own");
+            // SAFETY: takes no pointer; whatever 5 was is closed by this.
+            unsafe { libc::dup2(file.as_raw_fd(), 5) };
+            announce(Checkpoint::Wiped);
+        },
+        ends: Ends::Exit(0),
+        checkpoints: &[Checkpoint::Planted, Checkpoint::Wiped, Checkpoint::Exit],
+    },
+    Liar {
+        name: "leaves-a-file-behind",
+        lie: |secret| {
+            std::fs::write("left", &*secret).expect("a file of its own");
+            secret.fill(0);
+            std::hint::black_box(&secret);
+            announce(Checkpoint::Wiped);
+        },
+        ends: Ends::Exit(0),
+        checkpoints: &[Checkpoint::Planted, Checkpoint::Wiped, Checkpoint::Exit],
+    },
+    Liar {
+        name: "hides-a-child",
+        lie: |secret| {
+            let (mut copied, mut tell) = std::io::pipe().expect("a pipe");
+            let flags = libc::CLONE_UNTRACED | libc::SIGCHLD;
+            // SAFETY: without CLONE_VM this is a fork; no stack is given.
+            if unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) } == 0 {
+                let copy = secret.to_vec();
+                tell.write_all(b"!").expect("the parent listens");
+                std::thread::sleep(Duration::from_secs(60));
+                std::hint::black_box(copy);
+            }
+            copied.read_exact(&mut [0]).expect("the child's word");
+            secret.fill(0);
+            std::hint::black_box(&secret);
+            announce(Checkpoint::Wiped);
+        },
+        ends: Ends::Exit(0),
+        checkpoints: &[Checkpoint::Planted, Checkpoint::Wiped, Checkpoint::Exit],
+    },
+];
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().collect();
+    match args.get(1).map(String::as_str) {
+        Some("list") => {
+            let rows: Vec<Row> = LIARS.iter().map(row).collect();
+            println!("{}", serde_json::to_string(&rows).expect("rows are JSON"));
+            ExitCode::SUCCESS
+        }
+        Some("run") => {
+            subject(args.get(2).expect("a name"));
+            ExitCode::SUCCESS
+        }
+        _ => libtest_mimic::run(&Arguments::from_args(), tests()).exit_code(),
+    }
+}
+
+fn row(liar: &Liar) -> Row {
+    Row {
+        name: format!("liar/{}", liar.name),
+        holder: "liar".to_owned(),
+        ending: liar.name.to_owned(),
+        canary: CanaryKind::Bytes,
+        canary_len: LENGTH,
+        expect: "clean".parse().expect("an expectation"),
+        ends: liar.ends,
+        checkpoints: liar.checkpoints.to_vec(),
+        sole_home: false,
+        needs: vec![Need::MemfdSecret],
+        turned_by: Vec::new(),
+        shows: Vec::new(),
+    }
+}
+
+/// Reads the secret into memfd_secret memory, shows it, and lies.
+fn subject(name: &str) {
+    let liar = LIARS.iter().find(|liar| name == format!("liar/{}", liar.name)).expect("a liar of that name");
+    let secret = secret_memory();
+    // SAFETY: the harness hands this descriptor down; nobody else here owns it.
+    let mut canary = File::from(unsafe { OwnedFd::from_raw_fd(CANARY_FD) });
+    canary.read_exact(secret).expect("the canary");
+    drop(canary);
+    announce(Checkpoint::Planted);
+    (liar.lie)(secret);
+}
+
+/// One page that no outside reader can read.
+fn secret_memory() -> &'static mut [u8] {
+    // SAFETY: takes no pointer.
+    let number = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) };
+    let number = i32::try_from(number).expect("a descriptor");
+    // SAFETY: the kernel has just made it.
+    let file = File::from(unsafe { OwnedFd::from_raw_fd(number) });
+    file.set_len(4096).expect("a page of secret memory");
+    let (access, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+    // SAFETY: a new mapping at an address of the kernel's choice.
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), 4096, access, shared, file.as_raw_fd(), 0) };
+    assert_ne!(page, libc::MAP_FAILED);
+    // SAFETY: the page was just mapped, is zeroed, and is never unmapped.
+    unsafe { std::slice::from_raw_parts_mut(page.cast(), LENGTH) }
+}
+
+fn announce(checkpoint: Checkpoint) {
+    // SAFETY: the harness hands this descriptor down; it is given back below.
+    let mut control = File::from(unsafe { OwnedFd::from_raw_fd(CONTROL_FD) });
+    control.write_all(&checkpoint.frame()).expect("the harness listens");
+    control.read_exact(&mut [0; 2]).expect("the harness answers");
+    let _ = control.into_raw_fd();
+}
+
+fn tests() -> Vec<Trial> {
+    let missing = machine::lacks(&machine::probe(), &[Need::MemfdSecret]);
+    let test = |name: &'static str, check: fn(&Outcome) -> bool| {
+        let run = move || {
+            let outcome = judge(name);
+            if check(&outcome) { Ok(()) } else { Err(Failed::from(format!("{outcome:#?}"))) }
+        };
+        Trial::test(name, run).with_ignored_flag(missing.is_some()).with_kind(missing.clone().unwrap_or_default())
+    };
+    vec![
+        test("honest", |outcome| outcome.verdict == Verdict::Clean),
+        test("says-wiped-and-is-not", |outcome| outcome.verdict == Verdict::Leak),
+        test("shielded-until-killed", |outcome| {
+            outcome.verdict == Verdict::Inconclusive && says(outcome, "not seen to be wiped")
+        }),
+        test("ends-its-only-thread", |outcome| outcome.verdict == Verdict::Leak),
+        test("replaces-the-descriptor-between-us", |outcome| {
+            outcome.verdict == Verdict::Inconclusive && says(outcome, "closed or replaced")
+        }),
+        test("leaves-a-file-behind", |outcome| {
+            outcome.verdict == Verdict::Leak && outcome.findings.iter().any(|finding| finding.place.contains("left"))
+        }),
+        test("hides-a-child", |outcome| outcome.verdict == Verdict::Leak),
+    ]
+}
+
+fn says(outcome: &Outcome, why: &str) -> bool {
+    outcome.reasons.iter().any(|reason| reason.contains(why))
+}
+
+fn judge(name: &str) -> Outcome {
+    let liar = LIARS.iter().find(|liar| liar.name == name).expect("a liar of that name");
+    let options = Options {
+        subject: std::env::current_exe().expect("this program"),
+        filter: String::new(),
+        quick: false,
+        jobs: 1,
+        timeout: Duration::from_secs(5),
+        min_length: 6,
+        decoys: 2,
+        required: Vec::new(),
+        seed: Seed::random().expect("random bytes"),
+        profile: "test".to_owned(),
+        rustc: "test".to_owned(),
+        ablation: None,
+    };
+    audit::row(&row(liar), &machine::probe(), &options, &AtomicBool::new(false))
+}
