@@ -6,9 +6,12 @@
 //!
 //! A pattern holds only what the secret alone decides. Base64 packs three bytes into four characters, so its text
 //! depends on where in a group the secret begins: hence three phases, each without the characters that the secret
-//! shares with a neighbour.
+//! shares with a neighbour. Zeros, commas and signs that a form puts between the bytes of a secret are part of a
+//! pattern, but show nothing of the secret; none stands at an end of a pattern.
 //!
-//! A new form is one arm of [`write`]. Searching for patterns happens in [`scan`](crate::scan).
+//! A new form is one arm of `write`, in `write.rs`. Searching for patterns happens in [`scan`](crate::scan).
+
+mod write;
 
 use std::ops::Range;
 
@@ -16,7 +19,29 @@ pub use findings::Form;
 use zeroize::Zeroizing;
 
 /// The forms that are looked for unless something else is asked for.
-pub const FORMS: [Form; 6] = [Form::Raw, Form::Reversed, Form::HexLower, Form::HexUpper, Form::Base64, Form::Base64Url];
+pub const FORMS: [Form; 21] = [
+    Form::Raw,
+    Form::Reversed,
+    Form::HexLower,
+    Form::HexUpper,
+    Form::Base64,
+    Form::Base64Url,
+    Form::Swap16,
+    Form::Swap32,
+    Form::Swap64,
+    Form::Utf16Le,
+    Form::Utf16Be,
+    Form::Utf32Le,
+    Form::JsonArray,
+    Form::PercentLower,
+    Form::PercentUpper,
+    Form::Xor36,
+    Form::Xor5c,
+    Form::Inverted,
+    Form::Limbs30,
+    Form::Limbs32,
+    Form::Limbs64,
+];
 
 /// Different values other than zero that a residue must show to be one.
 ///
@@ -36,9 +61,11 @@ pub struct Pattern {
 struct Text {
     bytes: Zeroizing<Vec<u8>>,
     shows: Vec<Bits>,
+    /// Whether a byte of the secret counts only if all of it is shown: half a decimal number says little.
+    whole_bytes: bool,
 }
 
-/// A few neighbouring bits of the secret; bit 0 is the highest of the first byte.
+/// A few neighbouring bits of the secret; bit 0 is the highest of the first byte. None, for what the form puts between.
 #[derive(Clone, Copy)]
 struct Bits {
     first: usize,
@@ -46,8 +73,16 @@ struct Bits {
 }
 
 impl Bits {
+    const NONE: Self = Self { first: 0, count: 0 };
+
     const fn byte(at: usize) -> Self {
         Self { first: 8 * at, count: 8 }
+    }
+
+    /// As what they count: one byte of a text shows at most one byte of a secret, even where a character of UTF-8
+    /// became shorter.
+    fn weight(self) -> usize {
+        self.count.min(8)
     }
 }
 
@@ -58,7 +93,7 @@ impl Bits {
 pub fn encode(secret: &[u8], forms: &[Form]) -> Vec<Pattern> {
     let mut patterns: Vec<Pattern> = Vec::new();
     for &form in forms {
-        for (phase, text) in (0..).zip(write(form, secret)) {
+        for (phase, text) in (0..).zip(write::write(form, secret)) {
             if !text.bytes.is_empty() && patterns.iter().all(|earlier| earlier.text.bytes != text.bytes) {
                 patterns.push(Pattern { form, phase, secret: Zeroizing::new(secret.to_vec()), text });
             }
@@ -67,66 +102,28 @@ pub fn encode(secret: &[u8], forms: &[Form]) -> Vec<Pattern> {
     patterns
 }
 
-/// The texts of one form, one a phase.
-fn write(form: Form, secret: &[u8]) -> Vec<Text> {
-    match form {
-        Form::Raw => vec![rearranged(secret, |at| at)],
-        Form::Reversed => vec![rearranged(secret, |at| secret.len() - 1 - at)],
-        Form::HexLower => vec![digits(secret, b"0123456789abcdef", 0)],
-        Form::HexUpper => vec![digits(secret, b"0123456789ABCDEF", 0)],
-        Form::Base64 => BASE64_PHASES.map(|first| digits(secret, &base64(b"+/"), first)).into(),
-        Form::Base64Url => BASE64_PHASES.map(|first| digits(secret, &base64(b"-_"), first)).into(),
-    }
-}
-
-/// The first bit of the secret that begins a character of base64, when 0, 1 or 2 bytes of the group come before it.
-const BASE64_PHASES: [usize; 3] = [0, 4, 2];
-
-/// The alphabet of base64 with its last two characters.
-///
-/// # Source
-///
-/// RFC 4648, sections 4 and 5.
-fn base64(last: &[u8; 2]) -> [u8; 64] {
-    let mut alphabet = [0; 64];
-    let characters = (b'A'..=b'Z').chain(b'a'..=b'z').chain(b'0'..=b'9').chain(*last);
-    for (place, character) in alphabet.iter_mut().zip(characters) {
-        *place = character;
-    }
-    alphabet
-}
-
-/// The secret's bytes in another order: place `at` holds byte `from(at)`.
-fn rearranged(secret: &[u8], from: impl Fn(usize) -> usize) -> Text {
-    let mut text = Text::with_capacity(secret.len());
-    for at in (0..secret.len()).map(from) {
-        text.push(secret[at], Bits::byte(at));
-    }
-    text
-}
-
-/// The secret's bits in digits of an alphabet of 2, 4, 16 or 64 characters, beginning at bit `first`; a last digit
-/// that the secret does not fill is left out.
-fn digits(secret: &[u8], alphabet: &[u8], first: usize) -> Text {
-    let count = alphabet.len().ilog2() as usize;
-    let bit = |at: usize| usize::from(secret[at / 8] >> (7 - at % 8) & 1);
-    let mut text = Text::with_capacity(8 * secret.len() / count);
-    for first in (first..).step_by(count).take_while(|first| first + count <= 8 * secret.len()) {
-        let digit = (first..first + count).fold(0, |digit, at| digit << 1 | bit(at));
-        text.push(alphabet[digit], Bits { first, count });
-    }
-    text
-}
-
 impl Text {
     /// Room enough from the start: growing would leave a copy behind.
     fn with_capacity(bytes: usize) -> Self {
-        Self { bytes: Zeroizing::new(Vec::with_capacity(bytes)), shows: Vec::with_capacity(bytes) }
+        let bytes = Zeroizing::new(Vec::with_capacity(bytes));
+        Self { shows: Vec::with_capacity(bytes.capacity()), bytes, whole_bytes: false }
     }
 
     fn push(&mut self, byte: u8, shows: Bits) {
         self.bytes.push(byte);
         self.shows.push(shows);
+    }
+
+    /// Takes bytes that show nothing away from the ends.
+    fn trimmed(mut self) -> Self {
+        let shows = |bits: &Bits| bits.count > 0;
+        let end = self.shows.iter().rposition(shows).map_or(0, |last| last + 1);
+        self.bytes.truncate(end);
+        self.shows.truncate(end);
+        let start = self.shows.iter().position(shows).unwrap_or(0);
+        self.bytes.drain(..start);
+        self.shows.drain(..start);
+        self
     }
 }
 
@@ -136,7 +133,11 @@ impl Pattern {
         self.form
     }
 
-    /// Which of the texts of its form it is: for base64, how many bytes of a group of three come before the secret.
+    /// Which of the texts of its form it is.
+    ///
+    /// Base64: how many bytes of a group of three come before the secret. UTF-16 and UTF-32: 0 for a character a byte,
+    /// 1 for the characters of a secret in UTF-8. JSON: 1 with spaces. Percent encoding: 1 where letters and digits
+    /// stay as they are. Limbs: 0 for the highest limb first, 1 for the lowest first; those of 30 bits have no phases.
     pub fn phase(&self) -> u8 {
         self.phase
     }
@@ -148,10 +149,19 @@ impl Pattern {
 
     /// The part of the secret that a piece of the pattern shows: index of the byte in which it begins, and length in
     /// bytes, rounded down.
+    ///
+    /// Where the form puts bytes in another order, the piece need not show neighbours: then the index is that of the
+    /// first one.
     pub(crate) fn shown(&self, piece: Range<usize>) -> Range<usize> {
-        let shows = &self.text.shows[piece];
-        let bits: usize = shows.iter().map(|bits| bits.count).sum();
-        let first = shows.iter().map(|bits| bits.first).min().unwrap_or(0);
+        let shows = || self.text.shows[piece.clone()].iter().filter(|bits| bits.count > 0);
+        if self.text.whole_bytes {
+            let mut tally = Tally::new(self);
+            piece.clone().for_each(|at| tally.add(at));
+            let first = tally.of_byte.iter().position(|bits| *bits == 8).unwrap_or(0);
+            return first..first + tally.whole;
+        }
+        let bits: usize = shows().map(|bits| bits.count).sum();
+        let first = shows().map(|bits| bits.first).min().unwrap_or(0);
         first / 8..first / 8 + bits / 8
     }
 
@@ -188,8 +198,12 @@ impl Pattern {
 
     /// How likely bytes made of the secret's own alphabet, in this form, show that piece by chance.
     pub(crate) fn chance(&self, piece: Range<usize>) -> f64 {
-        let bits: usize = self.text.shows[piece].iter().map(|bits| bits.count).sum();
-        alphabet(&self.secret).powf(-(bits as f64) / 8.0)
+        let bytes = if self.text.whole_bytes {
+            self.shown(piece).len() as f64
+        } else {
+            self.text.shows[piece].iter().map(|bits| bits.weight()).sum::<usize>() as f64 / 8.0
+        };
+        alphabet(&self.secret).powf(-bytes)
     }
 }
 
@@ -212,7 +226,10 @@ fn alphabet(secret: &[u8]) -> f64 {
 /// What a growing and shrinking piece of a pattern shows.
 struct Tally<'a> {
     pattern: &'a Pattern,
+    /// Bits shown, by [`Bits::weight`].
     bits: usize,
+    /// Bytes of the secret that are shown entirely.
+    whole: usize,
     /// Bits shown of each byte of the secret.
     of_byte: Vec<u8>,
     /// How many bytes of each value are shown entirely.
@@ -224,20 +241,22 @@ struct Tally<'a> {
 impl<'a> Tally<'a> {
     fn new(pattern: &'a Pattern) -> Self {
         let of_byte = vec![0; pattern.secret.len()];
-        Self { pattern, bits: 0, of_byte, of_value: Zeroizing::new(vec![0; 256]), values: 0 }
+        Self { pattern, bits: 0, whole: 0, of_byte, of_value: Zeroizing::new(vec![0; 256]), values: 0 }
     }
 
     fn tells(&self, min_length: usize) -> bool {
-        self.bits >= 8 * min_length && self.values >= MIN_VALUES
+        let bits = if self.pattern.text.whole_bytes { 8 * self.whole } else { self.bits };
+        bits >= 8 * min_length && self.values >= MIN_VALUES
     }
 
     fn add(&mut self, at: usize) {
         let bits = self.pattern.text.shows[at];
-        self.bits += bits.count;
+        self.bits += bits.weight();
         for bit in bits.first..bits.first + bits.count {
             let value = self.pattern.secret[bit / 8];
             self.of_byte[bit / 8] += 1;
             if self.of_byte[bit / 8] == 8 {
+                self.whole += 1;
                 self.of_value[usize::from(value)] += 1;
                 self.values += usize::from(value != 0 && self.of_value[usize::from(value)] == 1);
             }
@@ -246,10 +265,11 @@ impl<'a> Tally<'a> {
 
     fn remove(&mut self, at: usize) {
         let bits = self.pattern.text.shows[at];
-        self.bits -= bits.count;
+        self.bits -= bits.weight();
         for bit in bits.first..bits.first + bits.count {
             let value = self.pattern.secret[bit / 8];
             if self.of_byte[bit / 8] == 8 {
+                self.whole -= 1;
                 self.of_value[usize::from(value)] -= 1;
                 self.values -= usize::from(value != 0 && self.of_value[usize::from(value)] == 0);
             }
@@ -309,6 +329,71 @@ mod tests {
     #[test]
     fn a_palindrome_is_not_looked_for_twice() {
         assert_eq!(encode(b"abcdeedcba", &[Form::Raw, Form::Reversed]).len(), 1);
+    }
+
+    #[test]
+    fn words_are_swapped_from_the_beginning_and_what_is_left_at_the_end_is_no_word() {
+        assert_eq!(texts(Form::Swap16, b"abcdefghijk"), ["badcfehgji"]);
+        assert_eq!(texts(Form::Swap32, b"abcdefghijk"), ["dcbahgfe"]);
+        assert_eq!(texts(Form::Swap64, b"abcdefghijk"), ["hgfedcba"]);
+        assert_eq!(texts(Form::Swap64, b"abc"), [""; 0]);
+    }
+
+    #[test]
+    fn limbs_count_from_the_low_end_of_a_number_and_the_highest_is_filled_up() {
+        assert_eq!(texts(Form::Limbs32, b"abcdefghij"), ["ba\0\0fedcjihg", "ghijcdef\0\0ab"]);
+        assert_eq!(texts(Form::Limbs64, b"abcdefghij"), ["ba\0\0\0\0\0\0jihgfedc", "cdefghij\0\0\0\0\0\0ab"]);
+        let forms = [Form::Reversed, Form::Swap32, Form::Swap64, Form::Limbs32, Form::Limbs64];
+        assert_eq!(encode(b"abcdefghABCDEFGH", &forms).len(), 5); // of each kind of limbs, one reads like swapped words
+    }
+
+    #[test]
+    fn an_integer_of_python_is_found_by_limbs_of_thirty_bits() {
+        // int.from_bytes(bytes(range(1, 13)), "big") has the digits 0x090a0b0c, 0x141c2024, 0x10305060, 0x40.
+        let secret: Vec<u8> = (1..13).collect();
+
+        let pattern = encode(&secret, &[Form::Limbs30]).swap_remove(0);
+
+        let digits = [0x090a_0b0cu32, 0x141c_2024, 0x0030_4050, 0];
+        let number = secret.iter().fold(0u128, |number, byte| number << 8 | u128::from(*byte));
+        let expected: Vec<u8> =
+            (0..4).flat_map(|limb| ((number >> (30 * limb)) as u32 & ((1 << 30) - 1)).to_le_bytes()).collect();
+        assert_eq!(pattern.bytes(), &expected[..pattern.bytes().len()]);
+        assert_eq!(expected[..4], digits[0].to_le_bytes());
+        assert_eq!(pattern.shown(0..pattern.bytes().len()), 0..12);
+    }
+
+    #[test]
+    fn characters_are_widened_a_byte_each_and_as_characters() {
+        assert_eq!(texts(Form::Utf16Le, b"abc"), ["a\0b\0c"]);
+        assert_eq!(texts(Form::Utf16Be, b"abc"), ["a\0b\0c"]);
+        assert_eq!(texts(Form::Utf32Le, b"abc"), ["a\0\0\0b\0\0\0c"]);
+        let euro = encode("1€2".as_bytes(), &[Form::Utf16Le, Form::Utf16Be]);
+        let texts: Vec<_> = euro.iter().map(Pattern::bytes).collect();
+        assert_eq!(texts, [&b"1\0\xe2\0\x82\0\xac\x002"[..], b"1\0\xac\x202", b"1\x20\xac\x002"]);
+    }
+
+    #[test]
+    fn numbers_and_percent_signs_are_written_in_all_their_ways() {
+        assert_eq!(texts(Form::JsonArray, b"\0\x0c\x22\xfa"), ["0,12,34,250", "0, 12, 34, 250"]);
+        assert_eq!(texts(Form::PercentLower, b"a/\xfb"), ["61%2f%fb", "a%2f%fb"]);
+        assert_eq!(texts(Form::PercentUpper, b"a/\xfb"), ["61%2F%FB", "a%2F%FB"]);
+    }
+
+    #[test]
+    fn masks_are_those_of_hmac_and_all_ones() {
+        let masked =
+            [Form::Xor36, Form::Xor5c, Form::Inverted].map(|form| encode(b"\x01\x80", &[form])[0].bytes().to_vec());
+
+        assert_eq!(masked, [[0x37, 0xb6], [0x5d, 0xdc], [0xfe, 0x7f]]);
+    }
+
+    #[test]
+    fn only_whole_numbers_of_an_array_count() {
+        let pattern = encode(b"\x0c\x22\xfa\x0d\x23\xfb\x0e", &[Form::JsonArray]).swap_remove(0); // 12,34,250,13,35,251,14
+
+        assert_eq!((pattern.shown(1..22), pattern.shown(1..21)), (1..7, 1..6));
+        assert_eq!(pattern.shortest_residues(6), [Range { start: 0, end: 19 }, Range { start: 3, end: 22 }]);
     }
 
     #[test]

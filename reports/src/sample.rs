@@ -232,9 +232,9 @@ fn finding(outcome: &Outcome, at: At<'_>) -> Finding {
     let (secret_offset, secret_length) = at.secret;
     let rule = Rule { class: at.class, form: at.form };
     let length = match at.form {
-        Form::Raw | Form::Reversed => secret_length,
         Form::HexLower | Form::HexUpper => secret_length * 2,
         Form::Base64 | Form::Base64Url => secret_length * 4 / 3,
+        _ => secret_length,
     };
     Finding {
         rule,

@@ -22,7 +22,7 @@ pub(crate) enum Command {
     /// Render the reports of a run again
     #[command(after_help = format!("Example:\n  residue report target/evidence/run.json --out /tmp/report\n\nExits with the verdict of the run. {EXIT_CODES}"))]
     Report(Report),
-    /// Search files, directories and core dumps for a secret, whole, in pieces, reversed, hex or base64
+    /// Search files, directories and core dumps for a secret, whole and in pieces, in every form that rule ids name
     #[command(after_help = format!("Examples:\n  residue scan core.1234 --secret-file key.bin\n  residue scan target/ --seed-file seed.hex --subject target/audit/scenarios\n\n{EXIT_CODES}"))]
     Scan(Scan),
     /// Print the catalogue of a subject

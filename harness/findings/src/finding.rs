@@ -92,6 +92,36 @@ pub enum Form {
     Base64,
     /// Base64 with the URL alphabet, where it differs from the standard one.
     Base64Url,
+    /// The two bytes of each 16-bit word exchanged.
+    Swap16,
+    /// The bytes of each 32-bit word reversed.
+    Swap32,
+    /// The bytes of each 64-bit word reversed.
+    Swap64,
+    /// UTF-16, the low byte of each unit first.
+    Utf16Le,
+    /// UTF-16, the high byte of each unit first.
+    Utf16Be,
+    /// Four bytes a character, the lowest first: UTF-32, or an array of 32-bit numbers.
+    Utf32Le,
+    /// Decimal numbers with commas between them: a JSON array.
+    JsonArray,
+    /// Percent encoding with small letters.
+    PercentLower,
+    /// Percent encoding with capital letters.
+    PercentUpper,
+    /// Each byte exclusive-or 0x36, as HMAC's inner key.
+    Xor36,
+    /// Each byte exclusive-or 0x5c, as HMAC's outer key.
+    Xor5c,
+    /// Each bit inverted.
+    Inverted,
+    /// 30-bit limbs of a big number, one in each 32-bit word: an integer of Python's.
+    Limbs30,
+    /// 32-bit limbs of a big number, in an order that is neither reversed nor swapped words.
+    Limbs32,
+    /// 64-bit limbs of a big number, in an order that is neither reversed nor swapped words.
+    Limbs64,
 }
 
 impl Form {
@@ -104,6 +134,21 @@ impl Form {
             Self::HexUpper => "hex-upper",
             Self::Base64 => "base64",
             Self::Base64Url => "base64url",
+            Self::Swap16 => "swap16",
+            Self::Swap32 => "swap32",
+            Self::Swap64 => "swap64",
+            Self::Utf16Le => "utf16le",
+            Self::Utf16Be => "utf16be",
+            Self::Utf32Le => "utf32le",
+            Self::JsonArray => "json-array",
+            Self::PercentLower => "percent-lower",
+            Self::PercentUpper => "percent-upper",
+            Self::Xor36 => "xor36",
+            Self::Xor5c => "xor5c",
+            Self::Inverted => "inverted",
+            Self::Limbs30 => "limbs30",
+            Self::Limbs32 => "limbs32",
+            Self::Limbs64 => "limbs64",
         }
     }
 }

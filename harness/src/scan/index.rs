@@ -3,6 +3,9 @@
 //! Whether a window stands in any pattern is asked of `filter` first, by the loops in `kernel`. What passes is looked up
 //! here and compared byte by byte.
 //!
+//! A pattern in which three of four bytes are zeros has windows that memory is full of. From such a *wide* pattern every
+//! fourth byte is taken, and those windows are kept and tested apart, by `wide`.
+//!
 //! The index holds the needles, so all of it that is made from their bytes is wiped on drop.
 
 use std::ops::Range;
@@ -11,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::filter::Filter;
 use super::kernel::Kernel;
-use super::{Form, Match};
+use super::{Form, Match, wide};
 use crate::canary::distinct_non_zero;
 use crate::variants::{self, Pattern};
 
@@ -24,12 +27,48 @@ const MAX_STEP: usize = 4096;
 /// What to look for, made ready for looking.
 pub struct Index {
     min_length: usize,
-    step: usize,
     longest: usize,
     patterns: Vec<Indexed>,
+    /// Windows of neighbours.
+    near: Option<Table>,
+    /// Windows of every fourth byte.
+    wide: Option<Table>,
+    kernel: Kernel,
+}
+
+/// The windows of some of the patterns.
+struct Table {
+    /// Of so many windows of a residue in a row, one must be tested.
+    step: usize,
     filter: Filter,
     windows: Windows,
-    kernel: Kernel,
+    /// Whether one of the windows has zeros in its middle.
+    hollow: bool,
+}
+
+/// From one byte of a window to the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stride {
+    Near = 1,
+    Wide = 4,
+}
+
+impl Stride {
+    /// Bytes from the first to the last one of a window.
+    const fn span(self) -> usize {
+        (WINDOW - 1) * self as usize + 1
+    }
+
+    /// Where the windows of a piece of a pattern begin.
+    fn windows_of(self, piece: &Range<usize>) -> impl Iterator<Item = usize> + use<> {
+        let starts = piece.start..(piece.end + 1).saturating_sub(self.span());
+        starts.filter(move |at| at.is_multiple_of(self as usize))
+    }
+
+    /// The window that begins with those bytes. Its byte order does not matter as long as it is one.
+    fn word(self, bytes: &[u8]) -> u32 {
+        u32::from_le_bytes([0, 1, 2, 3].map(|number| bytes[number * self as usize]))
+    }
 }
 
 /// A pattern with what the index needs to know of it.
@@ -38,6 +77,8 @@ struct Indexed {
     pattern: Pattern,
     /// [`Pattern::shortest_residues`].
     residues: Vec<Range<usize>>,
+    /// How its windows are taken.
+    stride: Stride,
     /// Which windows, by their offset, are in the table.
     listed: Vec<bool>,
 }
@@ -98,15 +139,13 @@ impl Index {
                 return Err(IndexError::Needle { needle, min_length });
             }
         }
-        let windows = Windows::new(&patterns);
         Ok(Self {
             min_length,
-            step: patterns.iter().map(Indexed::step).min().unwrap_or(1).min(MAX_STEP),
             longest: patterns.iter().map(|one| one.pattern.bytes().len()).max().unwrap_or(0),
-            filter: Filter::new(&windows.words),
+            near: Table::new(&patterns, Stride::Near),
+            wide: Table::new(&patterns, Stride::Wide),
             kernel: Kernel::best(),
             patterns,
-            windows,
         })
     }
 
@@ -127,14 +166,29 @@ impl Index {
         bytes_searched as f64 * self.patterns.iter().map(chance).sum::<f64>()
     }
 
-    /// Every how many bytes a window is tested.
-    pub(super) fn step(&self) -> usize {
-        self.step
+    /// How the search in one form, for all needles, compares with chance. In the order in which the forms were asked for.
+    pub fn rates(&self) -> Vec<Rate> {
+        let mut rates: Vec<Rate> = Vec::new();
+        for one in &self.patterns {
+            let form = one.pattern.form();
+            let at = rates.iter().position(|rate| rate.form == form).unwrap_or_else(|| {
+                rates.push(Rate { form, windows: 0, chance: 0.0 });
+                rates.len() - 1
+            });
+            rates[at].windows += one.residues.len() as u64;
+            rates[at].chance += one.residues.iter().map(|piece| one.pattern.chance(piece.clone())).sum::<f64>();
+        }
+        rates
     }
 
-    /// Bytes of the longest pattern.
-    pub(super) fn longest(&self) -> usize {
-        self.longest
+    /// Every how many bytes a window of neighbours is tested.
+    pub(super) fn step(&self) -> usize {
+        self.near.as_ref().map_or(0, |table| table.step)
+    }
+
+    /// How many bytes around a position must be in view before its windows are tested.
+    pub(super) fn reach(&self) -> usize {
+        self.longest + wide::GROUP
     }
 
     /// The same index, searched by another loop.
@@ -143,22 +197,67 @@ impl Index {
         self
     }
 
-    /// The offsets in `view`, of `offsets.start` and every `step` after it, whose window may stand in a pattern.
-    pub(super) fn candidates(&self, view: &[u8], offsets: Range<usize>, out: &mut Vec<usize>) {
-        self.kernel.candidates(&self.filter, view, offsets, self.step, out);
+    /// Gives all residues in `view` that have a window which is tested at `offsets`, some of them more than once; their
+    /// addresses are offsets in `view`. `position` is that of the view's first byte in its stretch, from which tests are
+    /// counted. `candidates` is room to work in.
+    pub(super) fn search(
+        &self,
+        view: &[u8],
+        position: u64,
+        offsets: Range<usize>,
+        candidates: &mut Vec<usize>,
+        mut found: impl FnMut(Match),
+    ) {
+        if let Some(near) = &self.near {
+            self.near_candidates(near, view, position, offsets.clone(), candidates);
+            for at in candidates.drain(..) {
+                self.runs_through(near, Stride::Near, view, at, &mut found);
+            }
+        }
+        if let Some(wide) = &self.wide {
+            Self::wide_candidates(wide, view, position, offsets, candidates);
+            for at in candidates.drain(..) {
+                self.runs_through(wide, Stride::Wide, view, at, &mut found);
+            }
+        }
     }
 
-    /// Gives all residues in `view` for which the window at `at` is the first one in the table that was tested. Their
-    /// addresses are offsets in `view`.
-    pub(super) fn runs_through(&self, view: &[u8], at: usize, mut found: impl FnMut(Match)) {
-        let window = word(&view[at..]);
-        for &(pattern, offset) in self.windows.places(window) {
+    fn near_candidates(&self, near: &Table, view: &[u8], position: u64, offsets: Range<usize>, out: &mut Vec<usize>) {
+        let offsets = first(position, &offsets, near.step)..offsets.end;
+        self.kernel.candidates(&near.filter, view, offsets, near.step, out);
+    }
+
+    fn wide_candidates(wide: &Table, view: &[u8], position: u64, offsets: Range<usize>, out: &mut Vec<usize>) {
+        let every = wide::GROUP * wide.step;
+        let starts = (first(position, &offsets, every)..offsets.end).step_by(every);
+        wide::candidates(&wide.filter, wide.hollow, view, starts, out);
+    }
+
+    /// How many windows of a stretch the filters do not rule out.
+    #[cfg(test)]
+    pub(super) fn count_candidates(&self, stretch: &[u8]) -> usize {
+        let mut out = Vec::new();
+        if let Some(near) = &self.near {
+            self.near_candidates(near, stretch, 0, 0..stretch.len(), &mut out);
+        }
+        if let Some(wide) = &self.wide {
+            Self::wide_candidates(wide, stretch, 0, 0..stretch.len(), &mut out);
+        }
+        out.len()
+    }
+
+    /// Gives all residues in `view` that have the window at `at`, but those that an earlier test must have given.
+    fn runs_through(&self, table: &Table, stride: Stride, view: &[u8], at: usize, found: &mut impl FnMut(Match)) {
+        let window = stride.word(&view[at..]);
+        for &(pattern, offset) in table.windows.places(window) {
             let one = &self.patterns[pattern as usize];
             let offset = offset as usize;
             let bytes = one.pattern.bytes();
             let (before, after) = (&bytes[..offset], &bytes[offset..]);
             let left = view[..at].iter().rev().zip(before.iter().rev()).take_while(|(one, other)| one == other).count();
-            let tested_before = (1..=left / self.step).any(|steps| one.listed[offset - steps * self.step]);
+            // Of wide windows all are looked through: which of them were tested is not so plainly told.
+            let tested_before =
+                stride == Stride::Near && (1..=left / table.step).any(|steps| one.listed[offset - steps * table.step]);
             if tested_before {
                 continue;
             }
@@ -168,6 +267,34 @@ impl Index {
                 found(describe(one.needle, &one.pattern, (at - left) as u64, piece));
             }
         }
+    }
+}
+
+/// The first of those offsets whose position in the stretch is a multiple of `every`.
+fn first(position: u64, offsets: &Range<usize>, every: usize) -> usize {
+    let at = position + offsets.start as u64;
+    offsets.start + (at.next_multiple_of(every as u64) - at) as usize
+}
+
+/// How the search in one form compares with chance.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// The form.
+    pub form: Form,
+    /// How many shortest residues there are.
+    pub windows: u64,
+    /// Matches that chance would give in each byte searched: see [`Index::expected_chance_hits`].
+    pub chance: f64,
+}
+
+impl Table {
+    /// `None` if no pattern has such windows.
+    fn new(patterns: &[Indexed], stride: Stride) -> Option<Self> {
+        let steps = patterns.iter().filter(|one| one.stride == stride).map(Indexed::step);
+        let step = steps.min()?.min(MAX_STEP);
+        let windows = Windows::new(patterns, stride);
+        let hollow = windows.words.iter().any(|word| word.to_le_bytes()[1..3] == [0, 0]);
+        Some(Self { step, filter: Filter::new(&windows.words), windows, hollow })
     }
 }
 
@@ -186,9 +313,14 @@ pub(super) fn describe(needle: u32, pattern: &Pattern, address: u64, piece: Rang
     }
 }
 
-/// The window that the first four bytes are. Its byte order does not matter as long as it is one.
+/// The window that the first four bytes are, as [`Stride::Near`] takes it.
 pub(super) fn word(bytes: &[u8]) -> u32 {
     u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}
+
+/// The window of every fourth byte from the first on, as [`Stride::Wide`] takes it.
+pub(super) fn wide_word(bytes: &[u8]) -> u32 {
+    Stride::Wide.word(bytes)
 }
 
 impl Indexed {
@@ -202,21 +334,36 @@ impl Indexed {
             return None;
         }
         let bytes = pattern.bytes();
-        let mut listed = vec![false; bytes.len()];
-        for at in residues.iter().flat_map(windows_of) {
-            listed[at] = distinct_non_zero(&bytes[at..at + WINDOW]) > 1;
-        }
-        if residues.iter().any(|residue| !windows_of(residue).any(|at| listed[at])) {
-            residues.iter().flat_map(windows_of).for_each(|at| listed[at] = true);
-        }
-        Some(Self { needle, pattern, residues, listed })
+        let list = |stride: Stride| {
+            let mut listed = vec![false; bytes.len()];
+            for at in residues.iter().flat_map(|residue| stride.windows_of(residue)) {
+                listed[at] = distinct_non_zero(&stride.word(&bytes[at..]).to_le_bytes()) > 1;
+            }
+            let has_window = |residue| stride.windows_of(residue).any(|at| listed[at]);
+            (residues.iter().all(has_window), listed)
+        };
+        let hollow = bytes.iter().enumerate().all(|(at, byte)| at.is_multiple_of(Stride::Wide as usize) || *byte == 0);
+        let (stride, listed) = match if hollow { list(Stride::Wide) } else { (false, Vec::new()) } {
+            (true, listed) => (Stride::Wide, listed),
+            (false, _) => {
+                let (complete, mut listed) = list(Stride::Near);
+                if !complete {
+                    residues
+                        .iter()
+                        .flat_map(|residue| Stride::Near.windows_of(residue))
+                        .for_each(|at| listed[at] = true);
+                }
+                (Stride::Near, listed)
+            }
+        };
+        Some(Self { needle, pattern, residues, stride, listed })
     }
 
     /// The largest step with which no residue is missed: each of the shortest has that many listed windows in a row.
     fn step(&self) -> usize {
         let longest_row = |residue| {
             let mut row = 0;
-            let rows = windows_of(residue).map(|at| {
+            let rows = self.stride.windows_of(residue).map(|at| {
                 row = if self.listed[at] { row + 1 } else { 0 };
                 row
             });
@@ -232,11 +379,6 @@ impl Indexed {
     }
 }
 
-/// Where the windows of a piece of a pattern begin.
-fn windows_of(piece: &Range<usize>) -> Range<usize> {
-    piece.start..piece.end + 1 - WINDOW
-}
-
 /// Which patterns hold a window, and where: buckets by hash, one after the other.
 struct Windows {
     /// The windows, bucket by bucket.
@@ -248,11 +390,12 @@ struct Windows {
 }
 
 impl Windows {
-    fn new(patterns: &[Indexed]) -> Self {
+    fn new(patterns: &[Indexed], stride: Stride) -> Self {
         let listed = || {
-            patterns.iter().enumerate().flat_map(|(pattern, one)| {
+            patterns.iter().enumerate().filter(|(_, one)| one.stride == stride).flat_map(move |(pattern, one)| {
                 let offsets = (0..one.listed.len()).filter(|offset| one.listed[*offset]);
-                offsets.map(move |offset| (word(&one.pattern.bytes()[offset..]), (pattern as u32, offset as u32)))
+                let word = move |offset: usize| stride.word(&one.pattern.bytes()[offset..]);
+                offsets.map(move |offset| (word(offset), (pattern as u32, offset as u32)))
             })
         };
         let count = listed().count();

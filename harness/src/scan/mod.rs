@@ -14,17 +14,22 @@
 //! other, that are in its table. One of them begins at a multiple of `step`; the filter before the table may say yes
 //! wrongly but never no; so that window is found, and from there the run is compared byte by byte in both directions.
 //!
+//! Where three of four bytes of a pattern are zeros, its windows are of every fourth byte instead. Of those, four
+//! neighbouring positions are tested, and then none until `4 * step` further: whatever its alignment, of `step` such
+//! windows in a row one is tested.
+//!
 //! Addresses are those of the target. Lengths count bytes of the target, or bytes of the secret where that is said.
 
 mod filter;
 mod index;
 mod kernel;
 mod naive;
+mod wide;
 
 use std::cmp::Reverse;
 
 pub use findings::Form;
-pub use index::{Index, IndexError};
+pub use index::{Index, IndexError, Rate};
 use zeroize::Zeroizing;
 
 /// A residue in what was fed: where it lies and how much it shows.
@@ -75,7 +80,7 @@ const BLOCK: u64 = 16 << 10;
 impl<'a> Scanner<'a> {
     /// A scanner that has seen nothing.
     pub fn new(index: &'a Index) -> Self {
-        let carry = Zeroizing::new(Vec::with_capacity(4 * index.longest())); // never grows, so it leaves no copy
+        let carry = Zeroizing::new(Vec::with_capacity(4 * index.reach())); // never grows, so it leaves no copy
         Self { index, stretch: 0, fed: 0, tested: 0, carry, candidates: Vec::new(), matches: Vec::new() }
     }
 
@@ -86,7 +91,7 @@ impl<'a> Scanner<'a> {
             self.end_stretch();
             self.stretch = address;
         }
-        let reach = self.index.longest();
+        let reach = self.index.reach();
         let at = self.fed;
         let mut carry = std::mem::take(&mut self.carry);
 
@@ -130,39 +135,30 @@ impl<'a> Scanner<'a> {
         let index = self.index;
         while self.tested < end {
             let block = self.tested..end.min(self.tested + BLOCK);
-            let first = block.start.next_multiple_of(index.step() as u64) - origin;
             self.tested = block.end;
-            index.candidates(view, first as usize..(block.end - origin) as usize, &mut self.candidates);
-            for at in self.candidates.drain(..) {
-                index.runs_through(view, at, |found| {
-                    let address = self.stretch.wrapping_add(origin + found.address);
-                    self.matches.push(Match { address, ..found });
-                });
-            }
+            let offsets = (block.start - origin) as usize..(block.end - origin) as usize;
+            index.search(view, origin, offsets, &mut self.candidates, |found| {
+                let address = self.stretch.wrapping_add(origin + found.address);
+                self.matches.push(Match { address, ..found });
+            });
         }
     }
 }
 
-/// Leaves out what is said twice, and sorts.
+/// Leaves out what is said twice, names what can be named in two ways, and sorts.
 ///
 /// A secret written in capital hexadecimal also shows small hexadecimal wherever a few digits come without letters; the
-/// two alphabets of base64 overlap in the same way. Of the runs of one needle in one kind of writing, a run that lies
-/// within another is left out; of equal ones, the first form stays.
+/// two alphabets of base64 overlap in the same way, and a text in percent encoding shows some of the text itself. Of
+/// the runs of one needle, a run that lies within another is left out; of equal ones, the first form stays.
 fn settle(mut matches: Vec<Match>) -> Vec<Match> {
-    let kind = |found: &Match| match found.form {
-        Form::HexUpper => Form::HexLower,
-        Form::Base64Url => Form::Base64,
-        form => form,
-    };
-    matches.sort_unstable_by_key(|found| {
-        (found.needle, kind(found), found.address, Reverse(found.length), found.form, found.phase)
-    });
+    for found in &mut matches {
+        found.form = order_of(found);
+    }
+    matches.sort_unstable_by_key(|found| (found.needle, found.address, Reverse(found.length), found.form, found.phase));
     let mut around: Option<Match> = None;
     matches.retain(|found| {
         let end = |found: &Match| u128::from(found.address) + u128::from(found.length);
-        let within = around.as_ref().is_some_and(|around| {
-            (around.needle, kind(around)) == (found.needle, kind(found)) && end(found) <= end(around)
-        });
+        let within = around.as_ref().is_some_and(|around| around.needle == found.needle && end(found) <= end(around));
         if !within {
             around = Some(*found);
         }
@@ -170,6 +166,18 @@ fn settle(mut matches: Vec<Match>) -> Vec<Match> {
     });
     matches.sort_unstable();
     matches
+}
+
+/// Which byte order a text of small characters in UTF-16 has.
+///
+/// Its characters and the zeros between them read alike in both, so it is looked for once. It has that order in which
+/// its units lie at even addresses.
+fn order_of(found: &Match) -> Form {
+    match found.form {
+        Form::Utf16Le | Form::Utf16Be if found.phase == 0 && found.address.is_multiple_of(2) => Form::Utf16Le,
+        Form::Utf16Le if found.phase == 0 => Form::Utf16Be,
+        form => form,
+    }
 }
 
 /// Reads needles, bytes and cuts out of `data` and compares the scanner with its plain twin, for the fuzzer.

@@ -23,7 +23,7 @@ pub(super) fn find(needles: &[&[u8]], forms: &[Form], min_length: usize, pieces:
                         if end < overlap.end && memory[there(end)] == bytes[end] {
                             continue;
                         }
-                        // No byte of any form shows more than a byte of the secret.
+                        // No byte of any form counts for more than a byte of the secret.
                         if end - start >= min_length && pattern.tells(start..end, min_length) {
                             let address = address.wrapping_add(there(start) as u64);
                             matches.push(describe(needle, &pattern, address, start..end));
@@ -67,15 +67,20 @@ pub(super) fn compare(needles: &[&[u8]], forms: &[Form], min_length: usize, piec
 
 /// Makes a case of any bytes, and compares. See [`scan::oracle`](super::oracle).
 ///
-/// The needles come first. What follows is a list of orders: bytes as they are, the same byte many times, a piece of a
+/// The first byte tells the shortest length and which forms are asked for; then come the needles. What follows is a list of orders: bytes as they are, the same byte many times, a piece of a
 /// needle in some form, or a cut, with or without a gap.
 pub(super) fn oracle(data: &[u8]) {
     let mut data = data.iter().copied();
     let mut next = || data.next().unwrap_or(0);
-    let min_length = 4 + usize::from(next() % 13);
+    let asked = next();
+    let min_length = 4 + usize::from(asked % 13);
+    let forms: Vec<Form> = match usize::from(asked / 13) {
+        0 => variants::FORMS[..6].to_vec(),
+        number => (0..4).map(|step| variants::FORMS[(number + 5 * step) % variants::FORMS.len()]).collect(),
+    };
     let secrets: Vec<Vec<u8>> = (0..=next() % 3).map(|_| (0..next() % 40).map(|_| next()).collect()).collect();
     let needles: Vec<&[u8]> = secrets.iter().map(Vec::as_slice).collect();
-    let patterns: Vec<_> = needles.iter().flat_map(|secret| variants::encode(secret, &variants::FORMS)).collect();
+    let patterns: Vec<_> = needles.iter().flat_map(|secret| variants::encode(secret, &forms)).collect();
 
     let mut pieces = vec![(u64::from(next()), Vec::new())];
     for _ in 0..next() % 32 {
@@ -100,5 +105,5 @@ pub(super) fn oracle(data: &[u8]) {
             }
         }
     }
-    compare(&needles, &variants::FORMS, min_length, &pieces);
+    compare(&needles, &forms, min_length, &pieces);
 }
