@@ -18,8 +18,9 @@ use crate::canary::{Canary, Seed};
 use crate::progress::{Observer, Progress};
 use crate::scan::Index;
 use crate::session::{self, Setting};
+use crate::target::Layout;
 use crate::variants::FORMS;
-use crate::{judge, machine, private};
+use crate::{attribute, judge, machine, private};
 
 /// Decoys that are looked for beside every canary and were never planted.
 pub const DECOYS: u32 = 8;
@@ -61,6 +62,20 @@ pub struct Options {
     pub rustc: String,
     /// The ablation that the subject was built with.
     pub ablation: Option<String>,
+    /// Whose writers are looked for.
+    pub attribution: Attribution,
+}
+
+/// Which findings get a writer, or the reason why they have none. Each row with such findings is run a few times more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Attribution {
+    /// None.
+    #[default]
+    Nothing,
+    /// Those of rows that are not as expected, leaky controls apart.
+    Unexpected,
+    /// All.
+    All,
 }
 
 /// Why a run could not begin.
@@ -307,9 +322,20 @@ fn one(row: &Row, machine: &findings::Machine, options: &Options, interrupted: &
         timeout: options.timeout,
         no_core: machine::no_core(machine),
         interrupted,
+        layout: Layout::Natural,
+        watching: None,
     };
     let record = session::run(row, &canary, &index, &setting);
-    let outcome = judge::judge(row, &record, options.decoys, &options.required);
+    let mut outcome = judge::judge(row, &record, options.decoys, &options.required);
+    let asked = match options.attribution {
+        Attribution::Nothing => false,
+        Attribution::Unexpected => !outcome.as_expected && !outcome.control,
+        Attribution::All => true,
+    };
+    if asked {
+        let mut findings: Vec<_> = outcome.findings.iter_mut().collect();
+        attribute::attribute(row, machine, options, &mut findings, interrupted);
+    }
     let chance = Chance { windows: alone.windows(), expected: alone.expected_chance_hits(outcome.coverage().read) };
     (outcome, chance)
 }

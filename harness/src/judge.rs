@@ -100,9 +100,14 @@ fn observation(look: &Look) -> Observation {
 
 /// Residues: the canary anywhere after `planted`, and at `planted` anywhere but in its one home.
 fn findings(row: &Row, record: &Record) -> Vec<Finding> {
+    findings_by_look(row, record).into_iter().map(|(_, finding)| finding).collect()
+}
+
+/// The same, each with the index of the look that showed it.
+pub(crate) fn findings_by_look(row: &Row, record: &Record) -> Vec<(usize, Finding)> {
     let mut found = Vec::new();
     let mut home_seen = false; // one home in the whole tree
-    for look in &record.looks {
+    for (number, look) in record.looks.iter().enumerate() {
         let planted = look.checkpoint == Checkpoint::Planted;
         for hit in look.hits.iter().filter(|hit| is_canary(hit)) {
             if planted && !row.sole_home {
@@ -112,7 +117,7 @@ fn findings(row: &Row, record: &Record) -> Vec<Finding> {
                 home_seen = true;
                 continue;
             }
-            found.push(finding(&row.name, look.checkpoint.name(), look.process, hit));
+            found.push((number, finding(&row.name, look.checkpoint.name(), look.process, hit)));
         }
     }
     found
@@ -140,6 +145,7 @@ pub(crate) fn finding(scenario: &str, checkpoint: &str, process: u32, hit: &Hit)
         whole: hit.found.whole,
         fingerprint: fingerprint(scenario, checkpoint, process, rule, hit),
         writer: None,
+        unattributed: None,
     }
 }
 

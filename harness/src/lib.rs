@@ -4,13 +4,14 @@
 //! catalogue row ─► target ─► checkpoint ─► snapshot ─► scan ─► judge ─► findings
 //! ```
 //!
-//! [`audit`] is that pipeline over a catalogue, [`files`] searches files and cores, [`machine`] says what this
+//! [`audit`] is that pipeline over a catalogue, [`attribute`] runs a row again to name who wrote a finding, [`files`] searches files and cores, [`machine`] says what this
 //! machine can show. Bytes read from a target live in `snapshot` and `scan` alone: no error, finding or progress
 //! event holds any.
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 compile_error!("the harness reads processes of Linux on x86-64; the library `secmem` builds without it");
 
+pub mod attribute;
 pub mod audit;
 pub mod canary;
 pub mod files;

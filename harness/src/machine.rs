@@ -8,7 +8,7 @@ use findings::{CORE, Fact, Machine};
 use scenario_protocol::Need;
 
 use crate::session::chain;
-use crate::target::{Event, Launch, Target};
+use crate::target::{Event, Launch, Layout, Target};
 use crate::{private, snapshot, sys};
 
 /// Name of the fact that says whether a target can be traced.
@@ -72,6 +72,8 @@ fn trace() -> Fact {
             args: &[std::ffi::OsStr::new("-c"), std::ffi::OsStr::new("exit 0")],
             dir: dir.path(),
             timeout: Duration::from_secs(5),
+            layout: Layout::Natural,
+            watch: &[],
         };
         let mut target = Target::spawn(&launch, b"", &never).map_err(|error| chain(&error))?;
         loop {

@@ -9,11 +9,12 @@ use std::time::Duration;
 use findings::{Class, Coverage, Looked};
 use scenario_protocol::{Checkpoint, Claim, Ends, Expectation, Row};
 
+use crate::attribute::{Watching, Writing};
 use crate::canary::Canary;
 use crate::scan::{Index, Match, Scanner};
 use crate::snapshot::{self, InitialStack, Injection, Part, Region};
 use crate::sys::End;
-use crate::target::{Event, Launch, Target, TargetError};
+use crate::target::{Event, Launch, Layout, Target, TargetError};
 
 /// A match with the place in which it lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub(crate) struct Look {
     pub(crate) threads: u32,
     pub(crate) coverage: Coverage,
     pub(crate) hits: Vec<Hit>,
+    /// Who wrote the watched words last, in their order; empty where none are watched.
+    pub(crate) writings: Vec<Writing>,
 }
 
 /// All that a run of a row showed.
@@ -56,6 +59,9 @@ pub(crate) struct Setting<'a> {
     /// Why no kernel core can be had here, or `None` if one can.
     pub(crate) no_core: Option<&'a str>,
     pub(crate) interrupted: &'a AtomicBool,
+    pub(crate) layout: Layout,
+    /// Words whose writers are asked for.
+    pub(crate) watching: Option<&'a Watching<'a>>,
 }
 
 /// Runs a row and looks at it. Never fails: what goes wrong is written into the record, which is then inconclusive.
@@ -85,7 +91,15 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 }
 
 fn unseen(checkpoint: Checkpoint, looked: Looked) -> Look {
-    Look { checkpoint, process: 1, looked, threads: 0, coverage: Coverage::default(), hits: Vec::new() }
+    Look {
+        checkpoint,
+        process: 1,
+        looked,
+        threads: 0,
+        coverage: Coverage::default(),
+        hits: Vec::new(),
+        writings: Vec::new(),
+    }
 }
 
 fn follow(
@@ -96,7 +110,14 @@ fn follow(
     record: &mut Record,
 ) -> Result<(), TargetError> {
     let args = [OsStr::new("run"), OsStr::new(&row.name)];
-    let launch = Launch { program: setting.subject, args: &args, dir: setting.dir, timeout: setting.timeout };
+    let launch = Launch {
+        program: setting.subject,
+        args: &args,
+        dir: setting.dir,
+        timeout: setting.timeout,
+        layout: setting.layout,
+        watch: setting.watching.map_or(&[], |watching| watching.words),
+    };
     let mut target = Target::spawn(&launch, canary.bytes(), setting.interrupted)?;
     target.go_on()?;
     let mut announcements: VecDeque<Checkpoint> =
@@ -110,7 +131,7 @@ fn follow(
         };
         let mut look_at = |target: &mut Target<'_>, processes: &[usize], checkpoint, injection| {
             for process in processes {
-                let look = look(target, *process, checkpoint, injection, index, &mut record.troubles);
+                let look = look(target, *process, checkpoint, injection, index, setting.watching, &mut record.troubles);
                 record.looks.push(look);
             }
         };
@@ -146,7 +167,12 @@ fn follow(
                 });
                 if row.checkpoints.contains(&Checkpoint::Core) {
                     let dumped = matches!(end, Some(End::Signal(_, true)));
-                    record.looks.push(look_at_core(setting, dumped, index));
+                    let mut look = look_at_core(setting, dumped, index);
+                    // The dump shows the memory of the exit stop.
+                    let exit =
+                        record.looks.iter().find(|look| look.checkpoint == Checkpoint::Exit && look.process == 1);
+                    look.writings = exit.map(|exit| exit.writings.clone()).unwrap_or_default();
+                    record.looks.push(look);
                 }
                 look_at_leftovers(setting, index, record);
                 return Ok(());
@@ -175,11 +201,13 @@ fn look(
     checkpoint: Checkpoint,
     injection: Injection,
     index: &Index,
+    watching: Option<&Watching<'_>>,
     troubles: &mut Vec<String>,
 ) -> Look {
     let number = target.processes()[process].number;
     let mut hits = Vec::new();
     let mut stacks = Vec::new();
+    let mut writings = Vec::new();
     let threads = target.standing_threads(process);
     for thread in &threads {
         match snapshot::read_registers(*thread) {
@@ -197,6 +225,7 @@ fn look(
     let initial = InitialStack::of(&target.processes()[process]);
     let (looked, coverage) = match snapshot::regions(&target.processes()[process]) {
         Ok(regions) => {
+            writings = watching.map(|watching| watching.writings(target, process, &regions)).unwrap_or_default();
             let mut scanner = Scanner::new(index);
             let coverage =
                 snapshot::read_live(target, process, &regions, injection, |at, bytes| scanner.feed(at, bytes));
@@ -209,7 +238,7 @@ fn look(
         hit.place = nameable(std::mem::take(&mut hit.place), index);
     }
     let threads = u32::try_from(threads.len()).unwrap_or(u32::MAX);
-    Look { checkpoint, process: number, looked, threads, coverage, hits }
+    Look { checkpoint, process: number, looked, threads, coverage, hits, writings }
 }
 
 /// How many threads of a process the kernel counts; a thread that is just going is given time to go.
@@ -298,9 +327,7 @@ fn look_at_core(setting: &Setting<'_>, dumped: bool, index: &Index) -> Look {
     // The directory goes with the run; a core is too much secret to wait for that.
     let removed = std::fs::remove_file(path);
     match (read, removed) {
-        (Ok((coverage, hits)), Ok(())) => {
-            Look { checkpoint: Checkpoint::Core, process: 1, looked: Looked::Yes, threads: 0, coverage, hits }
-        }
+        (Ok((coverage, hits)), Ok(())) => Look { coverage, hits, ..unseen(Checkpoint::Core, Looked::Yes) },
         (Err(error), _) => missed(chain(&error)),
         (_, Err(error)) => missed(format!("remove the core: {error}")),
     }

@@ -41,6 +41,7 @@ fn options(subject: PathBuf) -> Options {
         profile: "test".to_owned(),
         rustc: "test".to_owned(),
         ablation: None,
+        attribution: audit::Attribution::Nothing,
     }
 }
 

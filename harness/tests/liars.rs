@@ -220,6 +220,7 @@ fn judge(name: &str) -> Outcome {
         profile: "test".to_owned(),
         rustc: "test".to_owned(),
         ablation: None,
+        attribution: audit::Attribution::Nothing,
     };
     audit::row(&row(liar), &machine::probe(), &options, &AtomicBool::new(false))
 }

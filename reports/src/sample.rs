@@ -1,8 +1,8 @@
 //! Runs made by hand, with something of everything: one set for the tests of all formats.
 
 use findings::{
-    Build, Class, Controls, Coverage, Fact, Finding, Form, Frame, Looked, Machine, NotShown, Observation, Outcome,
-    Rule, Run, SCHEMA, Sensitivity, Settings, Share, Tool, Verdict, Writer,
+    Build, Class, Controls, Coverage, Fact, Finding, Form, Frame, Looked, Machine, NotShown, Observation, Origin,
+    Outcome, Rule, Run, SCHEMA, Sensitivity, Settings, Share, Tool, Verdict, Writer,
 };
 
 /// A name that tries to speak HTML, Markdown and terminal.
@@ -250,12 +250,21 @@ fn finding(outcome: &Outcome, at: At<'_>) -> Finding {
         whole: secret_length == 32,
         fingerprint: format!("{:016x}", 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(at.address ^ secret_length ^ 0x5bd1)),
         writer: None,
+        unattributed: None,
     }
 }
 
 fn frame(function: &str, at: Option<(&str, u32)>, inlined: bool) -> Frame {
+    let module = Some(if at.is_some() { "scenarios" } else { "libc.so.6" }.to_owned());
     let (file, line) = at.unzip();
-    Frame { function: function.to_owned(), file: file.map(str::to_owned), line, inlined }
+    Frame {
+        function: function.to_owned(),
+        file: file.map(str::to_owned),
+        line,
+        inlined,
+        module,
+        origin: Origin::Unknown,
+    }
 }
 
 fn secmem_exit() -> Outcome {
@@ -300,6 +309,7 @@ fn secmem_leaking() -> Outcome {
             frame("scenarios::holder::plant", Some(("scenarios/src/holder.rs", 64)), false),
             frame("libc.so.6+0x271ca", None, false),
         ],
+        ..Writer::default()
     });
     let heap = finding(&row, at(Class::Heap, 1, "[heap]", 0x5555_5558_92a0, (0, 32)));
     let child = finding(&row, at(Class::Anonymous, 2, "", 0x7f11_0400_0b20, (0, 32)));
@@ -326,6 +336,8 @@ fn bare_vec() -> Outcome {
             frame("read", None, false),
             frame("scenarios::holder::bare", Some(("scenarios/src/holder.rs", 31)), false),
         ],
+        how: "system call read(4, …)".to_owned(),
+        ..Writer::default()
     });
     let encoded = finding(&row, at(Class::Heap, Form::Base64, "exit", 0x5555_5558_9300));
     let core = finding(&row, At { place: "", ..at(Class::Core, Form::Raw, "core", 0x1_52a0) });
@@ -407,7 +419,11 @@ fn hostile() -> Outcome {
         secret: (0, 32),
     };
     row.findings = vec![finding(&row, at)];
-    row.findings[0].writer = Some(Writer { frames: vec![frame(HOSTILE, Some((HOSTILE, 1)), false)] });
+    row.findings[0].writer = Some(Writer {
+        frames: vec![frame(HOSTILE, Some((HOSTILE, 1)), false)],
+        how: HOSTILE.to_owned(),
+        ..Writer::default()
+    });
     row.shows = vec![HOSTILE.to_owned()];
     row
 }

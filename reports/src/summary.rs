@@ -383,7 +383,7 @@ impl<'a> Summary<'a> {
             let mut step = format!("Look at the leak of {}", visible(&row.outcome.scenario));
             if let Some((number, finding)) = row.findings().next() {
                 step += &format!(" (finding {number}: {} at {})", place(finding), visible(&finding.checkpoint));
-                if let Some(frame) = finding.writer.as_ref().and_then(|writer| writer.frames.first()) {
+                if let Some(frame) = finding.writer.as_ref().and_then(|writer| writer.frames.get(writer.charged()?)) {
                     step += &format!(", written by {}", visible(&frame.function));
                 }
             }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use findings::{Class, Finding, Frame, Looked, Share};
+use findings::{Class, Finding, Frame, Looked, Share, Writer};
 
 /// A foreign name with every character that could hide, reorder or erase text written out as an escape.
 ///
@@ -92,11 +92,44 @@ pub(crate) fn frame(frame: &Frame) -> String {
             None => visible(file).into_owned(),
         });
     }
+    if let (None, Some(module)) = (&frame.file, &frame.module)
+        && !frame.function.starts_with(module)
+    {
+        notes.push(format!("in {}", visible(module)));
+    }
     if frame.inlined {
         notes.push("inlined".to_owned());
     }
     let function = visible(&frame.function);
     if notes.is_empty() { function.into_owned() } else { format!("{function} ({})", notes.join(", ")) }
+}
+
+/// Who wrote a finding, a line each: how, the frames innermost first, and the same for its end if that was another.
+/// Why nobody is named, where that was asked; nothing where it was not.
+pub(crate) fn writer(finding: &Finding) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut writer = finding.writer.as_ref();
+    while let Some(next) = writer {
+        if !lines.is_empty() {
+            lines.push("its end:".to_owned());
+        }
+        if !next.how.is_empty() {
+            lines.push(visible(&next.how).into_owned());
+        }
+        lines.extend(next.frames.iter().map(frame));
+        lines.extend(next.cut.iter().map(|why| format!("… ({})", visible(why))));
+        writer = next.end.as_deref();
+    }
+    lines.extend(finding.unattributed.iter().map(|why| format!("not attributed: {}", visible(why))));
+    lines
+}
+
+/// The same in one line: as far as the first function of the program's own.
+pub(crate) fn writer_in_short(writer: &Writer) -> String {
+    let own = writer.own().map_or(writer.frames.len(), |own| own + 1);
+    let frames: Vec<_> = writer.frames.iter().take(own).map(frame).collect();
+    let frames = frames.join(" < ");
+    if writer.how.is_empty() { frames } else { format!("{}: {frames}", visible(&writer.how)) }
 }
 
 /// Bytes by reason: `EIO 4,096, EPERM 8,192`.

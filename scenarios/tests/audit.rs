@@ -30,6 +30,7 @@ fn main() {
         profile: "test".to_owned(),
         rustc: "test".to_owned(),
         ablation: None,
+        attribution: audit::Attribution::Nothing,
     });
     let tests = rows
         .into_iter()

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args as Group, Parser, Subcommand};
+use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 
 const EXIT_CODES: &str = "Exit codes: 0 clean, 1 leak, 2 inconclusive, 64 wrong usage, 70 internal error.";
 
@@ -25,6 +25,9 @@ pub(crate) enum Command {
     /// Search files, directories and core dumps for a secret, whole and in pieces, in every form that rule ids name
     #[command(after_help = format!("Examples:\n  residue scan core.1234 --secret-file key.bin\n  residue scan target/ --seed-file seed.hex --subject target/audit/scenarios\n\n{EXIT_CODES}"))]
     Scan(Scan),
+    /// Name who wrote a residue: run its row again with the place watched, print the stack of the write
+    #[command(after_help = format!("Example:\n  residue explain 4f1d0c9a --run target/evidence/run.json --subject target/audit/scenarios\n\nExits 0 when the writer was found, 2 when not. {EXIT_CODES}"))]
+    Explain(Explain),
     /// Print the catalogue of a subject
     #[command(after_help = "Example:\n  residue list target/audit/scenarios")]
     List(List),
@@ -75,6 +78,39 @@ pub(crate) struct Audit {
     /// Label for the report: the protection that was taken out of the subject
     #[arg(long, value_name = "NAME")]
     pub(crate) ablation: Option<String>,
+    /// Name who wrote the findings of rows that are not as expected, or all findings; runs those rows again
+    #[arg(long, value_name = "WHICH", num_args = 0..=1, require_equals = true, default_missing_value = "unexpected")]
+    pub(crate) attribute: Option<Which>,
+}
+
+/// Which findings get a writer.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Which {
+    /// Those of rows that are not as expected, leaky controls apart
+    Unexpected,
+    /// All of them, those of the controls too
+    All,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Explain {
+    /// Fingerprint of the finding, or the start of it
+    pub(crate) fingerprint: String,
+    /// The run.json that holds it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) run: PathBuf,
+    /// The program with the scenarios, the same build as that of the run
+    #[arg(long, value_name = "PROGRAM")]
+    pub(crate) subject: PathBuf,
+    /// 64 hexadecimal digits from which the canary follows [default: random; fingerprints do not depend on it]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) seed_file: Option<PathBuf>,
+    /// Seconds that one run of the row may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub(crate) timeout: u64,
+    /// Print the finding with its writer as JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Group)]

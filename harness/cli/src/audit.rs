@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use findings::{CORE, Verdict};
-use harness::audit::{AuditError, DECOYS, Options};
+use harness::audit::{Attribution, AuditError, DECOYS, Options};
 use harness::canary::Seed;
 use harness::progress::Progress;
 use harness::{audit, interrupt, machine};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::args::{Audit, List};
+use crate::args::{Audit, List, Which};
 use crate::output::{prepare, printable, remove_old, say, summarise, write_all};
 use crate::secret::read_small;
 use crate::{Failure, chain};
@@ -36,6 +36,11 @@ pub(crate) fn audit(args: &Audit) -> Result<Verdict, Failure> {
         profile: args.profile.clone(),
         rustc: args.rustc.clone(),
         ablation: args.ablation.clone(),
+        attribution: match args.attribute {
+            None => Attribution::Nothing,
+            Some(Which::Unexpected) => Attribution::Unexpected,
+            Some(Which::All) => Attribution::All,
+        },
     };
     let rows = audit::rows(&options).map_err(failure)?;
     // What an earlier run found must not pass for this one's, should this one be killed.
@@ -79,7 +84,7 @@ pub(crate) fn read_seed(file: &Path) -> Result<Seed, Failure> {
     Seed::from_hex(text.trim()).map_err(|error| Failure::Usage(format!("{}: {}", file.display(), chain(&error))))
 }
 
-fn failure(error: AuditError) -> Failure {
+pub(crate) fn failure(error: AuditError) -> Failure {
     match error {
         AuditError::NoSuchRow { .. } | AuditError::Empty { .. } => Failure::Usage(chain(&error)),
         _ => Failure::Internal(chain(&error)),

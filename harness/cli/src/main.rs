@@ -4,6 +4,7 @@
 
 mod args;
 mod audit;
+mod explain;
 mod output;
 mod scan;
 mod secret;
@@ -57,6 +58,7 @@ fn real_main() -> ExitCode {
         Command::Audit(args) => audit::audit(&args),
         Command::Report(args) => output::report(&args),
         Command::Scan(args) => scan::scan(&args),
+        Command::Explain(args) => explain::explain(&args),
         Command::List(args) => audit::list(&args),
         Command::Doctor => audit::doctor(),
         Command::Panic => panic!("asked to"),

@@ -198,13 +198,68 @@ pub struct Finding {
     /// Who wrote it, where that was asked and found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub writer: Option<Writer>,
+    /// Why no writer is named, where that was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unattributed: Option<String>,
 }
 
 /// Who wrote a residue.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// Seen in a further run in which the residue stood at the same address again, and whose bytes were those that this
+/// write had left.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Writer {
     /// The frames of the writing instruction, innermost first.
     pub frames: Vec<Frame>,
+    /// How it was written: `instruction`, `system call read(4, …)`, `frame of signal 15`. Empty where it is not told.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub how: String,
+    /// Why the frames end before the first function of the thread; `None` if they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<String>,
+    /// Index of the frame in whose part of the stack the residue lies, for a residue on a stack.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holder: Option<u32>,
+    /// Who wrote the end of the residue, where that was somebody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<Box<Writer>>,
+}
+
+impl Writer {
+    /// Index of the frame to which the write is charged: the innermost outside the C library and the standard library.
+    /// They write where they are told.
+    pub fn charged(&self) -> Option<usize> {
+        self.frames.iter().position(|frame| !matches!(frame.origin, Origin::Libc | Origin::Std))
+    }
+
+    /// Index of the innermost frame of the program's own code, as far as that is known.
+    pub fn own(&self) -> Option<usize> {
+        self.frames.iter().position(|frame| frame.origin == Origin::Own)
+    }
+}
+
+/// Whose code a function is, as far as its module and its source path tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// Not known.
+    #[default]
+    Unknown,
+    /// The C library, the dynamic linker, the unwinder.
+    Libc,
+    /// The language's standard library.
+    Std,
+    /// Somebody's package or a library of the system.
+    Dependency,
+    /// The program's own.
+    Own,
+}
+
+impl Origin {
+    /// Whether nothing is known.
+    pub fn is_unknown(&self) -> bool {
+        *self == Self::Unknown
+    }
 }
 
 /// One function of a stack.
@@ -220,4 +275,10 @@ pub struct Frame {
     pub line: Option<u32>,
     /// Whether the compiler inlined it into the next frame.
     pub inlined: bool,
+    /// File name of the program or library that holds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
+    /// Whose code it is.
+    #[serde(default, skip_serializing_if = "Origin::is_unknown")]
+    pub origin: Origin,
 }

@@ -43,7 +43,7 @@ fn hit(needle: u32, secret_length: u64) -> Hit {
 
 fn look(checkpoint: Checkpoint, hits: Vec<Hit>) -> Look {
     let coverage = Coverage { listed: 4096, read: 4096, ..Coverage::default() };
-    Look { checkpoint, process: 1, looked: Looked::Yes, threads: 1, coverage, hits }
+    Look { checkpoint, process: 1, looked: Looked::Yes, threads: 1, coverage, hits, writings: Vec::new() }
 }
 
 /// The secret stands at `planted` and nowhere later.

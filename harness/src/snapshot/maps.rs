@@ -27,6 +27,8 @@ pub struct Region {
     pub name: String,
     /// Whether other processes may share its pages (`s`).
     pub shared: bool,
+    /// Offset in the backing file at which it begins, in bytes.
+    pub offset: u64,
     /// Inode of the backing file, 0 for none.
     pub inode: u64,
 }
@@ -71,6 +73,7 @@ pub(crate) fn parse(listing: impl Read) -> Result<Vec<Region>, MapsError> {
             permissions: map.perms.as_str().to_owned(),
             name: name(&map.pathname),
             shared: map.perms.contains(MMPermissions::SHARED),
+            offset: map.offset,
             inode: map.inode,
         })
         .collect())

@@ -10,6 +10,6 @@ mod trace;
 pub(crate) use probe::probe_memfd_secret;
 pub(crate) use spawn::{Descriptors, spawn_traced};
 pub(crate) use trace::{
-    Call, End, Stop, SyscallStop, Waited, general_registers, listen, read_vm, resume, syscall_stop, vector_registers,
-    wait,
+    Call, End, Stop, SyscallStop, Waited, debug_register, general_registers, listen, read_vm, resume,
+    set_debug_register, step, syscall_stop, vector_registers, wait,
 };

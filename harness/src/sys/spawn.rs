@@ -26,7 +26,8 @@ pub(crate) struct Descriptors<'a> {
 ///
 /// The child shares our memory (copy on write) until its `execve` alone; it calls async-signal-safe functions and
 /// nothing else. It gets a session of its own, so that a Ctrl-C on our terminal is ours to pass on, the directory
-/// `dir`, and a core limit as high as its hard limit allows.
+/// `dir`, and a core limit as high as its hard limit allows. With `fixed_layout` its mappings and its stack lie at the
+/// same addresses in every run.
 ///
 /// # Errors
 ///
@@ -34,13 +35,14 @@ pub(crate) struct Descriptors<'a> {
 ///
 /// # Source
 ///
-/// ptrace(2), *PTRACE_SEIZE*; signal-safety(7).
+/// ptrace(2), *PTRACE_SEIZE*; signal-safety(7); personality(2), *ADDR_NO_RANDOMIZE*.
 pub(crate) fn spawn_traced(
     program: &CStr,
     argv: &[CString],
     envp: &[CString],
     dir: &CStr,
     descriptors: &Descriptors<'_>,
+    fixed_layout: bool,
     seize: impl FnOnce(Pid) -> nix::Result<()>,
 ) -> io::Result<Pid> {
     let argv = pointers(argv);
@@ -67,7 +69,7 @@ pub(crate) fn spawn_traced(
     let forked = forked?;
     let pid = match forked {
         ForkResult::Child => {
-            let image = Image { program, argv: &argv, envp: &envp, dir };
+            let image = Image { program, argv: &argv, envp: &envp, dir, fixed_layout };
             child(&image, null.as_raw_fd(), &moved, hold_read.as_raw_fd(), error_write.as_raw_fd())
         }
         ForkResult::Parent { child } => child,
@@ -135,6 +137,7 @@ struct Image<'a> {
     argv: &'a [*const libc::c_char],
     envp: &'a [*const libc::c_char],
     dir: &'a CStr,
+    fixed_layout: bool,
 }
 
 /// The child's side between fork and exec. Async-signal-safe; never returns.
@@ -205,6 +208,12 @@ fn become_target(image: &Image<'_>, null: RawFd, moved: &[(OwnedFd, RawFd)], hol
     // SAFETY: `none` was made by the call before; the old mask is not asked for.
     if unsafe { libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut()) } < 0 {
         return nix::errno::Errno::last_raw();
+    }
+    if image.fixed_layout {
+        // SAFETY: takes no pointer. Refused (EPERM) where a container's filter knows the default personality alone.
+        if unsafe { libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong) } < 0 {
+            return nix::errno::Errno::last_raw();
+        }
     }
     // SAFETY: all three are NUL-terminated, `argv` and `envp` end with a null pointer (`pointers`).
     unsafe { libc::execve(image.program.as_ptr(), image.argv.as_ptr(), image.envp.as_ptr()) };

@@ -152,6 +152,45 @@ pub(crate) fn resume(task: Pid, syscalls: bool, signal: i32) -> io::Result<()> {
     request_number(request, task, 0, signal as usize)
 }
 
+/// Lets a stopped tracee run one instruction, delivering `signal` unless it is 0. One that has a handler for it stops
+/// before the first instruction of that handler.
+///
+/// # Errors
+///
+/// `ESRCH` as for [`resume`].
+pub(crate) fn step(task: Pid, signal: i32) -> io::Result<()> {
+    request_number(libc::PTRACE_SINGLESTEP, task, 0, signal as usize)
+}
+
+/// The value of debug register `number` of a stopped tracee.
+///
+/// # Errors
+///
+/// `ESRCH` when it is not stopped.
+///
+/// # Source
+///
+/// ptrace(2), *PTRACE_PEEKUSER*; `u_debugreg` of sys/user.h; Intel SDM volume 3, *Debug Registers*.
+pub(crate) fn debug_register(task: Pid, number: usize) -> io::Result<u64> {
+    let offset = ptr::without_provenance_mut(debug_register_offset(number));
+    Ok(nix::sys::ptrace::read_user(task, offset)?.cast_unsigned())
+}
+
+/// Sets debug register `number` of a stopped tracee.
+///
+/// # Errors
+///
+/// `ESRCH` as for [`debug_register`]; `EINVAL` for an address that is not the target's to use; `ENOSPC` when all
+/// breakpoints of the processor are taken.
+pub(crate) fn set_debug_register(task: Pid, number: usize, value: u64) -> io::Result<()> {
+    let offset = ptr::without_provenance_mut(debug_register_offset(number));
+    Ok(nix::sys::ptrace::write_user(task, offset, value.cast_signed())?)
+}
+
+fn debug_register_offset(number: usize) -> usize {
+    std::mem::offset_of!(libc::user, u_debugreg) + number * size_of::<libc::c_ulonglong>()
+}
+
 /// Leaves a tracee in its group stop, where only SIGCONT or SIGKILL moves it.
 ///
 /// # Errors

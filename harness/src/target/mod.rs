@@ -9,9 +9,11 @@
 mod inject;
 mod process;
 mod tree;
+mod watch;
 
 pub(crate) use process::OpenError;
 pub(crate) use process::Process;
+pub(crate) use watch::{How, Slot, StackCopy, Word, Write};
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{CString, NulError, OsStr};
@@ -32,6 +34,7 @@ use scenario_protocol::{CANARY_FD, CONTROL_FD, Checkpoint, FRAME_GO_ON};
 
 use crate::sys::{self, End};
 use tree::Task;
+use watch::Watch;
 
 /// Descriptor in the target of the memfd into which an injected `write(2)` puts memory that only the target can read.
 const DROPBOX_FD: i32 = 5;
@@ -53,6 +56,18 @@ pub(crate) struct Launch<'a> {
     pub(crate) dir: &'a Path,
     /// For the whole life of the target.
     pub(crate) timeout: Duration,
+    pub(crate) layout: Layout,
+    /// Words whose writers are remembered; at most [`Word::MOST`].
+    pub(crate) watch: &'a [Word],
+}
+
+/// Where the target's memory lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// Where the kernel puts it, as for any user.
+    Natural,
+    /// At the same addresses in every run of the same program with the same arguments.
+    Fixed,
 }
 
 /// Why a target could not be started or followed.
@@ -141,6 +156,8 @@ pub(crate) struct Target<'a> {
     undecided: VecDeque<i32>,
     /// Whether system calls are stopped at.
     syscalls: bool,
+    /// Who wrote the words that were asked about.
+    watch: Option<Watch>,
     control: OwnedFd,
     /// The control socket's last announcement was not answered yet.
     owes_answer: bool,
@@ -187,9 +204,10 @@ impl<'a> Target<'a> {
             | Options::PTRACE_O_TRACECLONE
             | Options::PTRACE_O_EXITKILL;
         let mut refused = false;
-        let pid = sys::spawn_traced(&program, &argv, &envp, &dir, &descriptors, |pid| {
-            nix::sys::ptrace::seize(pid, options).inspect_err(|_| refused = true)
-        });
+        let pid =
+            sys::spawn_traced(&program, &argv, &envp, &dir, &descriptors, launch.layout == Layout::Fixed, |pid| {
+                nix::sys::ptrace::seize(pid, options).inspect_err(|_| refused = true)
+            });
         let pid = match pid {
             Ok(pid) => pid,
             Err(source) if refused => return Err(TargetError::Seize { source }),
@@ -200,6 +218,7 @@ impl<'a> Target<'a> {
             processes: Vec::new(),
             undecided: VecDeque::new(),
             syscalls: true,
+            watch: (!launch.watch.is_empty()).then(|| Watch::new(launch.watch)),
             control,
             owes_answer: false,
             dropbox,
@@ -209,6 +228,9 @@ impl<'a> Target<'a> {
         };
         target.await_stop(pid.as_raw())?;
         target.processes.push(Process::open(1, pid)?);
+        if let Some(watch) = &mut target.watch {
+            watch.begin(pid, 0, &target.processes[0].mem);
+        }
         target.undecided.clear(); // the exec stop itself: what it asks for was just done
         // A canary fits the pipe's 64 KiB, so this cannot block.
         let written = nix::unistd::write(&canary_write, canary)
@@ -284,6 +306,11 @@ impl<'a> Target<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What is known of the watched words of a process, in the order in which they were asked about; empty when none was.
+    pub(crate) fn watched(&self, process: usize) -> &[Slot] {
+        self.watch.as_ref().map_or(&[], |watch| watch.slots(process))
     }
 
     /// The processes of the tree, in the order in which they appeared, ended ones included.

@@ -8,7 +8,7 @@ use std::time::Instant;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use super::{EXIT_PATIENCE, Event, Process, STOP_PATIENCE, Target, TargetError};
+use super::{EXIT_PATIENCE, Event, How, Process, STOP_PATIENCE, Target, TargetError};
 use crate::sys::{self, Call, End, Stop, SyscallStop, Waited};
 
 /// One thread of the tree.
@@ -19,6 +19,10 @@ pub(super) struct Task {
     pub(super) process: usize,
     /// Why it stands still; `None` while it runs.
     pub(super) stop: Option<Stop>,
+    /// Process of the task that made it; for a process it is the one whose memory it began with.
+    parent: Option<usize>,
+    /// It was sent one step into the handler of this signal, to see what the signal's frame overwrites.
+    stepping: Option<i32>,
     /// A fatal signal that was looked at already and sent again after an injected call, with its siginfo.
     pub(super) resent: Option<(i32, libc::siginfo_t)>,
     /// It waits in the kernel for a child made by `vfork` and cannot be stopped.
@@ -31,12 +35,29 @@ pub(super) struct Task {
 
 impl Task {
     pub(super) fn new(id: Pid, process: usize) -> Self {
-        Self { id, process, stop: None, resent: None, vforking: false, leaving: None, left: false }
+        Self {
+            id,
+            process,
+            stop: None,
+            parent: None,
+            stepping: None,
+            resent: None,
+            vforking: false,
+            leaving: None,
+            left: false,
+        }
     }
 
     /// Whether it has passed its exit stop: a zombie at most, without registers or memory.
     pub(super) fn gone(&self) -> bool {
         self.left && self.stop.is_none()
+    }
+
+    /// Lets it run on from a stop that was about the tracer's own business: there is nothing to deliver.
+    fn go_on_unsignalled(&mut self, syscalls: bool) {
+        if self.stop.take().is_some() {
+            drop(sys::resume(self.id, syscalls, 0)); // ESRCH: killed while it stood still
+        }
     }
 
     /// Lets it run on from its stop, delivering the signal that it stopped for.
@@ -167,6 +188,9 @@ impl Target<'_> {
 
     /// What a stop means. `None` when it is nothing to look at; the task then runs on.
     pub(super) fn decide(&mut self, number: i32) -> Result<Option<Event>, TargetError> {
+        if self.watch.is_some() && self.decide_watched(number)? {
+            return Ok(None);
+        }
         let Some(task) = self.tasks.get_mut(&number) else { return Ok(None) };
         let (id, process, Some(stop)) = (task.id, task.process, task.stop) else { return Ok(None) };
         let event = match stop {
@@ -176,7 +200,9 @@ impl Target<'_> {
                 match nix::sys::ptrace::getevent(id) {
                     Ok(child) => {
                         let child = i32::try_from(child).map_err(|error| lost(io::Error::other(error)))?;
-                        self.tasks.entry(child).or_insert_with(|| Task::new(Pid::from_raw(child), usize::MAX));
+                        let child = self.tasks.entry(child);
+                        let child = child.or_insert_with_key(|child| Task::new(Pid::from_raw(*child), usize::MAX));
+                        child.parent = Some(process);
                     }
                     // Killed while it stood still; its child dies with the tree, and the missing look shows.
                     Err(Errno::ESRCH) => {}
@@ -191,8 +217,11 @@ impl Target<'_> {
             Stop::Event(libc::PTRACE_EVENT_EXEC) => {
                 // Every other thread of the process is gone, and the one that called has the process's number.
                 self.tasks.retain(|_, other| other.process != process || other.id == id);
-                if let Some(process) = self.processes.get_mut(process) {
-                    process.reopen()?;
+                if let Some(opened) = self.processes.get_mut(process) {
+                    opened.reopen()?;
+                    if let Some(watch) = &mut self.watch {
+                        watch.begin(id, process, &opened.mem);
+                    }
                 }
                 None
             }
@@ -221,6 +250,55 @@ impl Target<'_> {
             task.go_on(self.syscalls);
         }
         Ok(event)
+    }
+
+    /// What a stop means for the watched words. Says whether that was all it meant, and the task runs on.
+    fn decide_watched(&mut self, number: i32) -> Result<bool, TargetError> {
+        let alone = self.tasks.len() == 1;
+        let (Some(watch), Some(task)) = (&mut self.watch, self.tasks.get_mut(&number)) else { return Ok(false) };
+        let Some(process) = self.processes.get(task.process) else { return Ok(false) };
+        match task.stop {
+            Some(Stop::Signal(libc::SIGTRAP)) => {
+                let stepped = task.stepping.take();
+                if let Some(signal) = stepped {
+                    watch.compare(task.id, task.process, &process.mem, |_| How::SignalFrame(signal));
+                }
+                let trapped = watch.trapped(task.id, task.process, &process.mem);
+                if stepped.is_some() || trapped {
+                    task.go_on_unsignalled(true);
+                    return Ok(true);
+                }
+                Ok(false)
+            }
+            Some(Stop::Signal(signal)) if task.resent.is_none() && is_caught(task.id, signal) => {
+                watch.compare(task.id, task.process, &process.mem, |_| How::Unseen);
+                task.stepping = Some(signal);
+                task.stop = None;
+                // ESRCH: killed while it stood still.
+                drop(sys::step(task.id, signal));
+                Ok(true)
+            }
+            Some(Stop::Syscall) => {
+                match sys::syscall_stop(task.id) {
+                    Ok(SyscallStop::Entry(Call::Exec)) => {
+                        watch.leave(
+                            task.id,
+                            task.process,
+                            &process.mem,
+                            crate::snapshot::regions(process).unwrap_or_default(),
+                        );
+                    }
+                    // With several threads it may be the call of another one, seen when that returns.
+                    Ok(SyscallStop::Entry(_)) if alone => {
+                        watch.compare(task.id, task.process, &process.mem, |_| How::Unseen);
+                    }
+                    Ok(SyscallStop::Exit) => watch.compare(task.id, task.process, &process.mem, How::call),
+                    _ => {}
+                }
+                Ok(false)
+            }
+            _ => Ok(false),
+        }
     }
 
     /// What the entry of a system call means.
@@ -283,6 +361,7 @@ impl Target<'_> {
         if known {
             return Ok(());
         }
+        let parent = self.tasks.get(&id.as_raw()).and_then(|task| task.parent);
         let leader = thread_group(id).unwrap_or(id);
         let living = self.processes.iter().position(|process| process.pid == leader && !process.ended);
         let process = match living {
@@ -290,14 +369,26 @@ impl Target<'_> {
             None => {
                 let number = u32::try_from(self.processes.len()).unwrap_or(u32::MAX - 1) + 1;
                 self.processes.push(Process::open(number, leader)?);
+                if let Some(watch) = &mut self.watch {
+                    watch.inherit(self.processes.len() - 1, parent);
+                }
                 self.processes.len() - 1
             }
         };
+        if let Some(watch) = &self.watch {
+            watch.arm(id); // debug registers are not handed on to new threads and processes
+        }
         if let Some(task) = self.tasks.get_mut(&id.as_raw()) {
             task.process = process;
         }
         Ok(())
     }
+}
+
+/// Whether the process has a handler for this signal.
+fn is_caught(task: Pid, signal: i32) -> bool {
+    let caught = status_fields(task).and_then(|fields| u64::from_str_radix(fields.get("SigCgt")?, 16).ok());
+    caught.is_some_and(|mask| mask & 1_u64 << (signal - 1) != 0)
 }
 
 fn status_fields(task: Pid) -> Option<BTreeMap<String, String>> {

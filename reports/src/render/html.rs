@@ -519,8 +519,8 @@ fn finding_row(number: usize, finding: &Finding) -> Markup {
             }
             td.number { (grouped(finding.length)) }
             td { (extent(finding)) br; (secret_bytes(finding)) }
-            td { @if let Some(writer) = &finding.writer {
-                ol.frames { @for frame in &writer.frames { li { (words::frame(frame)) } } }
+            td { @let writer = words::writer(finding); @if !writer.is_empty() {
+                ol.frames { @for line in &writer { li { (line) } } }
             } }
             td { code { (visible(&finding.fingerprint)) } }
         }

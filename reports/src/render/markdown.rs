@@ -373,8 +373,7 @@ fn cell(row: &Row<'_>) -> String {
 }
 
 fn finding_cells(number: usize, finding: &Finding) -> Vec<String> {
-    let writer = finding.writer.iter().flat_map(|writer| &writer.frames);
-    let frames: Vec<_> = writer.map(|frame| plain(&words::frame(frame))).collect();
+    let frames: Vec<_> = words::writer(finding).iter().map(|line| plain(line)).collect();
     vec![
         format!("F{number}"),
         code(&finding.rule.to_string()),

@@ -10,7 +10,7 @@ use findings::{Finding, Run, Verdict};
 
 use crate::controls::{self, Extent};
 use crate::summary::{Row, Standing, Summary};
-use crate::words::{address, count, extent, frame, grouped, percent, place, secret_bytes, visible};
+use crate::words::{address, count, extent, grouped, percent, place, secret_bytes, visible, writer_in_short};
 use crate::{Format, TEXT_WIDTH};
 
 /// Findings that a row may list before the rest are only counted.
@@ -149,8 +149,10 @@ impl Page {
         text += &format!(", {}: bytes {} of the secret", extent(finding), secret_bytes(finding));
         self.wrapped(Style::new(), &format!("    F{number} "), &text);
         if let Some(writer) = &finding.writer {
-            let frames: Vec<_> = writer.frames.iter().map(frame).collect();
-            self.wrapped(FAINT, "       written by ", &frames.join(" < "));
+            self.wrapped(FAINT, "       written by ", &writer_in_short(writer));
+        }
+        if let Some(why) = &finding.unattributed {
+            self.wrapped(FAINT, "       not attributed: ", &visible(why));
         }
     }
 

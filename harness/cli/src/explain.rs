@@ -1,0 +1,144 @@
+//! `residue explain`: who wrote a finding.
+
+use std::time::Duration;
+
+use findings::{Finding, Origin, Run, Verdict, Writer};
+use harness::audit::{self, Attribution, DECOYS, Options};
+use harness::canary::Seed;
+use harness::{attribute, interrupt, machine};
+
+use crate::Failure;
+use crate::args::Explain;
+use crate::audit::{absolute, failure, read_seed};
+use crate::output::say;
+
+/// `residue explain`.
+pub(crate) fn explain(args: &Explain) -> Result<Verdict, Failure> {
+    let text = std::fs::read_to_string(&args.run)
+        .map_err(|error| Failure::Usage(format!("read {}: {error}", args.run.display())))?;
+    let run =
+        reports::parse(&text).map_err(|error| Failure::internal(&format!("read {}", args.run.display()), &error))?;
+    let mut found = matching(&run, &args.fingerprint)?;
+    let seed = match &args.seed_file {
+        Some(file) => read_seed(file)?,
+        None => Seed::random().map_err(|error| Failure::internal("draw a random seed", &error))?,
+    };
+    let interrupted = interrupt::flag().map_err(|error| Failure::internal("catch Ctrl-C", &error))?;
+    let options = Options {
+        subject: absolute(&args.subject)?,
+        filter: String::new(),
+        quick: false,
+        jobs: 1,
+        timeout: Duration::from_secs(args.timeout),
+        min_length: usize::try_from(run.settings.min_length).unwrap_or(usize::MAX),
+        decoys: DECOYS,
+        required: Vec::new(),
+        seed,
+        profile: run.build.profile.clone(),
+        rustc: run.build.rustc.clone(),
+        ablation: run.build.ablation.clone(),
+        attribution: Attribution::Nothing,
+    };
+    let scenario = found[0].scenario.clone();
+    let rows = audit::catalogue(&options.subject).map_err(failure)?;
+    let row = rows.iter().find(|row| row.name == scenario);
+    let row = row.ok_or_else(|| Failure::Usage(format!("{} has no row {scenario}", args.subject.display())))?;
+    {
+        let mut wanted: Vec<_> = found.iter_mut().collect();
+        attribute::attribute(row, &machine::probe(), &options, &mut wanted, &interrupted);
+    }
+    if args.json {
+        let text = serde_json::to_string_pretty(&found).map_err(|error| Failure::internal("write JSON", &error))?;
+        say(&format!("{text}\n"))?;
+    } else {
+        for finding in &found {
+            say(&describe(finding))?;
+        }
+    }
+    let all = found.iter().all(|finding| finding.writer.is_some());
+    Ok(if all { Verdict::Clean } else { Verdict::Inconclusive })
+}
+
+/// The findings with that fingerprint: more than one where copies of a secret lie in places of the same name.
+fn matching(run: &Run, start: &str) -> Result<Vec<Finding>, Failure> {
+    let found: Vec<Finding> =
+        run.findings().filter(|finding| finding.fingerprint.starts_with(start)).cloned().collect();
+    let Some(first) = found.first() else {
+        return Err(Failure::Usage(format!("no finding's fingerprint begins with {start:?}; run.json names them")));
+    };
+    if found.iter().any(|other| other.fingerprint != first.fingerprint) {
+        return Err(Failure::Usage(format!("more than one fingerprint begins with {start:?}: give more of it")));
+    }
+    Ok(found)
+}
+
+fn describe(finding: &Finding) -> String {
+    let extent = if finding.whole { "whole" } else { "fragment" };
+    let place = if finding.place.is_empty() { "anonymous memory" } else { &finding.place };
+    let mut text = format!(
+        "{} {} at {}: {} in {}, {extent}, bytes {}..{} of the secret\n",
+        finding.fingerprint,
+        finding.scenario,
+        finding.checkpoint,
+        finding.rule,
+        place.escape_debug(),
+        finding.secret_offset,
+        finding.secret_offset + finding.secret_length,
+    );
+    match (&finding.writer, &finding.unattributed) {
+        (Some(writer), _) => describe_writer(&mut text, writer, "written by"),
+        (None, Some(why)) => text.push_str(&format!("  not attributed: {why}\n")),
+        (None, None) => text.push_str("  not attributed\n"),
+    }
+    text
+}
+
+fn describe_writer(text: &mut String, writer: &Writer, what: &str) {
+    text.push_str(&format!("  {what}: {}\n", writer.how));
+    for (number, frame) in writer.frames.iter().enumerate() {
+        let mut notes = String::new();
+        match (&frame.file, frame.line, &frame.module) {
+            (Some(file), Some(line), _) => notes.push_str(&format!("  {}:{line}", file.escape_debug())),
+            (Some(file), None, _) => notes.push_str(&format!("  {}", file.escape_debug())),
+            (None, _, Some(module)) => notes.push_str(&format!("  in {}", module.escape_debug())),
+            (None, _, None) => {}
+        }
+        if frame.inlined {
+            notes.push_str("  (inlined)");
+        }
+        if writer.holder == u32::try_from(number).ok() {
+            notes.push_str("  <- the residue lies in its part of the stack");
+        }
+        text.push_str(&format!("    {number:>3}  {}{notes}\n", frame.function.escape_debug()));
+    }
+    if let Some(why) = &writer.cut {
+        text.push_str(&format!("         … the stack goes on: {why}\n"));
+    }
+    if let Some(charge) = charge(writer) {
+        text.push_str(&format!("  {charge}\n"));
+    }
+    if let Some(end) = &writer.end {
+        describe_writer(text, end, "its end was written by");
+    }
+}
+
+/// To whom the write is charged, in a sentence; `None` when no frame is known to be outside the libraries.
+fn charge(writer: &Writer) -> Option<String> {
+    let name = |at: usize| {
+        let frame = &writer.frames[at];
+        let place = match (&frame.file, frame.line) {
+            (Some(file), Some(line)) => format!(" at {}:{line}", file.escape_debug()),
+            _ => String::new(),
+        };
+        format!("{}{place}", frame.function.escape_debug())
+    };
+    let at = writer.charged()?;
+    let why = match writer.frames.first()?.origin {
+        Origin::Libc => "a write of the C library, charged to its caller",
+        Origin::Std => "a write of the standard library, charged to its caller",
+        _ => "charged to",
+    };
+    let own = writer.own().filter(|own| *own != at);
+    let own = own.map(|own| format!("; the program's own code: {}", name(own))).unwrap_or_default();
+    Some(format!("{why} {}{own}", name(at)))
+}
