@@ -67,9 +67,10 @@ fn figures_add_up(run: &Run) -> Result<(), ReadError> {
     let mut total: u64 = 0;
     for outcome in &run.outcomes {
         for look in &outcome.observations {
-            let Coverage { listed, read, injected, never_populated, shielded, refused, excluded } = &look.coverage;
+            let Coverage { listed, read, verified, injected, never_populated, shielded, refused, excluded } =
+                &look.coverage;
             let shares = refused.iter().chain(excluded).map(|share| &share.bytes);
-            for bytes in [listed, read, injected, never_populated, shielded].into_iter().chain(shares) {
+            for bytes in [listed, read, verified, injected, never_populated, shielded].into_iter().chain(shares) {
                 total = total
                     .checked_add(*bytes)
                     .ok_or_else(|| ReadError::Figures { scenario: outcome.scenario.clone() })?;

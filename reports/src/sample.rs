@@ -176,6 +176,7 @@ fn look(checkpoint: &str, process: u32, whole: u32, fragments: u32) -> Observati
         looked: Looked::Yes,
         threads: 1,
         coverage: Coverage {
+            verified: 0,
             listed: read + never_populated + 28_672,
             read,
             injected: 0,

@@ -424,6 +424,9 @@ fn parts(coverage: &Coverage) -> Vec<Part> {
         part("shielded", coverage.shielded, false, "memfd_secret, refused to every outside reader"),
         part("refused", coverage.refused_bytes(), false, "could not be read; never counts as clean"),
     ];
+    if coverage.verified > 0 {
+        parts.insert(2, part("seen twice", coverage.verified, true, "equal both times: nobody wrote it meanwhile"));
+    }
     let shares = |shares: &[findings::Share]| -> Vec<Part> {
         shares.iter().map(|share| part(&visible(&share.why), share.bytes, true, "")).collect()
     };

@@ -9,9 +9,13 @@ pub struct Coverage {
     pub listed: u64,
     /// Bytes that were read and searched.
     pub read: u64,
+    /// The part of `read` that was read a second time and found equal, so that nobody wrote it meanwhile.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub verified: u64,
     /// The part of `read` that was read by a `write(2)` which the target was made to run (`memfd_secret` memory).
     pub injected: u64,
-    /// Bytes of pages that were never populated: there is nothing to read, and reading could allocate them.
+    /// Bytes of pages that were never populated (there is nothing to read, and reading could allocate them) or are the
+    /// kernel's page of zeroes, which nobody has written.
     pub never_populated: u64,
     /// Bytes of `memfd_secret` mappings where both `/proc/PID/mem` and `process_vm_readv` were tried and refused,
     /// with no descriptor open in the tree.
@@ -46,7 +50,7 @@ impl Coverage {
     pub fn adds_up(&self) -> bool {
         let parts = [self.read, self.never_populated, self.shielded, self.refused_bytes(), self.excluded_bytes()];
         let sum: u128 = parts.into_iter().map(u128::from).sum();
-        self.listed != u64::MAX && sum == u128::from(self.listed) && self.injected <= self.read
+        self.listed != u64::MAX && sum == u128::from(self.listed) && self.injected <= self.read && self.verified <= self.read
     }
 
     /// Counts bytes as refused for that reason.
@@ -63,6 +67,7 @@ impl Coverage {
     pub fn add(&mut self, other: &Self) {
         self.listed = self.listed.saturating_add(other.listed);
         self.read = self.read.saturating_add(other.read);
+        self.verified = self.verified.saturating_add(other.verified);
         self.injected = self.injected.saturating_add(other.injected);
         self.never_populated = self.never_populated.saturating_add(other.never_populated);
         self.shielded = self.shielded.saturating_add(other.shielded);
@@ -73,6 +78,11 @@ impl Coverage {
             self.exclude(&share.why, share.bytes);
         }
     }
+}
+
+/// Old files lack figures that came later; new ones leave them out where they say nothing.
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 fn sum(shares: &[Share]) -> u64 {

@@ -1,19 +1,34 @@
-//! The memory of a stopped process, read through `/proc/PID/mem` whatever its permissions.
+//! The memory of a stopped process, read from outside whatever its permissions.
 //!
-//! Pages that were never populated are counted and not read: reading them would allocate them. memfd_secret memory
-//! is tried by both outside ways, and if both are refused it is read by injection or counted as shielded.
+//! Pages are read by `process_vm_readv`, up to a thousand stretches a call, into a buffer that stays in the cache for
+//! the scan behind it; what that call refuses (`PROT_NONE` among it) is read through `/proc/PID/mem`. The harness
+//! holds one buffer and one list of runs at a time, whatever the size of the target.
+//!
+//! Pages that were never populated are counted and not read: reading them would allocate them. A page of a *shared*
+//! mapping can hold something without this process's page table knowing; such pages are read through the file behind
+//! the mapping ([`super::shared`]). memfd_secret memory is tried by both outside ways, and if both are refused it is
+//! read by injection or counted as shielded.
+//!
+//! What was read is then compared with a second look: [`super::steady`].
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
 use findings::Coverage;
+use nix::sys::uio::RemoteIoVec;
 use zeroize::Zeroize;
 
+use super::pages::{Page, Pages};
+use super::shared::{self, Backing};
+use super::steady::Notes;
 use super::{CHUNK, PAGE, Region};
 use crate::session::chain;
 use crate::sys;
-use crate::target::Target;
+use crate::target::{Process, Target};
+
+/// Stretches of memory that one `process_vm_readv` takes (`IOV_MAX`).
+const PARTS: usize = 1024;
 
 /// Whether memory that only the target can read is read by making it run a call of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,20 +39,10 @@ pub(crate) enum Injection {
     Leave,
 }
 
-/// What the pagemap says of a page.
+/// Reads every region of a process and hands the bytes on in pieces: memfd_secret memory first, then the others in
+/// ascending order.
 ///
-/// # Source
-///
-/// Documentation/admin-guide/mm/pagemap.rst: bit 63 present, 62 swapped, 58 guard region (Linux 6.15).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Page {
-    Populated,
-    Never,
-}
-
-/// Reads every region of a process in ascending order and hands the bytes on in pieces.
-///
-/// Never fails: what cannot be read is counted as refused, with the reason.
+/// Never fails: what cannot be read is counted as refused, with the reason, and so is what changed while it was read.
 pub(crate) fn read(
     target: &mut Target<'_>,
     process: usize,
@@ -46,35 +51,184 @@ pub(crate) fn read(
     mut piece: impl FnMut(u64, &[u8]),
 ) -> Coverage {
     let mut coverage = Coverage::default();
-    let mut buffer = vec![0_u8; CHUNK];
-    for region in regions {
-        coverage.listed += region.length();
-        if let Some(why) = region.exclusion() {
-            coverage.exclude(why, region.length());
-        } else if region.is_secret_memory() {
-            secret_memory(target, process, region, injection, &mut coverage, &mut piece);
-        } else {
-            ordinary(target, process, region, &mut buffer, &mut coverage, &mut piece);
-        }
+    // First what makes the target run: the kernel keeps a thread's `rseq` area up to date when it does, and that
+    // would be a change between the two looks at the rest.
+    for secret in regions.iter().filter(|region| region.is_secret_memory()) {
+        coverage.listed += secret.length();
+        secret_memory(target, process, secret, injection, &mut coverage, &mut piece);
     }
-    buffer.zeroize();
+    let process = &target.processes()[process];
+    let mut notes = Notes::new(process, regions);
+    for ordinary in regions.split(Region::is_secret_memory) {
+        read_ordinary(process, ordinary, &mut coverage, |at, bytes| {
+            notes.note(at, bytes);
+            piece(at, bytes);
+        });
+    }
+    notes.compare(process, &mut coverage);
     coverage
 }
 
-fn ordinary(
-    target: &Target<'_>,
-    process: usize,
-    region: &Region,
-    buffer: &mut [u8],
+/// Reads regions of which none is memfd_secret memory, once.
+pub(super) fn read_ordinary(
+    process: &Process,
+    regions: &[Region],
     coverage: &mut Coverage,
-    piece: &mut impl FnMut(u64, &[u8]),
+    piece: impl FnMut(u64, &[u8]),
 ) {
-    let files = &target.processes()[process];
-    for (start, end, page) in runs(&files.pagemap, region) {
-        match page {
-            Page::Never => coverage.never_populated += end - start,
-            Page::Populated => readable(&files.mem, start, end, buffer, coverage, piece),
+    let mut pages = Pages::new(&process.pagemap);
+    let mut reader = Reader::new(process, coverage, piece);
+    for region in regions {
+        reader.coverage.listed += region.length();
+        match region.exclusion() {
+            Some(why) => reader.coverage.exclude(why, region.length()),
+            None => reader.region(&mut pages, region, region.start, region.end),
         }
+    }
+    reader.flush();
+}
+
+/// Collects stretches of memory and reads them by the hundred.
+pub(super) struct Reader<'a, P> {
+    process: &'a Process,
+    coverage: &'a mut Coverage,
+    piece: P,
+    /// Wiped after every use.
+    buffer: Vec<u8>,
+    /// What is to be read next; together no longer than the buffer.
+    parts: Vec<RemoteIoVec>,
+    wanted: usize,
+    /// Whether `process_vm_readv` works for this process at all.
+    by_call: bool,
+}
+
+impl<'a, P: FnMut(u64, &[u8])> Reader<'a, P> {
+    pub(super) fn new(process: &'a Process, coverage: &'a mut Coverage, piece: P) -> Self {
+        let parts = Vec::with_capacity(PARTS);
+        Self { process, coverage, piece, buffer: vec![0; CHUNK], parts, wanted: 0, by_call: true }
+    }
+
+    /// Reads the part of a region between two addresses, some of it not before the next [`flush`](Self::flush).
+    pub(super) fn region(&mut self, pages: &mut Pages<'_>, region: &Region, start: u64, end: u64) {
+        // The call never reads what the process itself may not.
+        let by_call = self.by_call && region.permissions.starts_with('r');
+        let mut backing = None;
+        pages.each(start, end, |start, end, page| match page {
+            Page::Populated if by_call => self.want(start, end),
+            Page::Populated => self.by_file(start, end),
+            Page::Never if region.shared => {
+                let backing = backing.get_or_insert_with(|| shared::open(self.process, region));
+                self.behind(backing, start, end);
+            }
+            Page::Never => self.coverage.never_populated += end - start,
+            Page::Zeroes => self.zeroes(start, end),
+        });
+    }
+
+    /// Has a stretch read soon.
+    fn want(&mut self, mut at: u64, end: u64) {
+        while at < end {
+            if self.parts.len() == PARTS || self.wanted == self.buffer.len() {
+                self.flush();
+            }
+            let length = (self.buffer.len() - self.wanted).min(usize::try_from(end - at).unwrap_or(usize::MAX));
+            let Ok(base) = usize::try_from(at) else { return self.coverage.refuse("address", end - at) };
+            self.parts.push(RemoteIoVec { base, len: length });
+            self.wanted += length;
+            at += length as u64;
+        }
+    }
+
+    /// Reads what is wanted, and hands it on.
+    pub(super) fn flush(&mut self) {
+        let mut came = 0;
+        if self.wanted > 0 && self.by_call {
+            match sys::read_vm_parts(self.process.pid, &self.parts, &mut self.buffer[..self.wanted]) {
+                Ok(bytes) => came = bytes,
+                Err(error) if error.raw_os_error() == Some(libc::EFAULT) => {}
+                // Not allowed, not known, or the process's first thread is gone: through the file alone from now on.
+                Err(_) => self.by_call = false,
+            }
+        }
+        let parts = std::mem::take(&mut self.parts);
+        let mut done = 0;
+        let mut refused = Vec::new();
+        for part in &parts {
+            let here = part.len.min(came - done);
+            if here > 0 {
+                (self.piece)(part.base as u64, &self.buffer[done..done + here]);
+                self.coverage.read += here as u64;
+                done += here;
+            }
+            if here < part.len {
+                refused.push(((part.base + here) as u64, (part.base + part.len) as u64));
+            }
+        }
+        self.buffer[..self.wanted].zeroize();
+        self.wanted = 0;
+        for (start, end) in refused {
+            readable(&self.process.mem, start, end, &mut self.buffer, self.coverage, &mut self.piece);
+        }
+        self.parts = parts;
+        self.parts.clear();
+    }
+
+    fn by_file(&mut self, start: u64, end: u64) {
+        self.flush();
+        readable(&self.process.mem, start, end, &mut self.buffer, self.coverage, &mut self.piece);
+    }
+
+    /// Zeroes that nobody wrote. A secret that begins or ends in zero bytes may lean on them, so the scan sees those at
+    /// the edges.
+    fn zeroes(&mut self, start: u64, end: u64) {
+        self.flush();
+        let page = [0; PAGE as usize];
+        (self.piece)(start, &page);
+        if end - start > PAGE {
+            (self.piece)(end - PAGE, &page);
+        }
+        self.coverage.never_populated += end - start;
+    }
+
+    /// Pages of a shared mapping that this process has not touched.
+    fn behind(&mut self, backing: &Backing, start: u64, end: u64) {
+        self.flush();
+        let mut at = start;
+        while at < end {
+            let (hole, data) = match backing {
+                Backing::File(file) => file.next_data(at, end),
+                Backing::Untold => (at, end),
+                Backing::WouldAllocate => {
+                    self.coverage.refuse(shared::WOULD_ALLOCATE, end - at);
+                    return;
+                }
+            };
+            self.coverage.never_populated += hole - at;
+            at = hole;
+            while at < data {
+                let length = self.buffer.len().min(usize::try_from(data - at).unwrap_or(usize::MAX));
+                let read = match backing {
+                    Backing::File(file) => file.read(at, &mut self.buffer[..length]),
+                    _ => 0,
+                };
+                if read > 0 {
+                    (self.piece)(at, &self.buffer[..read]);
+                    self.coverage.read += read as u64;
+                    at += read as u64;
+                } else {
+                    // Beyond the file's last whole page, or a file that does not want to be read: as the process would.
+                    readable(&self.process.mem, at, data, &mut self.buffer, self.coverage, &mut self.piece);
+                    at = data;
+                }
+            }
+        }
+        self.buffer[..].zeroize(); // a Vec's own would leave it empty
+    }
+}
+
+impl<P> Drop for Reader<'_, P> {
+    fn drop(&mut self) {
+        self.buffer.zeroize();
     }
 }
 
@@ -169,34 +323,4 @@ fn open_secret_descriptor(target: &Target<'_>) -> io::Result<bool> {
         }
     }
     Ok(false)
-}
-
-/// The runs of populated and never populated pages of a region, in order, without a gap.
-///
-/// A shared mapping's page may be populated without this process's knowledge (another process, or a write through
-/// its descriptor), so all its pages count as populated. What the pagemap does not tell counts as populated too:
-/// a read then decides.
-fn runs(pagemap: &File, region: &Region) -> Vec<(u64, u64, Page)> {
-    if region.shared {
-        return vec![(region.start, region.end, Page::Populated)];
-    }
-    let mut runs: Vec<(u64, u64, Page)> = Vec::new();
-    let mut entries = vec![0_u8; 8 * 8192];
-    let mut at = region.start;
-    while at < region.end {
-        let pages = usize::try_from((region.end - at).div_ceil(PAGE)).unwrap_or(usize::MAX).min(8192);
-        let part = &mut entries[..pages * 8];
-        let known = pagemap.read_exact_at(part, at / PAGE * 8).is_ok();
-        for entry in part.chunks_exact(8) {
-            let bits = u64::from_le_bytes(entry.try_into().unwrap_or_default());
-            let (present, swapped, guard) = (bits >> 63 & 1 == 1, bits >> 62 & 1 == 1, bits >> 58 & 1 == 1);
-            let page = if known && (guard || !(present || swapped)) { Page::Never } else { Page::Populated };
-            match runs.last_mut() {
-                Some((_, end, last)) if *last == page => *end += PAGE,
-                _ => runs.push((at, at + PAGE, page)),
-            }
-            at += PAGE;
-        }
-    }
-    runs
 }

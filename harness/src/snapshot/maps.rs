@@ -111,6 +111,16 @@ impl Region {
         self.name.starts_with("/secretmem")
     }
 
+    /// Whether nothing but memory lies behind it: no disk has a copy, and a read of what nobody touched allocates it.
+    pub(crate) fn is_memory_alone(&self) -> bool {
+        let name = self.name.as_str();
+        name.is_empty()
+            || name.starts_with("[anon")
+            || name.starts_with("/memfd:")
+            || name.starts_with("/SYSV")
+            || is_memory_device(name)
+    }
+
     /// Why its bytes are not looked at: the closed list of kernel data pages and devices, which hold nothing that
     /// the process can write, or nothing that may be read without effect. `None` for everything else.
     pub fn exclusion(&self) -> Option<&'static str> {

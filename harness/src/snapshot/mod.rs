@@ -6,7 +6,10 @@
 mod core;
 mod live;
 mod maps;
+mod pages;
 mod registers;
+mod shared;
+mod steady;
 
 pub(crate) use core::find as find_core;
 pub use core::{CoreError, Part, read as read_core};

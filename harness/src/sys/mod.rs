@@ -3,13 +3,17 @@
 //! One function a call, each result checked. Everything else in this crate is safe code.
 #![allow(unsafe_code)] // raw fork, ptrace requests with real-time signals, register sets by size
 
+mod pages;
 mod probe;
 mod spawn;
 mod trace;
 
+#[cfg(test)]
+pub(crate) use pages::pages_of_three_kinds;
+pub(crate) use pages::{PageRun, scan_pages};
 pub(crate) use probe::probe_memfd_secret;
 pub(crate) use spawn::{Descriptors, spawn_traced};
 pub(crate) use trace::{
-    Call, End, Stop, SyscallStop, Waited, debug_register, general_registers, listen, read_vm, resume,
+    Call, End, Stop, SyscallStop, Waited, debug_register, general_registers, listen, read_vm, read_vm_parts, resume,
     set_debug_register, step, syscall_stop, vector_registers, wait,
 };

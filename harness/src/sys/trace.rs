@@ -286,3 +286,15 @@ pub(crate) fn read_vm(process: Pid, address: u64, into: &mut [u8]) -> io::Result
     let remote = [nix::sys::uio::RemoteIoVec { base, len: into.len() }];
     Ok(nix::sys::uio::process_vm_readv(process, &mut [io::IoSliceMut::new(into)], &remote)?)
 }
+
+/// Reads many stretches of another process's memory, one after the other, by one `process_vm_readv`.
+///
+/// Returns how many bytes came, counted over the stretches in their order; fewer than asked for when one of them
+/// cannot be read.
+///
+/// # Errors
+///
+/// As for [`read_vm`], when the first stretch cannot be read; `EINVAL` for more than 1024 stretches.
+pub(crate) fn read_vm_parts(process: Pid, parts: &[nix::sys::uio::RemoteIoVec], into: &mut [u8]) -> io::Result<usize> {
+    Ok(nix::sys::uio::process_vm_readv(process, &mut [io::IoSliceMut::new(into)], parts)?)
+}

@@ -1,0 +1,236 @@
+//! A secret in every place that a process can keep one: each must be found where it lies, and no other.
+//!
+//! The subject is a C program, built here. Without a C compiler, or without what a place needs of the machine, a test
+//! is listed as ignored.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use findings::{Class, Finding, Form, Outcome, Run, Verdict};
+use harness::audit::{self, Options};
+use harness::canary::Seed;
+use harness::progress::Nobody;
+use libtest_mimic::{Arguments, Failed, Trial};
+
+/// The program and a directory that it shares with one test.
+struct Subject {
+    dir: tempfile::TempDir,
+    program: PathBuf,
+}
+
+fn subject() -> Subject {
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("victim");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/places/victim.c");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-O1", "-w", "-pthread", "-mavx", "-Wl,-z,now", "-o"]).arg(&program).arg(source);
+    assert!(compiler.status().unwrap().success());
+    Subject { dir, program }
+}
+
+impl Subject {
+    /// Runs one row and looks at it.
+    fn run(&self, row: &str) -> Run {
+        let options = Options {
+            subject: self.program.clone(),
+            filter: format!("places/{row}"),
+            quick: false,
+            jobs: 1,
+            timeout: Duration::from_secs(60),
+            min_length: 6,
+            decoys: 2,
+            required: Vec::new(),
+            seed: Seed::random().unwrap(),
+            profile: "test".to_owned(),
+            rustc: "test".to_owned(),
+            ablation: None,
+        };
+        audit::run(&options, &AtomicBool::new(false), &Nobody).unwrap()
+    }
+
+    fn outcome(&self, row: &str) -> Outcome {
+        let run = self.run(row);
+        assert_eq!(run.outcomes.len(), 1);
+        run.outcomes.into_iter().next().unwrap()
+    }
+
+    /// Where the program says that it put copies.
+    fn places(&self) -> BTreeMap<String, u64> {
+        let text = std::fs::read_to_string(self.dir.path().join("places")).unwrap();
+        let place = |line: &str| {
+            let (name, address) = line.split_once(' ').unwrap();
+            (name.to_owned(), u64::from_str_radix(address, 16).unwrap())
+        };
+        text.lines().map(place).collect()
+    }
+}
+
+fn wiped(outcome: &Outcome) -> impl Iterator<Item = &Finding> {
+    outcome.findings.iter().filter(|finding| finding.checkpoint == "wiped")
+}
+
+/// The finding at an address, while its process lived.
+fn at(outcome: &Outcome, address: u64) -> &Finding {
+    let mut there =
+        wiped(outcome).filter(|finding| finding.address == address && finding.rule.class != Class::Register);
+    let finding = there.next().unwrap_or_else(|| panic!("nothing found at {address:#x}: {:?}", outcome.reasons));
+    assert!(there.next().is_none(), "one residue is reported twice");
+    finding
+}
+
+fn every_planted_copy_is_found_and_none_else() {
+    let subject = subject();
+
+    let run = subject.run("everywhere");
+
+    let outcome = &run.outcomes[0];
+    assert_eq!(outcome.verdict, Verdict::Leak, "{:?}", outcome.reasons);
+    let places = subject.places();
+    for (name, address) in &places {
+        let finding = at(outcome, *address);
+        assert!(finding.whole, "{name}: {finding:?}");
+        let (class, permissions, form) = match name.as_str() {
+            "heap" => (Class::Heap, "rw-p", Form::Raw),
+            "hex" => (Class::Heap, "rw-p", Form::HexLower),
+            "shared" => (Class::Shared, "rw-s", Form::Raw),
+            "read-only" => (Class::Anonymous, "r--p", Form::Raw),
+            "no-access" => (Class::Anonymous, "---p", Form::Raw),
+            "memfd-secret" => (Class::SecretMemory, "rw-s", Form::Raw),
+            _ => (Class::Anonymous, "rw-p", Form::Raw),
+        };
+        assert_eq!(
+            (finding.rule.class, finding.permissions.as_str(), finding.rule.form),
+            (class, permissions, form),
+            "{name}"
+        );
+    }
+    let expected = 10 + usize::from(places.contains_key("memfd-secret"));
+    assert_eq!(places.len(), expected - 1);
+    // The copy from which all others were made, and nothing of the page that was unmapped.
+    let whole: Vec<_> =
+        wiped(outcome).filter(|finding| finding.whole && finding.rule.class != Class::Register).collect();
+    let homes = whole.iter().filter(|finding| !places.values().any(|address| *address == finding.address)).count();
+    assert_eq!(homes, 1, "{whole:?}");
+    assert!(run.not_shown.iter().any(|thing| thing.what == "freed physical pages"));
+}
+
+fn twenty_gibibytes_of_nothing_are_read_in_little_memory() {
+    let subject = subject();
+    let before = peak();
+    let started = Instant::now();
+
+    let outcome = subject.outcome("sparse");
+
+    let used = peak() - before;
+    assert!(used < 200 << 20, "{used} bytes");
+    // No figure of speed; but reading all would take minutes.
+    assert!(started.elapsed() < Duration::from_secs(40), "{:?}", started.elapsed());
+    assert!(at(&outcome, subject.places()["sparse"]).whole);
+    let coverage = &outcome.observations[0].coverage;
+    assert!(coverage.never_populated > 19 << 30, "{coverage:?}");
+    assert!(coverage.adds_up() && coverage.refused.is_empty(), "{coverage:?}");
+}
+
+fn thousands_of_runs_of_pages_are_read_each_once() {
+    let subject = subject();
+
+    let outcome = subject.outcome("chequered");
+
+    // The secret lies across the end of a touched page and the page behind it.
+    assert!(at(&outcome, subject.places()["chequered"]).whole);
+    let coverage = &outcome.observations[0].coverage;
+    assert!(coverage.read > 4 << 20, "{coverage:?}");
+    assert!(coverage.adds_up() && coverage.refused.is_empty(), "{coverage:?}");
+}
+
+fn untouched_shared_memory_is_found_behind_its_descriptor_and_stays_untouched() {
+    let subject = subject();
+
+    let outcome = subject.outcome("behind");
+
+    assert!(at(&outcome, subject.places()["behind"]).whole);
+    assert_eq!(outcome.ended, "exit 0", "the look allocated shared memory");
+    assert!(outcome.observations[0].coverage.never_populated > 1000 << 20, "{:?}", outcome.observations[0]);
+}
+
+fn memory_that_others_write_meanwhile_is_inconclusive() {
+    let subject = subject();
+    let path = subject.dir.path().join("raced");
+    std::fs::write(&path, [1; 4096]).unwrap();
+
+    let still = subject.outcome("race");
+    let file = std::fs::File::options().write(true).open(path).unwrap();
+    let done = AtomicBool::new(false);
+    let raced = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut count = 0_u64;
+            while !done.load(Ordering::Relaxed) {
+                count += 1;
+                file.write_all_at(&count.to_le_bytes(), 64).unwrap();
+            }
+        });
+        let outcome = subject.outcome("race");
+        done.store(true, Ordering::Relaxed);
+        outcome
+    });
+
+    assert_eq!(still.verdict, Verdict::Clean, "{:?}", still.reasons);
+    let coverage = &still.observations[0].coverage;
+    assert_eq!(coverage.verified, coverage.read - coverage.injected, "a small process is compared whole");
+    assert_eq!(raced.verdict, Verdict::Inconclusive, "{raced:?}");
+    assert!(
+        raced.reasons.iter().any(|reason| reason.contains("memory changed while it was read")),
+        "{:?}",
+        raced.reasons
+    );
+}
+
+/// The most memory that this process had, in bytes.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+#[expect(dead_code)]
+fn has(flag: &str) -> bool {
+    std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.split_whitespace().any(|word| word == flag))
+}
+
+fn main() -> ExitCode {
+    let compiler = Command::new("cc").arg("--version").output().is_ok_and(|output| output.status.success());
+    let needs = |name: &str, lacking: Option<&str>, test: fn()| {
+        let lacking = if compiler { lacking } else { Some("needs a C compiler") };
+        let name = lacking.map_or_else(|| name.to_owned(), |why| format!("{name} ({why})"));
+        Trial::test(name, move || {
+            test();
+            Ok::<(), Failed>(())
+        })
+        .with_ignored_flag(lacking.is_some())
+    };
+    let trials = vec![
+        needs("every_planted_copy_is_found_and_none_else", None, every_planted_copy_is_found_and_none_else),
+        needs(
+            "twenty_gibibytes_of_nothing_are_read_in_little_memory",
+            None,
+            twenty_gibibytes_of_nothing_are_read_in_little_memory,
+        ),
+        needs("thousands_of_runs_of_pages_are_read_each_once", None, thousands_of_runs_of_pages_are_read_each_once),
+        needs(
+            "untouched_shared_memory_is_found_behind_its_descriptor_and_stays_untouched",
+            None,
+            untouched_shared_memory_is_found_behind_its_descriptor_and_stays_untouched,
+        ),
+        needs(
+            "memory_that_others_write_meanwhile_is_inconclusive",
+            None,
+            memory_that_others_write_meanwhile_is_inconclusive,
+        ),
+    ];
+
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
