@@ -365,7 +365,6 @@ fn not_shown(machine: &findings::Machine) -> Vec<NotShown> {
         ("freed physical pages", "pages that a process gave back are the kernel's; reading them needs its memory"),
         ("kernel buffers", "pipes, sockets and the page cache are not searched"),
         ("caches and DRAM remanence", "not visible to software"),
-        ("split vector values", "vector registers are searched as the kernel stores them, halves apart"),
         ("moments between checkpoints", "a residue that comes and goes between two looks is not seen"),
         ("other builds", "what is shown holds for this build, kernel and machine"),
     ];

@@ -12,7 +12,7 @@ use scenario_protocol::{Checkpoint, Claim, Ends, Expectation, Row};
 use crate::attribute::{Watching, Writing};
 use crate::canary::Canary;
 use crate::scan::{Index, Match, Scanner};
-use crate::snapshot::{self, InitialStack, Injection, Part, Region};
+use crate::snapshot::{self, InitialStack, Injection, Part, Region, Registers};
 use crate::sys::End;
 use crate::target::{Event, Launch, Layout, Target, TargetError};
 
@@ -213,7 +213,7 @@ fn look(
         match snapshot::read_registers(*thread) {
             Ok(registers) => {
                 stacks.push(registers.stack_pointer);
-                hits.extend(search_registers(&registers.pieces, index));
+                hits.extend(search_registers(&registers, index));
             }
             Err(error) => troubles.push(format!("{checkpoint}: registers of a thread: {error}")),
         }
@@ -286,18 +286,18 @@ fn look_at_leftovers(setting: &Setting<'_>, index: &Index, record: &mut Record) 
     }
 }
 
-fn search_registers(pieces: &[(u64, Vec<u8>)], index: &Index) -> Vec<Hit> {
+fn search_registers(registers: &Registers, index: &Index) -> Vec<Hit> {
     let mut scanner = Scanner::new(index);
-    for (at, bytes) in pieces {
+    for (at, bytes) in &registers.pieces {
         scanner.feed(*at, bytes);
     }
-    let register = |found: Match| Hit {
+    let register = |(found, place): (Match, String)| Hit {
         class: Class::Register,
-        place: snapshot::register_name(found.address),
+        place,
         permissions: String::new(),
         found: Match { address: 0, ..found },
     };
-    scanner.finish().into_iter().map(register).collect()
+    registers.named(scanner.finish()).into_iter().map(register).collect()
 }
 
 fn place(found: Match, regions: &[Region], initial: Option<InitialStack>, stacks: &[u64]) -> Hit {

@@ -189,6 +189,28 @@ fn memory_that_others_write_meanwhile_is_inconclusive() {
     );
 }
 
+/// A register of a thread that only spins, with the secret in it.
+fn found_in_register(row: &str, register: &str, whole: bool) {
+    let outcome = subject().outcome(row);
+
+    let found: Vec<_> = wiped(&outcome).filter(|finding| finding.rule.class == Class::Register).collect();
+    let there: Vec<_> = found.iter().filter(|finding| finding.place == register).collect();
+    assert_eq!(there.len(), 1, "{found:?}");
+    assert_eq!(there[0].whole, whole, "{found:?}");
+}
+
+fn a_ymm_register_of_another_thread_is_found_whole() {
+    found_in_register("ymm", "ymm7", true);
+}
+
+fn a_high_register_of_another_thread_is_found_whole() {
+    found_in_register("zmm", "ymm19", true);
+}
+
+fn a_mask_register_of_another_thread_is_found() {
+    found_in_register("opmask", "k1", false);
+}
+
 /// The most memory that this process had, in bytes.
 fn peak() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -196,7 +218,6 @@ fn peak() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
-#[expect(dead_code)]
 fn has(flag: &str) -> bool {
     std::fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.split_whitespace().any(|word| word == flag))
 }
@@ -229,6 +250,21 @@ fn main() -> ExitCode {
             "memory_that_others_write_meanwhile_is_inconclusive",
             None,
             memory_that_others_write_meanwhile_is_inconclusive,
+        ),
+        needs(
+            "a_ymm_register_of_another_thread_is_found_whole",
+            (!has("avx")).then_some("needs AVX"),
+            a_ymm_register_of_another_thread_is_found_whole,
+        ),
+        needs(
+            "a_high_register_of_another_thread_is_found_whole",
+            (!has("avx512vl")).then_some("needs AVX-512"),
+            a_high_register_of_another_thread_is_found_whole,
+        ),
+        needs(
+            "a_mask_register_of_another_thread_is_found",
+            (!has("avx512bw")).then_some("needs AVX-512"),
+            a_mask_register_of_another_thread_is_found,
         ),
     ];
 

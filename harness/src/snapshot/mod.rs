@@ -10,13 +10,14 @@ mod pages;
 mod registers;
 mod shared;
 mod steady;
+mod xsave;
 
 pub(crate) use core::find as find_core;
 pub use core::{CoreError, Part, read as read_core};
 pub(crate) use live::{Injection, read as read_live};
 pub(crate) use maps::{InitialStack, regions};
 pub use maps::{MapsError, Region};
-pub(crate) use registers::{name as register_name, read as read_registers};
+pub(crate) use registers::{Registers, read as read_registers};
 
 /// Bytes that one read moves: small enough to stay in the cache for the scan that follows it.
 pub(crate) const CHUNK: usize = 256 * 1024;

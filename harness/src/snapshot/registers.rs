@@ -1,7 +1,12 @@
 //! The registers of a stopped thread, as bytes that can be searched.
 
-use nix::unistd::Pid;
+use std::cmp::Reverse;
 
+use nix::unistd::Pid;
+use zeroize::Zeroize;
+
+use super::xsave::{self, Layout, View};
+use crate::scan::Match;
 use crate::sys;
 
 /// The general registers in the order of the kernel's `user_regs_struct` (sys/user.h), eight bytes each.
@@ -13,20 +18,21 @@ const GENERAL: [&str; 27] = [
 /// Index of the stack pointer in [`GENERAL`].
 const STACK_POINTER: usize = 19;
 
-/// Where the vector state begins in the "addresses" of a thread's registers.
-const VECTOR: u64 = 0x1000;
+/// Addresses that one view of the vector state gets, more than the kernel hands out of it.
+const VIEW: u64 = 0x20000;
 
 /// The registers of one thread.
 pub(crate) struct Registers {
     /// Its stack pointer.
     pub(crate) stack_pointer: u64,
-    /// Pieces in ascending order of their "address", which [`name`] turns into a register's name.
+    /// Pieces in ascending order of their "address": the general registers at 0, then each view of the vector state at
+    /// a multiple of [`VIEW`]. The same bytes stand in several views; [`Registers::named`] sorts that out.
     pub(crate) pieces: Vec<(u64, Vec<u8>)>,
+    views: Vec<View>,
 }
 
 impl Drop for Registers {
     fn drop(&mut self) {
-        use zeroize::Zeroize;
         for (_, bytes) in &mut self.pieces {
             bytes.zeroize();
         }
@@ -45,38 +51,129 @@ pub(crate) fn read(thread: Pid) -> std::io::Result<Registers> {
         .and_then(|bytes| bytes.try_into().ok())
         .map_or(0, u64::from_le_bytes);
     let mut pieces = vec![(0, general)];
+    let mut views = Vec::new();
     match sys::vector_registers(thread) {
-        Ok(vector) => pieces.push((VECTOR, vector)),
+        Ok(mut area) => {
+            views = xsave::views(&area, Layout::of_this_machine());
+            let gathered = |view: &View| view.offsets.iter().map(|offset| area[*offset]).collect();
+            pieces.extend((1..).zip(&views).map(|(number, view)| (number * VIEW, gathered(view))));
+            area.zeroize();
+        }
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EINVAL)) => {} // no XSAVE here
         Err(error) => return Err(error),
     }
-    Ok(Registers { stack_pointer, pieces })
+    Ok(Registers { stack_pointer, pieces, views })
 }
 
-/// The name of the register at a piece's "address".
-pub(crate) fn name(address: u64) -> String {
-    match address.checked_sub(VECTOR) {
-        None => {
-            GENERAL.get(usize::try_from(address / 8).unwrap_or(usize::MAX)).map_or("general", |name| name).to_owned()
+impl Registers {
+    /// What was found in the [`pieces`](Self::pieces), each residue once, with the name of its register.
+    ///
+    /// Of residues whose bytes are the same or part of another's, the longest stays, and of those alike the one in the
+    /// narrowest registers.
+    pub(crate) fn named(&self, found: Vec<Match>) -> Vec<(Match, String)> {
+        let (mut named, mut vector) = (Vec::new(), Vec::new());
+        for hit in found {
+            match hit.address.checked_sub(VIEW) {
+                None => named.push((hit, general(hit.address))),
+                Some(place) => {
+                    let number = usize::try_from(place / VIEW).unwrap_or(usize::MAX);
+                    let first = usize::try_from(place % VIEW).unwrap_or(usize::MAX);
+                    let last = first + usize::try_from(hit.length).unwrap_or(0);
+                    let Some(view) = self.views.get(number) else { continue };
+                    let mut bytes = view.offsets.get(first..last).unwrap_or_default().to_vec();
+                    bytes.sort_unstable();
+                    let whole_area = number + 1 == self.views.len();
+                    vector.push((Reverse(hit.length), whole_area, Reverse(number), first, last, bytes, hit));
+                }
+            }
         }
-        // The legacy area holds x87 from byte 32 and the low halves of the vector registers from byte 160.
-        Some(offset @ 32..160) => format!("st{}", (offset - 32) / 16),
-        Some(offset @ 160..416) => format!("xmm{}", (offset - 160) / 16),
-        // The XSAVE header is 64 bytes at 512; the high halves of ymm0 to ymm15 follow it in the standard layout.
-        Some(offset @ 576..832) => format!("ymm{} (high half)", (offset - 576) / 16),
-        Some(offset) => format!("xstate+{offset:#x}"),
+        vector.sort_unstable_by(|one, other| (one.0, one.1, one.2, one.3).cmp(&(other.0, other.1, other.2, other.3)));
+        let mut kept: Vec<(Match, Vec<usize>)> = Vec::new();
+        for (_, _, Reverse(number), first, last, bytes, hit) in vector {
+            let repeats = kept.iter().any(|(other, around)| {
+                (other.needle, other.form) == (hit.needle, hit.form)
+                    && bytes.iter().all(|byte| around.binary_search(byte).is_ok())
+            });
+            if repeats {
+                continue;
+            }
+            let view = &self.views[number];
+            let (from, to) = (view.name(first), view.name(last.saturating_sub(1)));
+            let whole_area = number + 1 == self.views.len();
+            named.push((hit, if from == to || whole_area { from } else { format!("{from} to {to}") }));
+            kept.push((hit, bytes));
+        }
+        named
     }
+}
+
+/// The name of the general register at an offset.
+fn general(offset: u64) -> String {
+    GENERAL.get(usize::try_from(offset / 8).unwrap_or(usize::MAX)).map_or("general", |name| name).to_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scan::{Form, Index, Scanner};
+
+    /// Finds a secret in an area of 16 ymm registers.
+    fn named(plant: impl FnOnce(&mut [u8], &[u8])) -> Vec<String> {
+        let secret: Vec<u8> = (100..132).collect();
+        let mut area = vec![0; 832];
+        plant(&mut area, &secret);
+        let views = xsave::views(&area, Layout::of_avx());
+        let pieces: Vec<_> = (1..)
+            .zip(&views)
+            .map(|(number, view)| (number * VIEW, view.offsets.iter().map(|at| area[*at]).collect::<Vec<u8>>()))
+            .collect();
+        let index = Index::new(&[&secret[..]], &[Form::Raw], 6).unwrap();
+        let mut scanner = Scanner::new(&index);
+        for (at, bytes) in &pieces {
+            scanner.feed(*at, bytes);
+        }
+        let registers = Registers { stack_pointer: 0, pieces, views };
+        let name =
+            |(hit, name): (Match, String)| format!("{name}: {}{}", hit.length, if hit.whole { " whole" } else { "" });
+        registers.named(scanner.finish()).into_iter().map(name).collect()
+    }
 
     #[test]
-    fn registers_are_named_by_their_place() {
-        let names: Vec<_> =
-            [0, 14 * 8 + 3, 19 * 8, VECTOR + 160, VECTOR + 160 + 7 * 16, VECTOR + 576].into_iter().map(name).collect();
+    fn a_value_in_one_ymm_register_is_one_whole_residue() {
+        let found = named(|area, secret| {
+            area[160 + 7 * 16..][..16].copy_from_slice(&secret[..16]);
+            area[576 + 7 * 16..][..16].copy_from_slice(&secret[16..]);
+        });
 
-        assert_eq!(names, ["r15", "rdi", "rsp", "xmm0", "xmm7", "ymm0 (high half)"]);
+        assert_eq!(found, ["ymm7: 32 whole"]);
+    }
+
+    #[test]
+    fn a_value_in_two_neighbouring_xmm_registers_is_one_whole_residue() {
+        let found = named(|area, secret| area[160 + 3 * 16..][..32].copy_from_slice(secret));
+
+        assert_eq!(found, ["xmm3 to xmm4: 32 whole"]);
+    }
+
+    #[test]
+    fn a_value_where_no_register_is_known_is_found_in_the_area() {
+        let found = named(|area, secret| area[512 + 24..][..32].copy_from_slice(secret));
+
+        assert_eq!(found, ["xstate+0x218: 32 whole"]);
+    }
+
+    #[test]
+    fn two_residues_are_two() {
+        let found = named(|area, secret| {
+            area[160..][..16].copy_from_slice(&secret[..16]);
+            area[576 + 9 * 16..][..8].copy_from_slice(&secret[..8]);
+        });
+
+        assert_eq!(found, ["xmm0: 16", "ymm9: 8"]);
+    }
+
+    #[test]
+    fn general_registers_are_named_by_their_place() {
+        assert_eq!([0, 14 * 8 + 3, 19 * 8].map(general), ["r15", "rdi", "rsp"]);
     }
 }
