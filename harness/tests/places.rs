@@ -49,7 +49,7 @@ impl Subject {
             rustc: "test".to_owned(),
             ablation: None,
         };
-        audit::run(&options, &AtomicBool::new(false), &Nobody).unwrap()
+        audit::run(&options, &audit::rows(&options).unwrap(), &AtomicBool::new(false), &Nobody).unwrap()
     }
 
     fn outcome(&self, row: &str) -> Outcome {

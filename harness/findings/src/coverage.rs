@@ -50,7 +50,10 @@ impl Coverage {
     pub fn adds_up(&self) -> bool {
         let parts = [self.read, self.never_populated, self.shielded, self.refused_bytes(), self.excluded_bytes()];
         let sum: u128 = parts.into_iter().map(u128::from).sum();
-        self.listed != u64::MAX && sum == u128::from(self.listed) && self.injected <= self.read && self.verified <= self.read
+        self.listed != u64::MAX
+            && sum == u128::from(self.listed)
+            && self.injected <= self.read
+            && self.verified <= self.read
     }
 
     /// Counts bytes as refused for that reason.

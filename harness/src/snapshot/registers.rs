@@ -87,7 +87,7 @@ impl Registers {
                 }
             }
         }
-        vector.sort_unstable_by(|one, other| (one.0, one.1, one.2, one.3).cmp(&(other.0, other.1, other.2, other.3)));
+        vector.sort_unstable_by_key(|one| (one.0, one.1, one.2, one.3));
         let mut kept: Vec<(Match, Vec<usize>)> = Vec::new();
         for (_, _, Reverse(number), first, last, bytes, hit) in vector {
             let repeats = kept.iter().any(|(other, around)| {

@@ -62,7 +62,7 @@ impl Layout {
 pub(super) struct View {
     /// For each byte, its offset in the area.
     pub(super) offsets: Vec<usize>,
-    /// Name of the registers, and bytes of each.
+    /// Name of the registers, and bytes of each: 0 for the area itself.
     name: &'static str,
     width: usize,
 }
@@ -70,7 +70,7 @@ pub(super) struct View {
 impl View {
     /// The register in which a byte of the view lies.
     pub(super) fn name(&self, at: usize) -> String {
-        if self.width == 0 { format!("xstate+{at:#x}") } else { format!("{}{}", self.name, at / self.width) }
+        at.checked_div(self.width).map_or_else(|| format!("xstate+{at:#x}"), |number| format!("{}{number}", self.name))
     }
 }
 
