@@ -48,6 +48,7 @@ impl Subject {
             profile: "test".to_owned(),
             rustc: "test".to_owned(),
             ablation: None,
+            attribution: audit::Attribution::Nothing,
         };
         audit::run(&options, &audit::rows(&options).unwrap(), &AtomicBool::new(false), &Nobody).unwrap()
     }
