@@ -195,8 +195,8 @@ fn found_in_register(row: &str, register: &str, whole: bool) {
     let outcome = subject().outcome(row);
 
     let found: Vec<_> = wiped(&outcome).filter(|finding| finding.rule.class == Class::Register).collect();
-    let there: Vec<_> = found.iter().filter(|finding| finding.place == register).collect();
-    assert_eq!(there.len(), 1, "{found:?}");
+    let there: Vec<_> = found.iter().filter(|finding| finding.place.starts_with(register)).collect();
+    assert!(!there.is_empty(), "{found:?}");
     assert_eq!(there[0].whole, whole, "{found:?}");
 }
 
