@@ -48,7 +48,7 @@ const LIARS: &[Liar] = &[
         name: "shielded-until-killed",
         lie: |_| {
             // SAFETY: takes no pointer.
-            unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+            unsafe { libc::kill(std::process::id() as libc::pid_t, libc::SIGKILL) };
         },
         ends: Ends::Signal(libc::SIGKILL),
         checkpoints: &[Checkpoint::Planted, Checkpoint::Exit],

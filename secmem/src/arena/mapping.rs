@@ -11,6 +11,9 @@ use super::{Backend, fork};
 use crate::error::Refusal;
 use crate::sys::{self, Call};
 
+/// Bytes from which a mapping must fit into the free memory: 64 MiB.
+const LARGE: usize = 64 << 20;
+
 /// Which kind of memory a mapping is made of: [`Backend`] without the choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -64,6 +67,11 @@ impl Mapping {
     }
 
     fn make(kind: Kind, len: usize) -> Result<Self, Refusal> {
+        // Locked pages cannot be taken back. For whoever has no lock limit the kernel would end some process, perhaps
+        // another's, before it refused.
+        if len >= LARGE && u64::try_from(len).is_ok_and(|len| len > sys::free_memory().unwrap_or(0)) {
+            return Err(refused(Call::FreeMemory)(io::Error::from_raw_os_error(libc::ENOMEM)));
+        }
         // Asked before the reservation: where the kernel lacks the call, this is all that it costs.
         let file = match kind {
             Kind::MemfdSecret => Some(sys::memfd_secret().map_err(refused(Call::MemfdSecret))?),
@@ -168,6 +176,22 @@ fn refused(call: Call) -> impl Fn(io::Error) -> Refusal {
 mod tests {
     use super::*;
     use crate::sys::seam;
+
+    #[test]
+    fn more_than_the_free_memory_is_refused_before_anything_is_mapped() {
+        for kind in [Kind::MemfdSecret, Kind::Mlock] {
+            let refusal = Mapping::new(kind, 1 << 46).unwrap_err();
+
+            assert_eq!((refusal.call, refusal.errno), (Call::FreeMemory.name(), libc::ENOMEM));
+        }
+    }
+
+    #[test]
+    fn a_machine_that_does_not_tell_its_free_memory_gives_no_large_mapping() {
+        seam::fail_next(Call::FreeMemory, libc::ENOSYS);
+
+        assert_eq!(Mapping::new(Kind::Mlock, LARGE).unwrap_err().call, Call::FreeMemory.name());
+    }
 
     #[test]
     fn every_refused_call_is_named_with_its_errno() {

@@ -14,6 +14,7 @@ use std::ptr::{self, NonNull};
 /// The system calls by name: what an error reports, and what a test can make fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Call {
+    FreeMemory,
     Reserve,
     MapAnonymous,
     MapSecret,
@@ -36,6 +37,7 @@ impl Call {
     /// The call as its manual page names it, with what it was for where that is not plain.
     pub(crate) const fn name(self) -> &'static str {
         match self {
+            Self::FreeMemory => "sysinfo (free memory)",
             Self::Reserve => "mmap (address space)",
             Self::MapAnonymous => "mmap (anonymous)",
             Self::MapSecret => "mmap (memfd_secret)",
@@ -62,6 +64,19 @@ pub(crate) fn page_size() -> usize {
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     // POSIX requires the value, so -1 cannot come; 4096 is then as good a guess as any and no worse than a panic.
     usize::try_from(size).unwrap_or(4096)
+}
+
+/// Bytes of memory that nothing uses, file caches included in what is used: sysinfo(2), *freeram*.
+pub(crate) fn free_memory() -> io::Result<u64> {
+    seam::ask(Call::FreeMemory)?;
+    let mut info = std::mem::MaybeUninit::<libc::sysinfo>::uninit();
+    // SAFETY: `info` has room for what the call writes.
+    if unsafe { libc::sysinfo(info.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so it has written all of it.
+    let info = unsafe { info.assume_init() };
+    Ok(info.freeram.saturating_mul(info.mem_unit.into()))
 }
 
 /// Private anonymous address space at a place of the kernel's choice, with `protection` (`PROT_*`).
