@@ -70,7 +70,11 @@ pub(crate) fn unrunnable(row: &Row, why: String) -> Outcome {
 fn controls(record: &Record, decoys: u32) -> Controls {
     let planted = record.looks.iter().filter(|look| look.checkpoint == Checkpoint::Planted);
     Controls {
-        planted: count(planted.flat_map(|look| &look.hits).filter(|hit| is_canary(hit) && hit.found.whole)),
+        planted: count(
+            planted
+                .flat_map(|look| &look.hits)
+                .filter(|hit| is_canary(hit) && hit.found.whole && !hit.found.form.is_derived()),
+        ),
         decoys,
         decoy_hits: count(record.looks.iter().flat_map(|look| &look.hits).filter(|hit| !is_canary(hit))),
     }

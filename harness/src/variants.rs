@@ -9,8 +9,12 @@
 //! shares with a neighbour. Zeros, commas and signs that a form puts between the bytes of a secret are part of a
 //! pattern, but show nothing of the secret; none stands at an end of a pattern.
 //!
+//! Of some forms it is not the secret that is written, but what is made from it, like the round keys of a cipher. Then
+//! all that is said of the secret here holds for what was made.
+//!
 //! A new form is one arm of `write`, in `write.rs`. Searching for patterns happens in [`scan`](crate::scan).
 
+mod aes;
 mod write;
 
 use std::ops::Range;
@@ -19,7 +23,7 @@ pub use findings::Form;
 use zeroize::Zeroizing;
 
 /// The forms that are looked for unless something else is asked for.
-pub const FORMS: [Form; 21] = [
+pub const FORMS: [Form; 23] = [
     Form::Raw,
     Form::Reversed,
     Form::HexLower,
@@ -41,6 +45,8 @@ pub const FORMS: [Form; 21] = [
     Form::Limbs30,
     Form::Limbs32,
     Form::Limbs64,
+    Form::AesEncKey,
+    Form::AesDecKey,
 ];
 
 /// Different values other than zero that a residue must show to be one.
@@ -93,9 +99,15 @@ impl Bits {
 pub fn encode(secret: &[u8], forms: &[Form]) -> Vec<Pattern> {
     let mut patterns: Vec<Pattern> = Vec::new();
     for &form in forms {
-        for (phase, text) in (0..).zip(write::write(form, secret)) {
+        let secret = match form {
+            Form::AesEncKey => aes::encryption(secret),
+            Form::AesDecKey => aes::decryption(secret),
+            _ => Some(Zeroizing::new(secret.to_vec())),
+        };
+        let Some(secret) = secret else { continue };
+        for (phase, text) in (0..).zip(write::write(form, &secret)) {
             if !text.bytes.is_empty() && patterns.iter().all(|earlier| earlier.text.bytes != text.bytes) {
-                patterns.push(Pattern { form, phase, secret: Zeroizing::new(secret.to_vec()), text });
+                patterns.push(Pattern { form, phase, secret: secret.clone(), text });
             }
         }
     }
@@ -137,7 +149,8 @@ impl Pattern {
     ///
     /// Base64: how many bytes of a group of three come before the secret. UTF-16 and UTF-32: 0 for a character a byte,
     /// 1 for the characters of a secret in UTF-8. JSON: 1 with spaces. Percent encoding: 1 where letters and digits
-    /// stay as they are. Limbs: 0 for the highest limb first, 1 for the lowest first; those of 30 bits have no phases.
+    /// stay as they are. Limbs: 0 for the highest limb first, 1 for the lowest first; those of 30 bits have no phases. Round keys: 1 where the
+    /// bytes of each 32-bit word are reversed.
     pub fn phase(&self) -> u8 {
         self.phase
     }

@@ -122,6 +122,10 @@ pub enum Form {
     Limbs32,
     /// 64-bit limbs of a big number, in an order that is neither reversed nor swapped words.
     Limbs64,
+    /// Round keys of AES encryption, made from the secret as key; the key itself is [`Raw`](Self::Raw).
+    AesEncKey,
+    /// Round keys of AES decryption (the equivalent inverse cipher), made from the secret as key.
+    AesDecKey,
 }
 
 impl Form {
@@ -149,7 +153,15 @@ impl Form {
             Self::Limbs30 => "limbs30",
             Self::Limbs32 => "limbs32",
             Self::Limbs64 => "limbs64",
+            Self::AesEncKey => "aes-enc-key",
+            Self::AesDecKey => "aes-dec-key",
         }
+    }
+
+    /// Whether it is not the secret that is written but something made from it. Then offsets and lengths are those of
+    /// what was made, and whole is all of that.
+    pub const fn is_derived(self) -> bool {
+        matches!(self, Self::AesEncKey | Self::AesDecKey)
     }
 }
 
@@ -187,7 +199,7 @@ pub struct Finding {
     pub address: u64,
     /// Bytes of the place that the residue fills.
     pub length: u64,
-    /// Index of the first byte of the secret that it shows.
+    /// Index of the first byte of the secret that it shows; of what was made from it, if the form is derived.
     pub secret_offset: u64,
     /// Bytes of the secret that it shows.
     pub secret_length: u64,

@@ -135,7 +135,9 @@ impl Index {
             for pattern in variants::encode(secret, forms) {
                 patterns.extend(Indexed::new(needle, pattern, min_length));
             }
-            if patterns.len() == before {
+            // What is made from a secret does not stand in for it.
+            let direct = patterns[before..].iter().any(|one: &Indexed| !one.pattern.form().is_derived());
+            if !direct && (patterns.len() == before || forms.iter().any(|form| !form.is_derived())) {
                 return Err(IndexError::Needle { needle, min_length });
             }
         }

@@ -149,16 +149,20 @@ impl<'a> Scanner<'a> {
 ///
 /// A secret written in capital hexadecimal also shows small hexadecimal wherever a few digits come without letters; the
 /// two alphabets of base64 overlap in the same way, and a text in percent encoding shows some of the text itself. Of
-/// the runs of one needle, a run that lies within another is left out; of equal ones, the first form stays.
+/// the runs of one needle, a run that lies within another is left out; of equal ones, the first form stays. What shows
+/// the secret and what shows something made from it stay apart.
 fn settle(mut matches: Vec<Match>) -> Vec<Match> {
     for found in &mut matches {
         found.form = order_of(found);
     }
-    matches.sort_unstable_by_key(|found| (found.needle, found.address, Reverse(found.length), found.form, found.phase));
+    matches.sort_unstable_by_key(|found| {
+        (found.needle, found.form.is_derived(), found.address, Reverse(found.length), found.form, found.phase)
+    });
+    let kind = |found: &Match| (found.needle, found.form.is_derived());
     let mut around: Option<Match> = None;
     matches.retain(|found| {
         let end = |found: &Match| u128::from(found.address) + u128::from(found.length);
-        let within = around.as_ref().is_some_and(|around| around.needle == found.needle && end(found) <= end(around));
+        let within = around.as_ref().is_some_and(|around| kind(around) == kind(found) && end(found) <= end(around));
         if !within {
             around = Some(*found);
         }

@@ -33,6 +33,12 @@ fn page_with(bytes: &[u8], at: usize) -> Vec<u8> {
     page
 }
 
+/// A piece of a pattern between two bytes that do not stand beside it there.
+fn beside(bytes: &[u8], pattern: &[u8], piece: &std::ops::Range<usize>) -> Vec<u8> {
+    let other = |at: usize| !pattern.get(at).copied().unwrap_or(0);
+    [&[other(piece.start.wrapping_sub(1))], bytes, &[other(piece.end)]].concat()
+}
+
 fn text(form: Form, phase: usize) -> Vec<u8> {
     variants::encode(SECRET, &[form])[phase].bytes().to_vec()
 }
@@ -176,7 +182,8 @@ fn every_form_is_found_whole_and_in_its_shortest_pieces_at_any_alignment() {
         for (phase, pattern) in variants::encode(SECRET, &[form]).iter().enumerate() {
             let pieces = pattern.shortest_residues(6);
             for (at, piece) in pieces.iter().cloned().chain(std::iter::once(0..pattern.bytes().len())).enumerate() {
-                let found = find_with(&index, &[(0x4000, &page_with(&pattern.bytes()[piece.clone()], 200 + at))]);
+                let page = page_with(&beside(&pattern.bytes()[piece.clone()], pattern.bytes(), &piece), 200 + at - 1);
+                let found = find_with(&index, &[(0x4000, &page)]);
 
                 assert_eq!(found.len(), 1, "{form:?} {phase} {piece:?}: {found:?}");
                 assert_eq!((found[0].address, found[0].length), (0x4000 + 200 + at as u64, piece.len() as u64));
@@ -192,10 +199,7 @@ fn pieces_that_show_less_than_the_shortest_residue_are_not_found_in_any_form() {
     for pattern in variants::encode(SECRET, &FORMS) {
         for piece in pattern.shortest_residues(6) {
             for shorter in [piece.start + 1..piece.end, piece.start..piece.end - 1] {
-                // What stands beside it is not what stands beside it in the pattern.
-                let other = |at: usize| !pattern.bytes().get(at).copied().unwrap_or(0);
-                let beside = [other(shorter.start.wrapping_sub(1)), other(shorter.end)];
-                let page = page_with(&[&beside[..1], &pattern.bytes()[shorter], &beside[1..]].concat(), 333);
+                let page = page_with(&beside(&pattern.bytes()[shorter.clone()], pattern.bytes(), &shorter), 333);
 
                 assert_eq!(find_with(&index, &[(0, &page)]), [], "{:?}", pattern.form());
             }
@@ -223,6 +227,20 @@ fn arrays_of_small_numbers_are_searched_without_a_candidate() {
 
     assert_eq!(index.count_candidates(&numbers), 0);
     assert_eq!(index.count_candidates(&vec![0; 100_000]), 0);
+}
+
+#[test]
+fn one_round_key_is_found_beside_the_key_and_named_apart_from_it() {
+    let schedule = text(Form::AesEncKey, 0);
+    let inverse = text(Form::AesDecKey, 1);
+
+    let found = find(&[(0, &[SECRET, &schedule[..]].concat()), (0x9000, &page_with(&inverse[48..64], 70))]);
+
+    let seen: Vec<_> = found.iter().map(|one| (one.form, one.address, one.length, one.whole)).collect();
+    assert_eq!(
+        seen,
+        [(Form::Raw, 0, 32, true), (Form::AesEncKey, 32, 208, true), (Form::AesDecKey, 0x9000 + 70, 16, false)]
+    );
 }
 
 #[test]

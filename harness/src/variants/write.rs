@@ -34,6 +34,7 @@ pub(super) fn write(form: Form, secret: &[u8]) -> Vec<Text> {
         Form::Limbs30 => vec![limbs30(secret)],
         Form::Limbs32 => limbs(secret, 4),
         Form::Limbs64 => limbs(secret, 8),
+        Form::AesEncKey | Form::AesDecKey => vec![rearranged(secret, |at| at), swapped(secret, 4)],
     }
 }
 
