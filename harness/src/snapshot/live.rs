@@ -80,7 +80,7 @@ pub(super) fn read_ordinary(
     let mut reader = Reader::new(process, coverage, piece);
     for region in regions {
         reader.coverage.listed += region.length();
-        match region.exclusion() {
+        match region.exclusion(process) {
             Some(why) => reader.coverage.exclude(why, region.length()),
             None => reader.region(&mut pages, region, region.start, region.end),
         }
@@ -116,7 +116,8 @@ impl<'a, P: FnMut(u64, &[u8])> Reader<'a, P> {
         pages.each(start, end, |start, end, page| match page {
             Page::Populated if by_call => self.want(start, end),
             Page::Populated => self.by_file(start, end),
-            Page::Never if region.shared => {
+            // A file's bytes are the process's to read whether or not it has touched them.
+            Page::Never if region.shared || region.inode != 0 => {
                 let backing = backing.get_or_insert_with(|| shared::open(self.process, region));
                 self.behind(backing, start, end);
             }

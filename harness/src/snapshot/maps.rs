@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use findings::Class;
 use procfs::FromBufRead;
@@ -118,19 +119,29 @@ impl Region {
             || name.starts_with("[anon")
             || name.starts_with("/memfd:")
             || name.starts_with("/SYSV")
-            || is_memory_device(name)
+            || name.starts_with("/dev/zero")
+            || name.starts_with("/dev/shm/")
     }
 
     /// Why its bytes are not looked at: the closed list of kernel data pages and devices, which hold nothing that
     /// the process can write, or nothing that may be read without effect. `None` for everything else.
-    pub fn exclusion(&self) -> Option<&'static str> {
-        match self.name.as_str() {
-            "[vvar]" => Some("[vvar]"),
-            "[vvar_vclock]" => Some("[vvar_vclock]"),
-            "[vsyscall]" => Some("[vsyscall]"),
-            name if name.starts_with("/dev/") && !is_memory_device(name) => Some("device mapping"),
-            _ => None,
-        }
+    ///
+    /// A device is told by what its path names for the process, not by the path: anything can lie in `/dev`.
+    pub(crate) fn exclusion(&self, process: &Process) -> Option<&'static str> {
+        self.kernel_data().or_else(|| self.is_device(process).then_some("device mapping"))
+    }
+
+    fn kernel_data(&self) -> Option<&'static str> {
+        ["[vvar]", "[vvar_vclock]", "[vsyscall]"].into_iter().find(|name| self.name == *name)
+    }
+
+    fn is_device(&self, process: &Process) -> bool {
+        // Unlinked, unknown or out of reach: it is read, and what a read refuses is counted.
+        self.name.starts_with('/')
+            && std::fs::metadata(format!("/proc/{}/root{}", process.pid, self.name)).is_ok_and(|meta| {
+                let kind = meta.file_type();
+                meta.ino() == self.inode && (kind.is_char_device() || kind.is_block_device())
+            })
     }
 
     /// What kind of place an address in this mapping is.
@@ -157,11 +168,6 @@ impl Region {
             _ => Class::File,
         }
     }
-}
-
-/// `/dev/zero` and `/dev/shm` are memory, not devices.
-fn is_memory_device(name: &str) -> bool {
-    name.starts_with("/dev/zero") || name.starts_with("/dev/shm/")
 }
 
 fn live_or_dead(address: u64, pointer: Option<u64>) -> Class {
@@ -231,9 +237,9 @@ ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsysca
 
     #[test]
     fn only_the_closed_list_is_excluded() {
-        let excluded: Vec<_> = parse(LISTING.as_bytes()).unwrap().iter().filter_map(Region::exclusion).collect();
+        let excluded: Vec<_> = parse(LISTING.as_bytes()).unwrap().iter().filter_map(Region::kernel_data).collect();
 
-        assert_eq!(excluded, ["device mapping", "[vvar]", "[vvar_vclock]", "[vsyscall]"]);
+        assert_eq!(excluded, ["[vvar]", "[vvar_vclock]", "[vsyscall]"]);
     }
 
     #[test]

@@ -106,7 +106,7 @@ impl<'a> Notes<'a> {
             let mut pages = Pages::new(&process.pagemap);
             let mut reader = Reader::new(process, &mut uncounted, |at, bytes| again.note(at, bytes));
             for region in self.regions {
-                if region.is_secret_memory() || region.exclusion().is_some() {
+                if region.is_secret_memory() || region.exclusion(process).is_some() {
                     continue;
                 }
                 if region.shared {
