@@ -282,9 +282,9 @@ fn claim<'a>(next: &AtomicUsize, rows: &'a [Row], places: &'a [Place]) -> Option
 
 /// How many hits chance alone would give in a row.
 #[derive(Clone, Copy, Debug, Default)]
-struct Chance {
-    windows: u64,
-    expected: f64,
+pub(crate) struct Chance {
+    pub(crate) windows: u64,
+    pub(crate) expected: f64,
 }
 
 /// Runs and judges one row, on a machine that was probed before.
@@ -340,7 +340,7 @@ fn one(row: &Row, machine: &findings::Machine, options: &Options, interrupted: &
     (outcome, chance)
 }
 
-fn sensitivity(min_length: usize, outcomes: &[Outcome], chances: &[Chance]) -> Sensitivity {
+pub(crate) fn sensitivity(min_length: usize, outcomes: &[Outcome], chances: &[Chance]) -> Sensitivity {
     Sensitivity {
         min_length: u32::try_from(min_length).unwrap_or(u32::MAX),
         windows: chances.iter().map(|chance| chance.windows).max().unwrap_or(0),
@@ -360,7 +360,7 @@ fn digest(subject: &Path) -> Result<String, AuditError> {
 }
 
 /// What no run of this harness looks at, and what this machine keeps from it.
-fn not_shown(machine: &findings::Machine) -> Vec<NotShown> {
+pub(crate) fn not_shown(machine: &findings::Machine) -> Vec<NotShown> {
     let always = [
         ("freed physical pages", "pages that a process gave back are the kernel's; reading them needs its memory"),
         ("kernel buffers", "pipes, sockets and the page cache are not searched"),

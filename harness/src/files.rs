@@ -68,7 +68,26 @@ impl Needles {
         Ok(Self { secrets, decoys, min_length })
     }
 
-    fn is_decoy(&self, needle: u32) -> bool {
+    /// Secrets first, then decoys: the order of needle numbers.
+    pub(crate) fn all(&self) -> Vec<&[u8]> {
+        self.secrets.iter().chain(&self.decoys).map(Canary::bytes).collect()
+    }
+
+    /// How many secrets.
+    pub(crate) fn secrets(&self) -> usize {
+        self.secrets.len()
+    }
+
+    /// How many decoys.
+    pub(crate) fn decoys(&self) -> u32 {
+        u32::try_from(self.decoys.len()).unwrap_or(u32::MAX)
+    }
+
+    pub(crate) const fn min_length(&self) -> usize {
+        self.min_length
+    }
+
+    pub(crate) fn is_decoy(&self, needle: u32) -> bool {
         needle as usize >= self.secrets.len()
     }
 }
@@ -84,8 +103,7 @@ pub fn search(
     interrupted: &AtomicBool,
     observer: &dyn Observer,
 ) -> Result<Outcome, SearchError> {
-    let all: Vec<&[u8]> = needles.secrets.iter().chain(&needles.decoys).map(Canary::bytes).collect();
-    let index = Index::new(&all, &FORMS, needles.min_length)?;
+    let index = Index::new(&needles.all(), &FORMS, needles.min_length)?;
     let mut reasons = Vec::new();
     let planted = prove(&index, needles);
     let expected = needles.secrets.len();
@@ -162,7 +180,7 @@ pub fn search(
 
 /// The positive control: how many of the secrets the index finds in every one of their forms, planted in a sheet of
 /// otherwise equal bytes.
-fn prove(index: &Index, needles: &Needles) -> u32 {
+pub(crate) fn prove(index: &Index, needles: &Needles) -> u32 {
     let found = |needle: usize, secret: &Canary| {
         encode(secret.bytes(), &FORMS).iter().all(|pattern| {
             let mut sheet = vec![b'.'; 61];

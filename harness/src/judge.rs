@@ -150,6 +150,7 @@ pub(crate) fn finding(scenario: &str, checkpoint: &str, process: u32, hit: &Hit)
         fingerprint: fingerprint(scenario, checkpoint, process, rule, hit),
         writer: None,
         unattributed: None,
+        repeats: None,
     }
 }
 

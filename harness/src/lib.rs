@@ -11,6 +11,7 @@
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
 compile_error!("the harness reads processes of Linux on x86-64; the library `secmem` builds without it");
 
+pub mod attach;
 pub mod attribute;
 pub mod audit;
 pub mod canary;
@@ -21,6 +22,7 @@ pub mod machine;
 #[doc(hidden)]
 pub mod oracle;
 mod private;
+pub mod program;
 pub mod progress;
 pub mod scan;
 mod session;

@@ -2,7 +2,13 @@
 
 use std::io::Write;
 
+use std::sync::atomic::AtomicBool;
+
+use crate::program::{self, Options, ProgramError};
+use crate::progress::Nobody;
+use crate::scan::brute;
 use crate::snapshot::{self, Part};
+use crate::variants::FORMS;
 
 /// Any bytes, taken as a core file: no panic, no more bytes handed on than the file has, and the parts add up.
 ///
@@ -35,6 +41,66 @@ pub fn core(data: &[u8]) {
 /// When they disagree.
 pub fn scan(data: &[u8]) {
     crate::scan::oracle(data);
+}
+
+/// A place in memory at a residue: process, address, bytes, form, and the bytes of the secret that it shows.
+pub type Place = (u32, u64, u64, findings::Form, (u64, u64));
+
+/// One run of a program, searched twice.
+#[derive(Debug)]
+pub struct Twice {
+    /// What the harness says of it.
+    pub outcome: findings::Outcome,
+    /// What it found in memory at its moments.
+    pub found: Vec<Place>,
+    /// What a search by brute force finds in the same bytes, read at the same stops.
+    pub brute: Vec<Place>,
+    /// Bytes of those images.
+    pub bytes: u64,
+}
+
+/// Runs a program once, keeps all memory that is read at its moments, and searches it by brute force too.
+///
+/// # Errors
+///
+/// As [`program::run`].
+pub fn program(options: &Options) -> Result<Twice, ProgramError> {
+    let needles = program::Needles::draw(options)?;
+    let mut images: Vec<(u32, u64, Vec<u8>)> = Vec::new();
+    let mut witness = |_: &str, process: u32, at: u64, bytes: &[u8]| match images.last_mut() {
+        Some((last, start, image)) if *last == process && *start + image.len() as u64 == at => {
+            image.extend_from_slice(bytes);
+        }
+        _ => images.push((process, at, bytes.to_vec())),
+    };
+    let (outcome, _) = program::once(options, &needles, &AtomicBool::new(false), &Nobody, &mut witness)?;
+    let in_memory = |finding: &&findings::Finding| finding.rule.class != findings::Class::Register;
+    let mut found: Vec<Place> = outcome
+        .findings
+        .iter()
+        .filter(in_memory)
+        .map(|finding| {
+            let shown = (finding.secret_offset, finding.secret_length);
+            (finding.process, finding.address, finding.length, finding.rule.form, shown)
+        })
+        .collect();
+    let secret = [needles.canary().bytes()];
+    let mut brute: Vec<Place> = Vec::new();
+    for (process, at, image) in &images {
+        let matches = brute::find(&secret, &FORMS, options.min_length, *at, image);
+        brute.extend(
+            matches
+                .iter()
+                .map(|hit| (*process, hit.address, hit.length, hit.form, (hit.secret_offset, hit.secret_length))),
+        );
+    }
+    let bytes = images.iter().map(|(_, _, image)| image.len() as u64).sum();
+    for (_, _, image) in &mut images {
+        zeroize::Zeroize::zeroize(image);
+    }
+    found.sort_unstable();
+    brute.sort_unstable();
+    Ok(Twice { outcome, found, brute, bytes })
 }
 
 #[cfg(test)]

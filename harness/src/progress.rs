@@ -20,6 +20,11 @@ pub enum Progress {
         /// Whether that is what it expects.
         as_expected: bool,
     },
+    /// Something that a user should know and that no verdict rests on.
+    Noted {
+        /// What.
+        text: String,
+    },
     /// Bytes of files were searched.
     Searched {
         /// How many more.

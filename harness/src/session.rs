@@ -129,10 +129,12 @@ fn follow(
             (Expectation::Clean(Claim::Shielded), true) => Injection::Leave,
             _ => Injection::Use,
         };
-        let mut look_at = |target: &mut Target<'_>, processes: &[usize], checkpoint, injection| {
+        let mut look_at = |target: &mut Target<'_>, processes: &[usize], checkpoint: Checkpoint, injection| {
             for process in processes {
-                let look = look(target, *process, checkpoint, injection, index, setting.watching, &mut record.troubles);
-                record.looks.push(look);
+                let at = checkpoint.name();
+                let troubles = &mut record.troubles;
+                let seen = look(target, *process, at, injection, index, setting.watching, troubles, &mut |_, _| {});
+                record.looks.push(Look { checkpoint, ..seen });
             }
         };
         match event {
@@ -160,11 +162,15 @@ fn follow(
             Event::FatalSignal(process, _) => look_at(&mut target, &[process], Checkpoint::Signal, injection),
             // Nothing can be injected into a dying process.
             Event::ExitStop(process) => look_at(&mut target, &[process], Checkpoint::Exit, Injection::Leave),
+            // Nothing of this is asked for in a scenario.
+            Event::Call(..)
+            | Event::Reading(_)
+            | Event::Read(..)
+            | Event::Wrote(_)
+            | Event::Signalled(..)
+            | Event::Woken => {}
             Event::Ended(end) => {
-                record.ended = end.map(|end| match end {
-                    End::Exit(status) => Ends::Exit(status),
-                    End::Signal(signal, _) => Ends::Signal(signal),
-                });
+                record.ended = end.map(ends);
                 if row.checkpoints.contains(&Checkpoint::Core) {
                     let dumped = matches!(end, Some(End::Signal(_, true)));
                     let mut look = look_at_core(setting, dumped, index);
@@ -190,19 +196,29 @@ fn follow(
     }
 }
 
+/// How a process ended.
+pub(crate) fn ends(end: End) -> Ends {
+    match end {
+        End::Exit(status) => Ends::Exit(status),
+        End::Signal(signal, _) => Ends::Signal(signal),
+    }
+}
+
 fn living(target: &Target<'_>) -> Vec<usize> {
     target.processes().iter().enumerate().filter(|(_, process)| !process.ended).map(|(index, _)| index).collect()
 }
 
-/// Looks at the registers and the memory of one process that stands still.
-fn look(
+/// Looks at the registers and the memory of one process that stands still. `at` is the moment's name for troubles; the
+/// checkpoint of the look is the caller's to fill in. `witness` is shown every piece of memory that is searched.
+pub(crate) fn look(
     target: &mut Target<'_>,
     process: usize,
-    checkpoint: Checkpoint,
+    at: &str,
     injection: Injection,
     index: &Index,
     watching: Option<&Watching<'_>>,
     troubles: &mut Vec<String>,
+    witness: &mut dyn FnMut(u64, &[u8]),
 ) -> Look {
     let number = target.processes()[process].number;
     let mut hits = Vec::new();
@@ -215,20 +231,22 @@ fn look(
                 stacks.push(registers.stack_pointer);
                 hits.extend(search_registers(&registers, index));
             }
-            Err(error) => troubles.push(format!("{checkpoint}: registers of a thread: {error}")),
+            Err(error) => troubles.push(format!("{at}: registers of a thread: {error}")),
         }
     }
     let alive = threads_alive(target, process, threads.len());
     if alive != threads.len() {
-        troubles.push(format!("{checkpoint}: registers of {} of {alive} threads seen", threads.len()));
+        troubles.push(format!("{at}: registers of {} of {alive} threads seen", threads.len()));
     }
     let initial = InitialStack::of(&target.processes()[process]);
     let (looked, coverage) = match snapshot::regions(&target.processes()[process]) {
         Ok(regions) => {
             writings = watching.map(|watching| watching.writings(target, process, &regions)).unwrap_or_default();
             let mut scanner = Scanner::new(index);
-            let coverage =
-                snapshot::read_live(target, process, &regions, injection, |at, bytes| scanner.feed(at, bytes));
+            let coverage = snapshot::read_live(target, process, &regions, injection, |at, bytes| {
+                witness(at, bytes);
+                scanner.feed(at, bytes);
+            });
             hits.extend(scanner.finish().into_iter().map(|found| place(found, &regions, initial, &stacks)));
             (Looked::Yes, coverage)
         }
@@ -238,7 +256,7 @@ fn look(
         hit.place = nameable(std::mem::take(&mut hit.place), index);
     }
     let threads = u32::try_from(threads.len()).unwrap_or(u32::MAX);
-    Look { checkpoint, process: number, looked, threads, coverage, hits, writings }
+    Look { checkpoint: Checkpoint::Planted, process: number, looked, threads, coverage, hits, writings }
 }
 
 /// How many threads of a process the kernel counts; a thread that is just going is given time to go.

@@ -66,6 +66,12 @@ pub fn render(run: &Run, format: Format) -> String {
     }
 }
 
+/// The verdict on the run of one program, in a few lines for a terminal: what was found, and what keeps the run from
+/// saying more. The other formats tell the rest.
+pub fn brief(run: &Run, colour: bool) -> String {
+    render::text::brief(run, colour)
+}
+
 /// Renders a run for a terminal, with ANSI colours if `colour` is set.
 ///
 /// Whether the terminal wants colour (`NO_COLOR`, a pipe) is for the caller to know.

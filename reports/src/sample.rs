@@ -252,6 +252,7 @@ fn finding(outcome: &Outcome, at: At<'_>) -> Finding {
         fingerprint: format!("{:016x}", 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(at.address ^ secret_length ^ 0x5bd1)),
         writer: None,
         unattributed: None,
+        repeats: None,
     }
 }
 

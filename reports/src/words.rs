@@ -78,9 +78,14 @@ pub(crate) fn secret_bytes(finding: &Finding) -> String {
     format!("{}..{end}", finding.secret_offset)
 }
 
-/// Whether a finding shows all of the secret.
-pub(crate) fn extent(finding: &Finding) -> &'static str {
-    if finding.whole { "whole" } else { "fragment" }
+/// Whether a finding shows all of the secret, and in how many of several runs it was seen.
+pub(crate) fn extent(finding: &Finding) -> Cow<'static, str> {
+    let extent = if finding.whole { "whole" } else { "fragment" };
+    match finding.repeats {
+        None => Cow::Borrowed(extent),
+        Some(repeats) if repeats.seen == repeats.of => Cow::Owned(format!("{extent} (in all {} runs)", repeats.of)),
+        Some(repeats) => Cow::Owned(format!("{extent} (intermittent: in {} of {} runs)", repeats.seen, repeats.of)),
+    }
 }
 
 /// One function of a stack: `name (file:line, inlined)`.

@@ -1,10 +1,27 @@
 //! What can be asked of `residue`, and how its help reads.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use harness::program::{Feed, Moment};
 
 const EXIT_CODES: &str = "Exit codes: 0 clean, 1 leak, 2 inconclusive, 64 wrong usage, 70 internal error.";
+
+const RUN: &str = "\
+Examples:
+  residue run -- python3 -c 'import sys; key = sys.stdin.readline(); del key'
+  residue run --feed pty -- ssh-add key.pem
+  residue run --feed env:TOKEN --follow --repeat 5 --out evidence -- ./deploy.sh
+  residue run --secret db=password.txt --feed file:/run/db.pass --at 'stdout:^ready' --at exit -- ./server
+  residue run --feed arg:1 --at signal:SIGTERM --at after:2s --at syscall:execve -- ./tool KEY
+
+The secret is random unless --secret names one. On stdin a newline follows it, then the end of file; at a terminal (pty) it
+is typed, with Enter, once the program reads. With --bytes it is raw, and nothing follows.
+
+Nothing counts as clean until the secret was seen whole in the program while it lived. The program runs under ptrace: one
+that uses ptrace itself, or a set-user-ID program run by an ordinary user, ends inconclusive.
+";
 
 /// Does my program leave this key in memory?
 #[derive(Debug, Parser)]
@@ -22,9 +39,12 @@ pub(crate) enum Command {
     /// Render the reports of a run again
     #[command(after_help = format!("Example:\n  residue report target/evidence/run.json --out /tmp/report\n\nExits with the verdict of the run. {EXIT_CODES}"))]
     Report(Report),
-    /// Search files, directories and core dumps for a secret, whole and in pieces, in every form that rule ids name
-    #[command(after_help = format!("Examples:\n  residue scan core.1234 --secret-file key.bin\n  residue scan target/ --seed-file seed.hex --subject target/audit/scenarios\n\n{EXIT_CODES}"))]
+    /// Search files, directories, core dumps and live processes for a secret, whole and in pieces, in every form
+    #[command(after_help = format!("Examples:\n  residue scan core.1234 --secret-file key.bin\n  residue scan 4321 --secret-file key.bin\n  residue scan target/ --seed-file seed.hex --subject target/audit/scenarios\n\n{EXIT_CODES}"))]
     Scan(Scan),
+    /// Run any program, give it a secret, and search its memory for what is left
+    #[command(after_help = format!("{RUN}\n{EXIT_CODES}"))]
+    Run(Run),
     /// Name who wrote a residue: run its row again with the place watched, print the stack of the write
     #[command(after_help = format!("Example:\n  residue explain 4f1d0c9a --run target/evidence/run.json --subject target/audit/scenarios\n\nExits 0 when the writer was found, 2 when not. {EXIT_CODES}"))]
     Explain(Explain),
@@ -124,8 +144,9 @@ pub(crate) struct Report {
 
 #[derive(Debug, Group)]
 pub(crate) struct Scan {
-    /// Files, directories (walked without following links), ELF cores (searched by their headers)
-    #[arg(required = true, value_name = "PATH")]
+    /// Files, directories (walked without following links), ELF cores (searched by their headers), or numbers of
+    /// processes, which are stopped, searched and let go on
+    #[arg(required = true, value_name = "PATH|PID")]
     pub(crate) paths: Vec<PathBuf>,
     /// Search for the bytes of this file, all of them; may be given more than once
     #[arg(long, value_name = "FILE", required_unless_present = "seed_file")]
@@ -142,6 +163,51 @@ pub(crate) struct Scan {
     /// Print the findings as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Run {
+    /// The secret, with a name for it: from a file, or from a variable, which the program then does not get. A last
+    /// newline is left out unless --bytes
+    #[arg(long, value_name = "NAME=FILE|NAME=env:VAR", conflicts_with = "secret_random")]
+    pub(crate) secret: Option<String>,
+    /// A random secret of so many bytes, fresh in every run [default: 32]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(8..=4000))]
+    pub(crate) secret_random: Option<u16>,
+    /// A random secret is letters and digits [default for stdin, pty, env and arg]
+    #[arg(long, conflicts_with = "bytes")]
+    pub(crate) text: bool,
+    /// A random secret is any bytes [default for fd and file], and on stdin no newline follows
+    #[arg(long)]
+    pub(crate) bytes: bool,
+    /// How the program gets it: stdin, pty, fd:N, env:VAR, file:PATH (made for the run) or arg:N (from 1)
+    #[arg(long, value_name = "HOW", default_value = "stdin")]
+    pub(crate) feed: Feed,
+    /// When to look: exit, stdout:REGEX (first match), signal:NAME and syscall:NAME (the first in each process after the
+    /// secret arrived), after:DURATION; may be given more than once
+    #[arg(long, value_name = "MOMENT", default_value = "exit")]
+    pub(crate) at: Vec<Moment>,
+    /// Look at the processes that it starts, too
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// Run it so often; a residue that is not in all runs is shown as intermittent
+    #[arg(long, value_name = "TIMES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) repeat: u32,
+    /// Seconds that one run may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) timeout: u64,
+    /// Shortest residue that counts, in bytes of the secret
+    #[arg(long, value_name = "BYTES", default_value_t = 6, value_parser = clap::value_parser!(u16).range(4..=32))]
+    pub(crate) min_length: u16,
+    /// Directory for run.json and the reports; made if need be
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print run.json; the program's own output then goes to standard error
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    pub(crate) program: Vec<OsString>,
 }
 
 #[derive(Debug, Group)]

@@ -6,6 +6,7 @@ mod args;
 mod audit;
 mod explain;
 mod output;
+mod run;
 mod scan;
 mod secret;
 
@@ -59,6 +60,7 @@ fn real_main() -> ExitCode {
         Command::Report(args) => output::report(&args),
         Command::Scan(args) => scan::scan(&args),
         Command::Explain(args) => explain::explain(&args),
+        Command::Run(args) => run::run(&args),
         Command::List(args) => audit::list(&args),
         Command::Doctor => audit::doctor(),
         Command::Panic => panic!("asked to"),

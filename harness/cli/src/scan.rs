@@ -1,8 +1,9 @@
 //! `residue scan`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use findings::{Outcome, Verdict};
+use harness::attach::{self, AttachError};
 use harness::canary::Canary;
 use harness::files::{self, Needles};
 use harness::progress::Progress;
@@ -26,7 +27,8 @@ pub(crate) fn scan(args: &Scan) -> Result<Verdict, Failure> {
         let rows = audit::catalogue(&absolute(subject)?).map_err(|error| Failure::Usage(chain(&error)))?;
         secrets.extend(rows.iter().map(|row| seed.canary(&row.name, row.canary, row.canary_len)));
     }
-    if let Some(missing) = args.paths.iter().find(|path| path.symlink_metadata().is_err()) {
+    let missing = |path: &&PathBuf| path.symlink_metadata().is_err() && process(path).is_none();
+    if let Some(missing) = args.paths.iter().find(missing) {
         return Err(Failure::Usage(format!("{} does not exist or cannot be looked up", missing.display())));
     }
     let interrupted = interrupt::flag().map_err(|error| Failure::internal("catch Ctrl-C", &error))?;
@@ -42,8 +44,11 @@ pub(crate) fn scan(args: &Scan) -> Result<Verdict, Failure> {
     };
     let mut outcomes = Vec::new();
     for path in &args.paths {
-        let outcome = files::search(path, &needles, &interrupted, &observer)
-            .map_err(|error| Failure::internal(&format!("search {}", path.display()), &error))?;
+        let outcome = match process(path) {
+            Some(pid) => attach::search(pid, &needles, &interrupted).map_err(refused)?,
+            None => files::search(path, &needles, &interrupted, &observer)
+                .map_err(|error| Failure::internal(&format!("search {}", path.display()), &error))?,
+        };
         outcomes.push(outcome);
     }
     bar.finish_and_clear();
@@ -57,6 +62,21 @@ pub(crate) fn scan(args: &Scan) -> Result<Verdict, Failure> {
     }
     let worst = |verdict| outcomes.iter().any(|outcome| outcome.verdict == verdict).then_some(verdict);
     Ok(worst(Verdict::Leak).or(worst(Verdict::Inconclusive)).unwrap_or(Verdict::Clean))
+}
+
+/// The process that is meant: a number that names no file.
+fn process(path: &Path) -> Option<i32> {
+    let pid = path.to_str()?.parse().ok()?;
+    path.symlink_metadata().is_err().then_some(pid)
+}
+
+fn refused(error: AttachError) -> Failure {
+    match error {
+        AttachError::Myself { .. } | AttachError::Gone { .. } | AttachError::Refused { .. } => {
+            Failure::Usage(chain(&error))
+        }
+        _ => Failure::Internal(chain(&error)),
+    }
 }
 
 fn read_secret(file: &Path, shortest: usize) -> Result<Canary, Failure> {

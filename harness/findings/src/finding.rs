@@ -213,6 +213,18 @@ pub struct Finding {
     /// Why no writer is named, where that was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unattributed: Option<String>,
+    /// In how many of several equal runs it was seen; absent where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<Repeats>,
+}
+
+/// How often a residue was seen: intermittent if not in all runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Repeats {
+    /// Runs in which it was seen.
+    pub seen: u32,
+    /// All runs.
+    pub of: u32,
 }
 
 /// Who wrote a residue.

@@ -11,7 +11,7 @@ mod run;
 mod verdict;
 
 pub use coverage::{Coverage, Share};
-pub use finding::{Class, Finding, Form, Frame, Origin, Rule, Writer};
+pub use finding::{Class, Finding, Form, Frame, Origin, Repeats, Rule, Writer};
 pub use outcome::{Controls, Looked, Observation, Outcome};
 pub use run::{Build, CORE, Fact, Machine, NotShown, Run, SCHEMA, Sensitivity, Settings, Tool};
 pub use verdict::{EXIT_INTERNAL, EXIT_USAGE, Verdict};

@@ -20,6 +20,7 @@
 //!
 //! Addresses are those of the target. Lengths count bytes of the target, or bytes of the secret where that is said.
 
+pub(crate) mod brute;
 mod filter;
 mod index;
 mod kernel;

@@ -12,7 +12,7 @@ mod trace;
 pub(crate) use pages::pages_of_three_kinds;
 pub(crate) use pages::{PageRun, scan_pages};
 pub(crate) use probe::probe_memfd_secret;
-pub(crate) use spawn::{Descriptors, spawn_traced};
+pub(crate) use spawn::{Descriptors, HIGHEST, Image, spawn_traced};
 pub(crate) use trace::{
     Call, End, Stop, SyscallStop, Waited, debug_register, general_registers, listen, read_vm, read_vm_parts, resume,
     set_debug_register, step, syscall_stop, vector_registers, wait,

@@ -16,18 +16,41 @@ const EXEC_PATIENCE_MS: u16 = 10_000;
 /// Linux numbers its signals from 1 to 64.
 const LAST_SIGNAL: i32 = 64;
 
-/// What the target finds open, besides `/dev/null` as 0, 1 and 2.
-pub(crate) struct Descriptors<'a> {
-    /// Pairs of a descriptor of ours and the number it gets in the target; numbers ascend from 3 without a gap.
-    pub(crate) pass: &'a [(BorrowedFd<'a>, RawFd)],
+/// What a target is started with.
+pub(crate) struct Image<'a> {
+    pub(crate) program: &'a CStr,
+    pub(crate) argv: &'a [CString],
+    pub(crate) envp: &'a [CString],
+    /// Its directory; ours if there is none.
+    pub(crate) dir: Option<&'a CStr>,
+    /// Whether its core limit is raised to the hard one: only where a core lands in a private directory.
+    pub(crate) cores: bool,
+    /// Whether its mappings and its stack lie at the same addresses in every run.
+    pub(crate) fixed_layout: bool,
+    pub(crate) descriptors: Descriptors<'a>,
 }
 
-/// Starts `program` as a child that waits to be seized, calls `seize` with its pid, lets it `execve`.
+/// What the target finds open, besides what is not closed on exec here.
+#[derive(Default)]
+pub(crate) struct Descriptors<'a> {
+    /// Its 0, 1 and 2; `/dev/null` where there is none.
+    pub(crate) standard: [Option<BorrowedFd<'a>>; 3],
+    /// Whether its 0 is a terminal that becomes its controlling one.
+    pub(crate) terminal: bool,
+    /// Pairs of a descriptor of ours and the number, from 3 to [`HIGHEST`], that it gets in the target.
+    pub(crate) pass: &'a [(BorrowedFd<'a>, RawFd)],
+    /// Whether it finds our other descriptors that are not closed on exec, as any child would.
+    pub(crate) inherit: bool,
+}
+
+/// The highest number that can be handed on.
+pub(crate) const HIGHEST: RawFd = 63;
+
+/// Starts a program as a child that waits to be seized, calls `seize` with its pid, lets it `execve`.
 ///
 /// The child shares our memory (copy on write) until its `execve` alone; it calls async-signal-safe functions and
-/// nothing else. It gets a session of its own, so that a Ctrl-C on our terminal is ours to pass on, the directory
-/// `dir`, and a core limit as high as its hard limit allows. With `fixed_layout` its mappings and its stack lie at the
-/// same addresses in every run.
+/// nothing else. It gets a session of its own, so that a Ctrl-C on our terminal is ours to pass on, and the signals of
+/// an ordinary start: none blocked, SIGPIPE not ignored.
 ///
 /// # Errors
 ///
@@ -36,22 +59,18 @@ pub(crate) struct Descriptors<'a> {
 /// # Source
 ///
 /// ptrace(2), *PTRACE_SEIZE*; signal-safety(7); personality(2), *ADDR_NO_RANDOMIZE*.
-pub(crate) fn spawn_traced(
-    program: &CStr,
-    argv: &[CString],
-    envp: &[CString],
-    dir: &CStr,
-    descriptors: &Descriptors<'_>,
-    fixed_layout: bool,
-    seize: impl FnOnce(Pid) -> nix::Result<()>,
-) -> io::Result<Pid> {
-    let argv = pointers(argv);
-    let envp = pointers(envp);
+pub(crate) fn spawn_traced(image: &Image<'_>, seize: impl FnOnce(Pid) -> nix::Result<()>) -> io::Result<Pid> {
+    let argv = pointers(image.argv);
+    let envp = pointers(image.envp);
     let null = nix::fcntl::open("/dev/null", OFlag::O_RDWR | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
     // Above every number that is handed on, so that dup2 in the child cannot overwrite one that is still needed.
-    let floor = 64;
-    let moved: Vec<(OwnedFd, RawFd)> =
-        descriptors.pass.iter().map(|(ours, number)| Ok((above(ours, floor)?, *number))).collect::<io::Result<_>>()?;
+    let floor = HIGHEST + 1;
+    let descriptors = &image.descriptors;
+    let standard = (0..).zip(&descriptors.standard).map(|(number, ours)| (ours.unwrap_or(null.as_fd()), number));
+    let moved: Vec<(OwnedFd, RawFd)> = standard
+        .chain(descriptors.pass.iter().copied())
+        .map(|(ours, number)| Ok((above(&ours, floor)?, number)))
+        .collect::<io::Result<_>>()?;
     let (hold_low, hold_write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     let (error_read, error_low) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     let (hold_read, error_write) = (above(&hold_low, floor)?, above(&error_low, floor)?);
@@ -69,8 +88,8 @@ pub(crate) fn spawn_traced(
     let forked = forked?;
     let pid = match forked {
         ForkResult::Child => {
-            let image = Image { program, argv: &argv, envp: &envp, dir, fixed_layout };
-            child(&image, null.as_raw_fd(), &moved, hold_read.as_raw_fd(), error_write.as_raw_fd())
+            let plan = Plan { image, argv: &argv, envp: &envp, moved: &moved };
+            child(&plan, hold_read.as_raw_fd(), error_write.as_raw_fd())
         }
         ForkResult::Parent { child } => child,
     };
@@ -132,17 +151,17 @@ fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
     strings.iter().map(|text| text.as_ptr()).chain([ptr::null()]).collect()
 }
 
-struct Image<'a> {
-    program: &'a CStr,
+/// What the child needs, made before the fork: it must not allocate.
+struct Plan<'a> {
+    image: &'a Image<'a>,
     argv: &'a [*const libc::c_char],
     envp: &'a [*const libc::c_char],
-    dir: &'a CStr,
-    fixed_layout: bool,
+    moved: &'a [(OwnedFd, RawFd)],
 }
 
 /// The child's side between fork and exec. Async-signal-safe; never returns.
-fn child(image: &Image<'_>, null: RawFd, moved: &[(OwnedFd, RawFd)], hold: RawFd, report: RawFd) -> ! {
-    let errno = become_target(image, null, moved, hold);
+fn child(plan: &Plan<'_>, hold: RawFd, report: RawFd) -> ! {
+    let errno = become_target(plan, hold);
     let bytes = errno.to_ne_bytes();
     // SAFETY: `bytes` is four readable bytes; a failed write leaves the parent with an end of file, which it reads as
     // "started", and then with an ended child, which it reports.
@@ -152,7 +171,8 @@ fn child(image: &Image<'_>, null: RawFd, moved: &[(OwnedFd, RawFd)], hold: RawFd
 }
 
 /// Sets the child up and calls `execve`; returns the errno of the first call that failed.
-fn become_target(image: &Image<'_>, null: RawFd, moved: &[(OwnedFd, RawFd)], hold: RawFd) -> i32 {
+fn become_target(plan: &Plan<'_>, hold: RawFd) -> i32 {
+    let image = plan.image;
     let mut byte = 0_u8;
     // SAFETY: `byte` is one writable byte. Blocks until the tracer has seized us; end of file means it gave up.
     let held = unsafe { libc::read(hold, (&raw mut byte).cast(), 1) };
@@ -163,37 +183,42 @@ fn become_target(image: &Image<'_>, null: RawFd, moved: &[(OwnedFd, RawFd)], hol
     if unsafe { libc::setsid() } < 0 {
         return nix::errno::Errno::last_raw();
     }
-    for number in 0..3 {
-        // SAFETY: takes no pointer; both numbers are descriptors of this process.
-        if unsafe { libc::dup2(null, number) } < 0 {
+    if !image.descriptors.inherit {
+        // SAFETY: takes no pointer. Marks them close-on-exec instead of closing them: `report` must live until then.
+        if unsafe { libc::close_range(3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) } < 0 {
             return nix::errno::Errno::last_raw();
         }
     }
-    let mut next = 3;
-    for (ours, number) in moved {
-        // SAFETY: takes no pointer; `ours` lies above every target number, so nothing needed is overwritten.
+    for (ours, number) in plan.moved {
+        // SAFETY: takes no pointer; `ours` lies above every target number, so nothing needed is overwritten. The copy
+        // is not closed on exec.
         if unsafe { libc::dup2(ours.as_raw_fd(), *number) } < 0 {
             return nix::errno::Errno::last_raw();
         }
-        next = next.max(*number + 1);
     }
-    // SAFETY: takes no pointer. Marks the rest close-on-exec instead of closing it: `report` must live until then.
-    if unsafe { libc::close_range(next as u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC as i32) } < 0 {
-        return nix::errno::Errno::last_raw();
+    if image.descriptors.terminal {
+        // SAFETY: the request takes a number. We lead a new session without a terminal, and 0 is one.
+        if unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) } < 0 {
+            return nix::errno::Errno::last_raw();
+        }
     }
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is a valid rlimit to write to.
-    if unsafe { libc::getrlimit(libc::RLIMIT_CORE, &raw mut limit) } < 0 {
-        return nix::errno::Errno::last_raw();
+    if image.cores {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: `limit` is a valid rlimit to write to.
+        if unsafe { libc::getrlimit(libc::RLIMIT_CORE, &raw mut limit) } < 0 {
+            return nix::errno::Errno::last_raw();
+        }
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: `limit` is a valid rlimit; raising the soft limit to the hard one needs no privilege.
+        if unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const limit) } < 0 {
+            return nix::errno::Errno::last_raw();
+        }
     }
-    limit.rlim_cur = limit.rlim_max;
-    // SAFETY: `limit` is a valid rlimit; raising the soft limit to the hard one needs no privilege.
-    if unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const limit) } < 0 {
-        return nix::errno::Errno::last_raw();
-    }
-    // SAFETY: `dir` is a C string that outlives the call.
-    if unsafe { libc::chdir(image.dir.as_ptr()) } < 0 {
-        return nix::errno::Errno::last_raw();
+    if let Some(dir) = image.dir {
+        // SAFETY: `dir` is a C string that outlives the call.
+        if unsafe { libc::chdir(dir.as_ptr()) } < 0 {
+            return nix::errno::Errno::last_raw();
+        }
     }
     for signal in 1..=LAST_SIGNAL {
         // Ignoring a signal discards a pending one; the two that cannot be ignored, and libc's own, refuse.
@@ -216,6 +241,6 @@ fn become_target(image: &Image<'_>, null: RawFd, moved: &[(OwnedFd, RawFd)], hol
         }
     }
     // SAFETY: all three are NUL-terminated, `argv` and `envp` end with a null pointer (`pointers`).
-    unsafe { libc::execve(image.program.as_ptr(), image.argv.as_ptr(), image.envp.as_ptr()) };
+    unsafe { libc::execve(image.program.as_ptr(), plan.argv.as_ptr(), plan.envp.as_ptr()) };
     nix::errno::Errno::last_raw()
 }

@@ -3,13 +3,15 @@
 //! `memfd_secret` memory has one reader: its owner. So the owner is made to write it into a memfd that both sides
 //! hold, and is then put back as it was, registers and interrupted system call included.
 
+use std::fs::File;
 use std::io;
+use std::os::fd::RawFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use nix::unistd::Pid;
 use zeroize::Zeroize;
 
-use super::{DROPBOX_FD, STOP_PATIENCE, Target};
+use super::{STOP_PATIENCE, Target};
 use crate::sys::{self, Stop, SyscallStop, Waited};
 
 /// Bytes that one injected call moves.
@@ -31,6 +33,9 @@ pub(crate) enum InjectError {
     /// No thread of the process stands where a call can be injected.
     #[error("no thread of the process stands where a call can be injected")]
     NoThread,
+    /// The process was running before us and holds no memfd of ours to write into.
+    #[error("nothing can be injected into a process that was not started here")]
+    NotOurs,
     /// The target has no `syscall` instruction that could be found.
     #[error("no system call instruction found in the target")]
     NoInstruction,
@@ -89,6 +94,7 @@ impl Target<'_> {
             })
             .ok_or(InjectError::NoThread)?;
         let (id, stop) = (task.id, task.stop);
+        let descriptor = self.dropbox()?.1;
         let saved = nix::sys::ptrace::getregs(id)?;
         let siginfo = match stop {
             Some(Stop::Signal(signal)) => Some((signal, nix::sys::ptrace::getsiginfo(id)?)),
@@ -114,14 +120,14 @@ impl Target<'_> {
                 let length = PIECE.min(usize::try_from(end - at).unwrap_or(PIECE));
                 self.empty_dropbox()?;
                 let written =
-                    call(id, &saved, instruction, libc::SYS_pwrite64, [DROPBOX_FD as u64, at, length as u64, 0])?;
+                    call(id, &saved, instruction, libc::SYS_pwrite64, [descriptor as u64, at, length as u64, 0])?;
                 let written = usize::try_from(written)
                     .map_err(|_| InjectError::Call { source: io::Error::from_raw_os_error(-written as i32) })?;
                 if written == 0 {
                     return Err(InjectError::Call { source: io::ErrorKind::WriteZero.into() });
                 }
                 let part = &mut buffer[..written.min(length)];
-                self.dropbox.read_exact_at(part, 0).map_err(|source| InjectError::Dropbox { source })?;
+                self.dropbox()?.0.read_exact_at(part, 0).map_err(|source| InjectError::Dropbox { source })?;
                 piece(at, part);
                 at += written as u64;
             }
@@ -151,11 +157,16 @@ impl Target<'_> {
         result
     }
 
+    fn dropbox(&self) -> Result<&(File, RawFd), InjectError> {
+        self.dropbox.as_ref().ok_or(InjectError::NotOurs)
+    }
+
     /// Sees that the target's descriptor is still the memfd that we hold: otherwise its memory would be written into
     /// something of its own, and zeros of ours be read for it.
     fn own_dropbox(&self, process: usize) -> Result<(), InjectError> {
-        let ours = self.dropbox.metadata().map_err(|source| InjectError::Dropbox { source })?;
-        let theirs = std::fs::metadata(format!("/proc/{}/fd/{DROPBOX_FD}", self.processes[process].pid));
+        let (ours, descriptor) = self.dropbox()?;
+        let ours = ours.metadata().map_err(|source| InjectError::Dropbox { source })?;
+        let theirs = std::fs::metadata(format!("/proc/{}/fd/{descriptor}", self.processes[process].pid));
         match theirs {
             Ok(theirs) if (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()) => Ok(()),
             _ => Err(InjectError::Replaced),
@@ -165,16 +176,17 @@ impl Target<'_> {
     /// Overwrites what the memfd holds and gives the pages back. What is read from it next was written after this: a
     /// read past its new end fails.
     fn empty_dropbox(&self) -> Result<(), InjectError> {
+        let dropbox = &self.dropbox()?.0;
         let empty = || {
-            let length = self.dropbox.metadata()?.len();
+            let length = dropbox.metadata()?.len();
             let zeros = vec![0; PIECE];
             let mut at = 0;
             while at < length {
                 let part = PIECE.min(usize::try_from(length - at).unwrap_or(PIECE));
-                self.dropbox.write_all_at(&zeros[..part], at)?;
+                dropbox.write_all_at(&zeros[..part], at)?;
                 at += part as u64;
             }
-            self.dropbox.set_len(0)
+            dropbox.set_len(0)
         };
         empty().map_err(|source| InjectError::Dropbox { source })
     }

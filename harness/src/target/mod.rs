@@ -8,18 +8,20 @@
 
 mod inject;
 mod process;
+mod stops;
 mod tree;
 mod watch;
 
 pub(crate) use process::OpenError;
 pub(crate) use process::Process;
+pub(crate) use stops::{Identity, Stops};
 pub(crate) use watch::{How, Slot, StackCopy, Word, Write};
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ffi::{CString, NulError, OsStr};
+use std::ffi::{CStr, CString, NulError, OsStr};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,6 +40,9 @@ use watch::Watch;
 
 /// Descriptor in the target of the memfd into which an injected `write(2)` puts memory that only the target can read.
 const DROPBOX_FD: i32 = 5;
+
+/// The same in a program that is no scenario: a number that hardly any program uses.
+const FOREIGN_DROPBOX_FD: i32 = sys::HIGHEST;
 
 /// How long a thread may take to stand still once it was asked to.
 const STOP_PATIENCE: Duration = Duration::from_secs(10);
@@ -68,6 +73,24 @@ pub(crate) enum Layout {
     Natural,
     /// At the same addresses in every run of the same program with the same arguments.
     Fixed,
+}
+
+/// A program that knows nothing of us, and what it finds.
+pub(crate) struct Foreign<'a> {
+    pub(crate) program: &'a CStr,
+    pub(crate) argv: &'a [CString],
+    pub(crate) envp: &'a [CString],
+    pub(crate) standard: [Option<BorrowedFd<'a>>; 3],
+    /// Whether its 0 becomes its controlling terminal.
+    pub(crate) terminal: bool,
+    /// Descriptors of ours and their numbers in it, from 3 to [`Foreign::HIGHEST`].
+    pub(crate) pass: &'a [(BorrowedFd<'a>, RawFd)],
+    pub(crate) timeout: Duration,
+}
+
+impl Foreign<'_> {
+    /// The highest number of a descriptor that can be handed on.
+    pub(crate) const HIGHEST: RawFd = FOREIGN_DROPBOX_FD - 1;
 }
 
 /// Why a target could not be started or followed.
@@ -140,6 +163,18 @@ pub(crate) enum Event {
     FatalSignal(usize, i32),
     /// This process is at its exit stop. Others may run.
     ExitStop(usize),
+    /// A watched system call is about to be made by this process; the whole tree stands still.
+    Call(usize, u64),
+    /// This process is about to read from the watched file; the whole tree stands still.
+    Reading(usize),
+    /// A read of this process from the watched file has returned so many bytes; the whole tree stands still.
+    Read(usize, u64),
+    /// A write of this process has returned; the whole tree stands still.
+    Wrote(usize),
+    /// A watched signal is about to be delivered to this process; the whole tree stands still.
+    Signalled(usize, i32),
+    /// Whoever waits for this target wants to look; the whole tree stands still.
+    Woken,
     /// The tree is gone; how its first process ended, if that was seen.
     Ended(Option<End>),
     /// The time is up; nothing stands still.
@@ -158,10 +193,16 @@ pub(crate) struct Target<'a> {
     syscalls: bool,
     /// Who wrote the words that were asked about.
     watch: Option<Watch>,
-    control: OwnedFd,
+    /// What else is stopped at.
+    stops: Stops,
+    /// None in a program that is no scenario.
+    control: Option<OwnedFd>,
     /// The control socket's last announcement was not answered yet.
     owes_answer: bool,
-    dropbox: File,
+    /// None in a process that we did not start: then nothing can be injected.
+    dropbox: Option<(File, RawFd)>,
+    /// Whether it was there before us and must be there after us.
+    attached: bool,
     deadline: Instant,
     interrupted: &'a AtomicBool,
     first_end: Option<End>,
@@ -189,49 +230,27 @@ impl<'a> Target<'a> {
                 .map_err(|errno| start(errno.into()))?;
         let (canary_read, canary_write) =
             nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|errno| start(errno.into()))?;
-        let dropbox: File = nix::sys::memfd::memfd_create(c"dropbox", MFdFlags::MFD_CLOEXEC)
-            .map_err(|errno| start(errno.into()))?
-            .into();
-        let descriptors = sys::Descriptors {
-            pass: &[(theirs.as_fd(), CONTROL_FD), (canary_read.as_fd(), CANARY_FD), (dropbox.as_fd(), DROPBOX_FD)],
+        let dropbox = dropbox().map_err(start)?;
+        let image = sys::Image {
+            program: &program,
+            argv: &argv,
+            envp: &envp,
+            dir: Some(&dir),
+            cores: true,
+            fixed_layout: launch.layout == Layout::Fixed,
+            descriptors: sys::Descriptors {
+                pass: &[(theirs.as_fd(), CONTROL_FD), (canary_read.as_fd(), CANARY_FD), (dropbox.as_fd(), DROPBOX_FD)],
+                ..Default::default()
+            },
         };
-        let options = Options::PTRACE_O_TRACESYSGOOD
-            | Options::PTRACE_O_TRACEEXIT
-            | Options::PTRACE_O_TRACEEXEC
-            | Options::PTRACE_O_TRACEFORK
-            | Options::PTRACE_O_TRACEVFORK
-            | Options::PTRACE_O_TRACEVFORKDONE
-            | Options::PTRACE_O_TRACECLONE
-            | Options::PTRACE_O_EXITKILL;
-        let mut refused = false;
-        let pid =
-            sys::spawn_traced(&program, &argv, &envp, &dir, &descriptors, launch.layout == Layout::Fixed, |pid| {
-                nix::sys::ptrace::seize(pid, options).inspect_err(|_| refused = true)
-            });
-        let pid = match pid {
-            Ok(pid) => pid,
-            Err(source) if refused => return Err(TargetError::Seize { source }),
-            Err(source) => return Err(start(source)),
-        };
-        let mut target = Self {
-            tasks: BTreeMap::from([(pid.as_raw(), Task::new(pid, 0))]),
-            processes: Vec::new(),
-            undecided: VecDeque::new(),
-            syscalls: true,
-            watch: (!launch.watch.is_empty()).then(|| Watch::new(launch.watch)),
-            control,
-            owes_answer: false,
-            dropbox,
-            deadline: Instant::now() + launch.timeout,
-            interrupted,
-            first_end: None,
-        };
-        target.await_stop(pid.as_raw())?;
-        target.processes.push(Process::open(1, pid)?);
-        if let Some(watch) = &mut target.watch {
-            watch.begin(pid, 0, &target.processes[0].mem);
+        let mut target = Self::start(&image, launch.timeout, interrupted)?;
+        target.control = Some(control);
+        target.dropbox = Some((dropbox, DROPBOX_FD));
+        if !launch.watch.is_empty() {
+            let mut watch = Watch::new(launch.watch);
+            watch.begin(target.processes[0].pid, 0, &target.processes[0].mem);
+            target.watch = Some(watch);
         }
-        target.undecided.clear(); // the exec stop itself: what it asks for was just done
         // A canary fits the pipe's 64 KiB, so this cannot block.
         let written = nix::unistd::write(&canary_write, canary)
             .map_err(|errno| TargetError::Channel { what: "hand the canary over", source: errno.into() })?;
@@ -244,12 +263,126 @@ impl<'a> Target<'a> {
         Ok(target)
     }
 
+    /// Starts a program that knows nothing of us, in our directory and with our core limit, and returns with it
+    /// standing in its exec stop. System calls are stopped at from the start.
+    ///
+    /// # Errors
+    ///
+    /// [`TargetError`]; nothing is left running.
+    pub(crate) fn spawn_foreign(foreign: &Foreign<'_>, interrupted: &'a AtomicBool) -> Result<Self, TargetError> {
+        let start = |source| TargetError::Start { program: foreign.program.to_string_lossy().into_owned(), source };
+        let dropbox = dropbox().map_err(start)?;
+        let pass: Vec<_> = foreign.pass.iter().copied().chain([(dropbox.as_fd(), FOREIGN_DROPBOX_FD)]).collect();
+        let image = sys::Image {
+            program: foreign.program,
+            argv: foreign.argv,
+            envp: foreign.envp,
+            dir: None,
+            fixed_layout: false,
+            cores: false, // a core would land where the user works
+            descriptors: sys::Descriptors {
+                standard: foreign.standard,
+                terminal: foreign.terminal,
+                pass: &pass,
+                inherit: true,
+            },
+        };
+        let mut target = Self::start(&image, foreign.timeout, interrupted)?;
+        target.dropbox = Some((dropbox, FOREIGN_DROPBOX_FD));
+        Ok(target)
+    }
+
+    fn start(image: &sys::Image<'_>, timeout: Duration, interrupted: &'a AtomicBool) -> Result<Self, TargetError> {
+        let options = Options::PTRACE_O_TRACESYSGOOD
+            | Options::PTRACE_O_TRACEEXIT
+            | Options::PTRACE_O_TRACEEXEC
+            | Options::PTRACE_O_TRACEFORK
+            | Options::PTRACE_O_TRACEVFORK
+            | Options::PTRACE_O_TRACEVFORKDONE
+            | Options::PTRACE_O_TRACECLONE
+            | Options::PTRACE_O_EXITKILL;
+        let mut refused = false;
+        let pid = sys::spawn_traced(image, |pid| nix::sys::ptrace::seize(pid, options).inspect_err(|_| refused = true));
+        let pid = match pid {
+            Ok(pid) => pid,
+            Err(source) if refused => return Err(TargetError::Seize { source }),
+            Err(source) => {
+                return Err(TargetError::Start { program: image.program.to_string_lossy().into_owned(), source });
+            }
+        };
+        let mut target = Self::new(timeout, interrupted);
+        target.tasks.insert(pid.as_raw(), Task::new(pid, 0));
+        target.await_stop(pid.as_raw())?;
+        target.processes.push(Process::open(1, pid)?);
+        target.undecided.clear(); // the exec stop itself: what it asks for was just done
+        Ok(target)
+    }
+
+    fn new(timeout: Duration, interrupted: &'a AtomicBool) -> Self {
+        Self {
+            tasks: BTreeMap::new(),
+            processes: Vec::new(),
+            undecided: VecDeque::new(),
+            syscalls: true,
+            watch: None,
+            stops: Stops::default(),
+            control: None,
+            owes_answer: false,
+            dropbox: None,
+            attached: false,
+            deadline: Instant::now() + timeout,
+            interrupted,
+            first_end: None,
+        }
+    }
+
+    /// Stops a process that runs already, all its threads. It goes on as before when this value is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`TargetError::Seize`] when the kernel refuses, or when the process is not there (`ESRCH`).
+    pub(crate) fn attach(pid: Pid, interrupted: &'a AtomicBool) -> Result<Self, TargetError> {
+        let refused = |source: io::Error| TargetError::Seize { source };
+        let mut target = Self::new(STOP_PATIENCE, interrupted);
+        target.attached = true;
+        // Threads may start threads until all that are listed stand still.
+        loop {
+            let listed = std::fs::read_dir(format!("/proc/{pid}/task"))
+                .map_err(|_| refused(nix::errno::Errno::ESRCH.into()))?
+                .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+            let new: Vec<i32> = listed.filter(|task| !target.tasks.contains_key(task)).collect();
+            if new.is_empty() {
+                break;
+            }
+            for task in new {
+                let id = Pid::from_raw(task);
+                match nix::sys::ptrace::seize(id, Options::PTRACE_O_TRACESYSGOOD) {
+                    Ok(()) => drop(target.tasks.insert(task, Task::new(id, 0))),
+                    Err(nix::errno::Errno::ESRCH) if id != pid => {} // it has ended meanwhile
+                    Err(errno) => return Err(refused(errno.into())),
+                }
+            }
+            target.hold()?;
+        }
+        target.processes.push(Process::open(1, pid)?);
+        Ok(target)
+    }
+
     /// Lets the target run until something is worth a look.
     ///
     /// # Errors
     ///
     /// [`TargetError`] when the tracing itself fails.
     pub(crate) fn next(&mut self) -> Result<Event, TargetError> {
+        self.next_or(|| false)
+    }
+
+    /// The same, but asks `wanted` again and again meanwhile; [`Event::Woken`] once it says yes.
+    ///
+    /// # Errors
+    ///
+    /// As [`next`](Self::next).
+    pub(crate) fn next_or(&mut self, mut wanted: impl FnMut() -> bool) -> Result<Event, TargetError> {
         let mut idle = 0_u32;
         loop {
             if self.interrupted.load(Ordering::Relaxed) {
@@ -270,6 +403,10 @@ impl<'a> Target<'a> {
             if let Some(event) = self.listen_to_control()? {
                 self.stop_tree()?;
                 return Ok(event);
+            }
+            if wanted() {
+                self.stop_tree()?;
+                return Ok(Event::Woken);
             }
             // A traced stop follows a resume within microseconds, a scenario's own pauses last milliseconds.
             idle = if moved { 0 } else { idle + 1 };
@@ -293,10 +430,10 @@ impl<'a> Target<'a> {
                 state.go_on(self.syscalls);
             }
         }
-        if std::mem::take(&mut self.owes_answer) {
+        if let (true, Some(control)) = (std::mem::take(&mut self.owes_answer), &self.control) {
             // A target that never reads its answers fills the socket; waiting for it would be its to decide.
             let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
-            let sent = nix::sys::socket::send(self.control.as_raw_fd(), &FRAME_GO_ON, flags);
+            let sent = nix::sys::socket::send(control.as_raw_fd(), &FRAME_GO_ON, flags);
             match sent {
                 // The target was killed while it stood still: its end is the next event.
                 Ok(_) | Err(nix::errno::Errno::EPIPE | nix::errno::Errno::ECONNRESET) => {}
@@ -311,6 +448,11 @@ impl<'a> Target<'a> {
     /// What is known of the watched words of a process, in the order in which they were asked about; empty when none was.
     pub(crate) fn watched(&self, process: usize) -> &[Slot] {
         self.watch.as_ref().map_or(&[], |watch| watch.slots(process))
+    }
+
+    /// Stops at other things from now on.
+    pub(crate) fn stop_at(&mut self, stops: Stops) {
+        self.stops = stops;
     }
 
     /// The processes of the tree, in the order in which they appeared, ended ones included.
@@ -329,8 +471,9 @@ impl<'a> Target<'a> {
     }
 
     fn listen_to_control(&mut self) -> Result<Option<Event>, TargetError> {
+        let Some(control) = &self.control else { return Ok(None) };
         let mut frame = [0; 16];
-        let received = nix::sys::socket::recv(self.control.as_raw_fd(), &mut frame, MsgFlags::MSG_DONTWAIT);
+        let received = nix::sys::socket::recv(control.as_raw_fd(), &mut frame, MsgFlags::MSG_DONTWAIT);
         match received {
             // End of file: the target closed its end. Its end as a process is an event of its own.
             Ok(0) | Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::ECONNRESET) => Ok(None),
@@ -345,7 +488,15 @@ impl<'a> Target<'a> {
 
 impl Drop for Target<'_> {
     /// Kills what is left of the tree and reaps it. `PTRACE_O_EXITKILL` does the same should we be killed.
+    ///
+    /// A process that was there before us is let go instead, as the kernel does should we be killed.
     fn drop(&mut self) {
+        if self.attached {
+            for task in self.tasks.values_mut() {
+                task.let_go();
+            }
+            return;
+        }
         let patience = Instant::now() + STOP_PATIENCE;
         while !self.tasks.is_empty() && Instant::now() < patience {
             for task in self.tasks.values() {
@@ -359,6 +510,11 @@ impl Drop for Target<'_> {
             std::thread::yield_now();
         }
     }
+}
+
+/// A file in memory for what an injected call writes.
+fn dropbox() -> io::Result<File> {
+    Ok(nix::sys::memfd::memfd_create(c"dropbox", MFdFlags::MFD_CLOEXEC)?.into())
 }
 
 fn c_string(text: &OsStr) -> Result<CString, TargetError> {

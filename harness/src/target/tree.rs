@@ -6,6 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
 use nix::errno::Errno;
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::{EXIT_PATIENCE, Event, How, Process, STOP_PATIENCE, Target, TargetError};
@@ -75,7 +76,31 @@ impl Task {
     }
 }
 
+impl Task {
+    /// Ends the tracing of it; a signal that it stopped for is delivered.
+    pub(super) fn let_go(&mut self) {
+        let signal = match self.stop.take() {
+            Some(Stop::Signal(signal)) => Signal::try_from(signal).ok(),
+            _ => None,
+        };
+        let _ = nix::sys::ptrace::detach(self.id, signal); // ESRCH: it was killed meanwhile
+    }
+}
+
 impl Target<'_> {
+    /// Stops every task and decides on nothing: for a process that is only looked at.
+    pub(super) fn hold(&mut self) -> Result<(), TargetError> {
+        let running: Vec<i32> =
+            self.tasks.iter().filter(|(_, task)| task.stop.is_none()).map(|(number, _)| *number).collect();
+        for number in &running {
+            match nix::sys::ptrace::interrupt(Pid::from_raw(*number)) {
+                Ok(()) | Err(Errno::ESRCH) => {} // ESRCH: it is ending; the wait below sees it
+                Err(errno) => return Err(TargetError::Wait { task: *number, source: errno.into() }),
+            }
+        }
+        running.into_iter().try_for_each(|number| self.await_stop(number))
+    }
+
     /// Takes in what has happened to running tasks; says whether anything has.
     pub(super) fn harvest(&mut self) -> Result<bool, TargetError> {
         let running: Vec<Pid> = self.tasks.values().filter(|task| task.stop.is_none()).map(|task| task.id).collect();
@@ -232,7 +257,13 @@ impl Target<'_> {
             }
             Stop::Group(_) => None,
             Stop::Syscall => match sys::syscall_stop(id) {
-                Ok(SyscallStop::Entry(call)) => self.decide_call(id, process, call)?,
+                Ok(side @ (SyscallStop::Entry(_) | SyscallStop::Exit)) => {
+                    let event = match side {
+                        SyscallStop::Entry(call) => self.decide_call(id, process, call)?,
+                        _ => None,
+                    };
+                    event.or_else(|| self.stops.event(id, process, side))
+                }
                 _ => None,
             },
             Stop::Signal(signal) => match task.resent.take() {
@@ -241,6 +272,7 @@ impl Target<'_> {
                     let _ = nix::sys::ptrace::setsiginfo(id, &info);
                     None
                 }
+                _ if self.stops.signals.contains(&signal) => Some(Event::Signalled(process, signal)),
                 _ => is_fatal(id, signal).then_some(Event::FatalSignal(process, signal)),
             },
         };

@@ -384,7 +384,7 @@ fn finding_cells(number: usize, finding: &Finding) -> Vec<String> {
         code(&finding.permissions),
         grouped(finding.length),
         secret_bytes(finding),
-        extent(finding).to_owned(),
+        extent(finding).into_owned(),
         frames.join("<br>"),
         code(&finding.fingerprint),
     ]

@@ -45,6 +45,43 @@ pub(crate) fn render(run: &Run, colour: bool) -> String {
     page.text
 }
 
+/// The verdict, every finding, every reason, and how much was searched.
+pub(crate) fn brief(run: &Run, colour: bool) -> String {
+    let summary = Summary::of(run);
+    let mut page = Page { text: String::new(), colour };
+    page.line(style(summary.verdict), &format!("{}  {}", summary.verdict.name().to_uppercase(), sentence(&summary)));
+    for row in &summary.rows {
+        for reason in &row.outcome.reasons {
+            page.wrapped(Style::new(), "  why: ", &visible(reason));
+        }
+        for (number, finding) in row.findings() {
+            page.finding(number, finding);
+        }
+        let looks = row.outcome.observations.len();
+        let text = format!(
+            "{} ended with {}; {}, {} searched, {} refused; seen alive {}; {} decoys, {}",
+            visible(&row.outcome.scenario),
+            visible(&row.outcome.ended),
+            count(looks, "look"),
+            count(summary.coverage.read as usize, "byte"),
+            grouped(summary.coverage.refused_bytes()),
+            count(row.outcome.controls.planted as usize, "time"),
+            grouped(u64::from(row.outcome.controls.decoys)),
+            count(row.outcome.controls.decoy_hits as usize, "hit"),
+        );
+        page.wrapped(FAINT, "  ", &text);
+    }
+    page.text
+}
+
+fn sentence(summary: &Summary<'_>) -> String {
+    match summary.verdict {
+        Verdict::Clean => "Nothing of the secret was found.".to_owned(),
+        Verdict::Leak => format!("The secret is still there: {}.", count(summary.findings, "finding")),
+        Verdict::Inconclusive => "Nothing can be said, for these reasons.".to_owned(),
+    }
+}
+
 struct Page {
     text: String,
     colour: bool,

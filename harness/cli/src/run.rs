@@ -1,0 +1,118 @@
+//! `residue run`.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use findings::Verdict;
+use harness::canary::Canary;
+use harness::interrupt;
+use harness::program::{self, Options, Output, ProgramError, Source};
+use harness::progress::Progress;
+use reports::Format;
+use zeroize::Zeroizing;
+
+use crate::args::Run;
+use crate::output::{colour, complain, prepare, say, write_all};
+use crate::{Failure, chain};
+
+/// Decoys that are looked for in every run and were never planted.
+const DECOYS: u32 = 8;
+
+/// Bytes of a random secret.
+const LENGTH: u16 = 32;
+
+/// `residue run`.
+pub(crate) fn run(args: &Run) -> Result<Verdict, Failure> {
+    let text = args.text || !args.bytes && args.feed.is_text();
+    let (secret, hidden_variable) = match &args.secret {
+        Some(secret) => given(secret, args.bytes)?,
+        None => (Source::Random(usize::from(args.secret_random.unwrap_or(LENGTH))), None),
+    };
+    if let Some(dir) = &args.out {
+        prepare(dir)?;
+    }
+    let interrupted = interrupt::flag().map_err(|error| Failure::internal("catch Ctrl-C", &error))?;
+    let options = Options {
+        program: args.program.clone(),
+        secret,
+        feed: args.feed.clone(),
+        text,
+        moments: args.at.clone(),
+        follow: args.follow,
+        repeat: args.repeat,
+        timeout: Duration::from_secs(args.timeout),
+        min_length: usize::from(args.min_length),
+        decoys: DECOYS,
+        hidden_variable,
+        output: if args.json { Output::Stderr } else { Output::Stdout },
+    };
+    let observer = |event: &Progress| {
+        if let Progress::Noted { text } = event {
+            complain(text);
+        }
+    };
+    let run = program::run(&options, &interrupted, &observer).map_err(failure)?;
+    if let Some(dir) = &args.out {
+        write_all(&run, dir)?;
+    }
+    if args.json {
+        say(&reports::render(&run, Format::Json))?;
+    } else {
+        say(&reports::brief(&run, colour()))?;
+        if let Some(dir) = &args.out {
+            say(&format!("Report: {}\n", dir.join(Format::Html.file_name()).display()))?;
+        }
+    }
+    Ok(run.verdict)
+}
+
+/// A secret of the user's, and the variable that it came from.
+fn given(text: &str, bytes: bool) -> Result<(Source, Option<String>), Failure> {
+    let Some((name, from)) = text.split_once('=').filter(|(name, from)| !name.is_empty() && !from.is_empty()) else {
+        return Err(Failure::Usage("--secret takes NAME=FILE or NAME=env:VAR".to_owned()));
+    };
+    if from.starts_with("hex:") {
+        let why = "a secret on the command line can be read by every user of this machine: put it into a file";
+        return Err(Failure::Usage(format!("--secret {name}: {why}")));
+    }
+    let (mut secret, variable) = match from.strip_prefix("env:") {
+        Some(variable) => {
+            let value = std::env::var_os(variable)
+                .ok_or_else(|| Failure::Usage(format!("--secret {name}: there is no variable {variable}")))?;
+            (Zeroizing::new(value.into_encoded_bytes()), Some(variable.to_owned()))
+        }
+        None => {
+            let read = std::fs::read(from);
+            (
+                Zeroizing::new(read.map_err(|error| Failure::Usage(format!("--secret {name}: read {from}: {error}")))?),
+                None,
+            )
+        }
+    };
+    if !bytes && secret.last() == Some(&b'\n') {
+        secret.pop();
+    }
+    let canary =
+        Canary::given(secret).map_err(|error| Failure::Usage(format!("--secret {name}: {}", chain(&error))))?;
+    Ok((Source::Given(canary), variable))
+}
+
+fn failure(error: ProgramError) -> Failure {
+    let usage = match &error {
+        ProgramError::NoProgram
+        | ProgramError::NotFound { .. }
+        | ProgramError::Nul
+        | ProgramError::Refused { .. }
+        | ProgramError::NoSuchArgument { .. }
+        | ProgramError::Weak { .. }
+        | ProgramError::Index { .. } => true,
+        // No program, no right to run it, or no format that the kernel knows.
+        ProgramError::Start { source, .. } => {
+            matches!(source.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::IsADirectory)
+                || source.raw_os_error() == Some(8)
+        }
+        ProgramError::Feed { source } => source.kind() == ErrorKind::AlreadyExists,
+        _ => false,
+    };
+    if usage { Failure::Usage(chain(&error)) } else { Failure::Internal(chain(&error)) }
+}

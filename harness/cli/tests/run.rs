@@ -1,0 +1,231 @@
+//! `residue run` as its users meet it: programs of a shell's, fed and looked at in every way.
+
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+fn residue(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_residue")).args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+/// Runs a shell's script with those options; the exit code, and the run.
+fn run(options: &[&str], script: &str) -> (i32, serde_json::Value) {
+    let args = [&["run", "--json"], options, &["--", "sh", "-c", script]].concat();
+    let output = residue(&args);
+    let run = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code().unwrap(), run)
+}
+
+fn reasons(run: &serde_json::Value) -> String {
+    run["outcomes"][0]["reasons"].to_string()
+}
+
+/// Classes of the findings at that moment.
+fn classes(run: &serde_json::Value, moment: &str) -> Vec<String> {
+    let findings = run["outcomes"][0]["findings"].as_array().unwrap();
+    findings
+        .iter()
+        .filter(|finding| finding["checkpoint"] == moment)
+        .map(|finding| finding["rule"]["class"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_secret_that_stays_in_a_variable_is_a_leak() {
+    let (code, run) = run(&[], "read -r key; true");
+
+    assert_eq!(code, 1, "{run}");
+    assert!(classes(&run, "exit").contains(&"heap".to_owned()), "{run}");
+}
+
+#[test]
+fn a_program_that_read_its_secret_and_became_another_is_clean() {
+    let (code, run) = run(&[], "read -r key; exec sleep 0");
+
+    assert_eq!(code, 0, "{run}");
+    assert!(run["outcomes"][0]["controls"]["planted"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn a_program_that_never_reads_is_a_silent_control() {
+    let (code, run) = run(&[], "exit 0");
+
+    assert_eq!(code, 2);
+    assert!(reasons(&run).contains("silent control"), "{run}");
+}
+
+#[test]
+fn arguments_and_the_environment_stay_to_the_end() {
+    let (code, environ) = run(&["--feed", "env:KEY"], "exit 0");
+    let argv = residue(&["run", "--json", "--feed", "arg:1", "--", "sleep", "0"]);
+    let argv = serde_json::from_slice(&argv.stdout).unwrap_or_default();
+
+    assert_eq!(code, 1);
+    assert!(classes(&environ, "exit").contains(&"environ".to_owned()), "{environ}");
+    assert!(classes(&argv, "exit").contains(&"argv".to_owned()), "{argv}");
+}
+
+#[test]
+fn descriptors_files_and_terminals_bring_it_too() {
+    let file = std::env::temp_dir().join(format!("residue-test-{}", std::process::id()));
+    let path = file.to_str().unwrap();
+
+    let (by_descriptor, run_3) = run(&["--feed", "fd:5", "--text"], "read -r key <&5; true");
+    let (by_file, run_file) =
+        run(&["--feed", &format!("file:{path}"), "--text"], &format!("read -r key <{path}; true"));
+    let (by_terminal, run_pty) = run(&["--feed", "pty"], "stty -echo; read -r key; test -t 0 && : </dev/tty");
+
+    assert_eq!((by_descriptor, by_file, by_terminal), (1, 1, 1), "{run_3}\n{run_file}\n{run_pty}");
+    assert!(!file.exists());
+}
+
+#[test]
+fn a_file_that_exists_is_never_overwritten() {
+    let output = residue(&["run", "--feed", "file:/etc/hostname", "--", "cat", "/etc/hostname"]);
+
+    assert_eq!(output.status.code(), Some(64));
+}
+
+#[test]
+fn each_moment_sees_the_secret_that_is_gone_at_the_end() {
+    let script = "read -r key; echo ready; kill -USR1 $$; sleep 2; exec sleep 0";
+    let moments = ["stdout:^rea.y", "signal:USR1", "after:1s", "syscall:execve"];
+    let at: Vec<_> = moments.iter().flat_map(|moment| ["--at", moment]).collect();
+
+    let (code, run) = run(&at, &format!("trap '' USR1; {script}"));
+
+    assert_eq!(code, 1, "{run}");
+    for moment in ["stdout:^rea.y", "signal:SIGUSR1", "after:1s", "syscall:execve"] {
+        assert!(!classes(&run, moment).is_empty(), "{moment}: {run}");
+    }
+}
+
+#[test]
+fn a_moment_that_never_comes_is_inconclusive_with_the_reason() {
+    let (code, run) = run(&["--at", "stdout:never", "--at", "exit"], "read -r key; echo ready; exec sleep 0");
+
+    assert_eq!(code, 2, "{run}");
+    assert!(reasons(&run).contains("nothing that the program printed matched"), "{run}");
+}
+
+#[test]
+fn children_are_looked_at_if_asked_and_missed_if_not() {
+    let script = "read -r key; (true; exec true); exec sleep 0";
+
+    let (alone, run_alone) = run(&[], script);
+    let (tree, run_tree) = run(&["--follow"], "read -r key; (true; exit 0); exec sleep 0");
+
+    assert_eq!(alone, 2, "{run_alone}");
+    assert!(reasons(&run_alone).contains("--follow"), "{run_alone}");
+    assert_eq!(tree, 1, "{run_tree}");
+    assert!(run_tree["outcomes"][0]["findings"].as_array().unwrap().iter().all(|finding| finding["process"] == 2));
+}
+
+#[test]
+fn a_daemon_and_a_program_that_never_ends_are_stopped_in_time() {
+    let started = Instant::now();
+
+    let (_, daemon) = run(&["--timeout", "2"], "read -r key; setsid sleep 50 & exit 0");
+    let (code, sleeper) = run(&["--timeout", "2"], "read -r key; exec sleep 50");
+
+    assert!(started.elapsed() < Duration::from_secs(30));
+    assert!(reasons(&daemon).contains("a daemon?"), "{daemon}");
+    assert!(reasons(&sleeper).contains("did not end within 2 s"), "{sleeper}");
+    assert_eq!(code, 2);
+}
+
+#[test]
+fn what_the_program_prints_comes_through_to_the_byte() {
+    let script = r"read -r key; printf '\377\000\033[31m'; exec sleep 0";
+    for at in ["exit", "stdout:[a-z]"] {
+        let output = residue(&["run", "--at", at, "--", "sh", "-c", script]);
+
+        assert!(output.stdout.starts_with(b"\xff\x00\x1b[31m"), "{at}");
+    }
+}
+
+#[test]
+fn a_program_that_is_not_there_is_wrong_usage() {
+    for program in ["no-such-program", "/nowhere/program", "/etc/hostname", "/tmp"] {
+        let output = residue(&["run", "--", program]);
+
+        assert_eq!(output.status.code(), Some(64), "{program}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(program), "{program}");
+    }
+    assert_eq!(residue(&["run"]).status.code(), Some(64));
+    assert_eq!(residue(&["run", "--at", "stdout:(", "--", "true"]).status.code(), Some(64));
+    assert_eq!(residue(&["run", "--feed", "arg:9", "--", "true"]).status.code(), Some(64));
+}
+
+/// No word in it, or it would be found in the messages of the C library.
+const SECRET: &str = "Tz4-mQ9#vLx2_Rk7+Wj1";
+
+#[test]
+fn a_secret_of_the_users_is_found_and_shown_nowhere() {
+    let output = Command::new(env!("CARGO_BIN_EXE_residue"))
+        .args(["run", "--secret", "pass=env:PASS_PHRASE", "--", "sh", "-c", "read -r key; true"])
+        .env("PASS_PHRASE", SECRET)
+        .output()
+        .unwrap();
+    let unset = r#"read -r key; test -z "$PASS_PHRASE" || exit 3; exec sleep 0"#;
+    let clean = Command::new(env!("CARGO_BIN_EXE_residue"))
+        .args(["run", "--secret", "pass=env:PASS_PHRASE", "--", "sh", "-c", unset])
+        .env("PASS_PHRASE", SECRET)
+        .output()
+        .unwrap();
+
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(clean.status.code(), Some(0), "{}", String::from_utf8_lossy(&clean.stdout));
+    let said = [output.stdout, output.stderr].concat();
+    assert!(!String::from_utf8_lossy(&said).contains(SECRET));
+}
+
+#[test]
+fn a_weak_secret_and_one_on_the_command_line_are_refused() {
+    let hex = residue(&["run", "--secret", "k=hex:00112233445566778899", "--", "cat"]);
+    let weak = Command::new(env!("CARGO_BIN_EXE_residue"))
+        .args(["run", "--secret", "k=env:WEAK", "--", "cat"])
+        .env("WEAK", "aaaaaaaaaaaa")
+        .output()
+        .unwrap();
+
+    assert_eq!((hex.status.code(), weak.status.code()), (Some(64), Some(64)));
+    assert!(String::from_utf8_lossy(&weak.stderr).contains("too regular"));
+}
+
+#[test]
+fn a_residue_that_comes_and_goes_is_shown_as_intermittent() {
+    let counter = std::env::temp_dir().join(format!("residue-count-{}", std::process::id()));
+    let path = counter.display();
+    let script = format!("read -r key; test -e {path} && exec sleep 0; : >{path}");
+
+    let (code, run) = run(&["--repeat", "3"], &script);
+    std::fs::remove_file(&counter).unwrap();
+
+    assert_eq!(code, 1, "{run}");
+    let findings = run["outcomes"][0]["findings"].as_array().unwrap();
+    assert!(findings.iter().all(|finding| finding["repeats"] == serde_json::json!({"seen": 1, "of": 3})), "{run}");
+}
+
+#[test]
+fn a_live_process_is_searched_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret");
+    std::fs::write(&secret, SECRET).unwrap();
+    let scan = |pid: u32| residue(&["scan", &pid.to_string(), "--secret-file", secret.to_str().unwrap()]);
+    let mut holder =
+        Command::new("sh").args(["-c", "read -r go; exit 5"]).arg(SECRET).stdin(Stdio::piped()).spawn().unwrap();
+    let mut other = Command::new("sleep").arg("60").spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+
+    let (leak, clean) = (scan(holder.id()), scan(other.id()));
+    drop(holder.stdin.take());
+
+    assert_eq!(leak.status.code(), Some(1), "{}", String::from_utf8_lossy(&leak.stdout));
+    assert_eq!(clean.status.code(), Some(0), "{}", String::from_utf8_lossy(&clean.stdout));
+    assert_eq!(holder.wait().unwrap().code(), Some(5));
+    assert!(other.try_wait().unwrap().is_none());
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert_eq!(scan(4_000_000).status.code(), Some(64));
+}

@@ -1,0 +1,386 @@
+//! One run of a program: start it, feed it, look at it at the moments that were asked for.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::sync::atomic::AtomicBool;
+
+use nix::fcntl::OFlag;
+use scenario_protocol::Ends;
+
+use super::channels::Channels;
+use super::feed::{self, Feed, Wires};
+use super::{Moment, Options, Output, ProgramError, Witness};
+use crate::canary::Canary;
+use crate::scan::Index;
+use crate::session::{self, Look, chain};
+use crate::snapshot::{self, Injection};
+use crate::target::{Event, Foreign, Stops, Target, TargetError};
+
+/// What a look is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// The secret is alive: it must be seen, or nothing can be said.
+    Control,
+    /// Whatever is found is a residue.
+    Residue,
+    /// The last moment at which memfd_secret memory can be read; the rest is looked at just after.
+    SecretMemory,
+}
+
+/// One look, and what for.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) moment: String,
+    pub(super) role: Role,
+    pub(super) look: Look,
+}
+
+/// All that one run of a program showed.
+#[derive(Debug, Default)]
+pub(super) struct Record {
+    pub(super) seen: Vec<Seen>,
+    pub(super) ended: Option<Ends>,
+    pub(super) troubles: Vec<String>,
+    pub(super) interrupted: bool,
+    /// The secret was in what the program printed or the terminal echoed.
+    pub(super) echoed: bool,
+}
+
+/// The control's looks after which they come ever more rarely: a program may read for a long time.
+const EAGER_LOOKS: u32 = 32;
+
+/// Runs the program once.
+///
+/// # Errors
+///
+/// [`ProgramError`] when it cannot be started as asked. What goes wrong later is part of the record.
+pub(super) fn run(
+    options: &Options,
+    canary: &Canary,
+    index: &Index,
+    interrupted: &AtomicBool,
+    witness: &mut Witness<'_>,
+) -> Result<Record, ProgramError> {
+    let name = options.program.first().ok_or(ProgramError::NoProgram)?;
+    let not_found = || ProgramError::NotFound { program: name.to_string_lossy().into_owned() };
+    let program = feed::find(name).ok_or_else(not_found)?;
+    let hidden = options.hidden_variable.as_deref();
+    let mut wires = Wires::lay(&options.feed, canary.bytes(), options.text, &options.program, hidden)?;
+    let image = std::ffi::CString::new(program.into_os_string().into_encoded_bytes()).map_err(|_| ProgramError::Nul)?;
+
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let onward = match options.output {
+        Output::Stdout => stdout.as_fd(),
+        Output::Stderr => stderr.as_fd(),
+    };
+    let mut channels = Channels::new(canary.bytes(), onward);
+    let capture =
+        if wires.terminal.is_none() && options.moments.iter().any(|moment| matches!(moment, Moment::Stdout(_))) {
+            Some(pipe().map_err(|source| ProgramError::Feed { source })?)
+        } else {
+            None
+        };
+    let standard = match (&wires.stdin, wires.terminal.is_some()) {
+        (Some(terminal), true) => [terminal.as_fd(); 3],
+        (fed, _) => [
+            fed.as_ref().map_or(stdin.as_fd(), |fed| fed.as_fd()),
+            capture.as_ref().map_or(onward, |(_, write)| write.as_fd()),
+            stderr.as_fd(),
+        ],
+    };
+    let foreign = Foreign {
+        program: &image,
+        argv: &wires.argv,
+        envp: &wires.envp,
+        standard: standard.map(Some),
+        terminal: wires.terminal.is_some(),
+        pass: &wires.passed(),
+        timeout: options.timeout,
+    };
+    let mut record = Record::default();
+    let target = match Target::spawn_foreign(&foreign, interrupted) {
+        Ok(target) => target,
+        Err(TargetError::Start { program, source }) => return Err(ProgramError::Start { program, source }),
+        Err(error) => {
+            record.troubles.push(chain(&error));
+            return Ok(record);
+        }
+    };
+    let captured = capture.map(|(read, _)| read); // the program has the other end now
+    let outputs = [captured, wires.terminal.take()];
+    outputs.into_iter().flatten().for_each(|from| channels.output(from));
+    if let Some((to, behind)) = wires.writer.take() {
+        channels.feed(to, behind, options.feed == Feed::Pty);
+    }
+    for (number, moment) in options.moments.iter().enumerate() {
+        match moment {
+            Moment::Stdout(regex) => channels.pattern(number, regex),
+            Moment::After(after, _) => channels.timer(number, *after),
+            Moment::Exit | Moment::Signal(..) | Moment::Syscall(..) => {}
+        }
+    }
+    wires.hand_over();
+    let mut run = Run {
+        options,
+        index,
+        secret: canary.bytes().len() as u64,
+        channels,
+        record,
+        arrived: false,
+        delivered: 0,
+        tries: 0,
+        gone_before: None,
+        done: BTreeSet::new(),
+        file: wires.watched,
+        witness,
+    };
+    if let Err(error) = run.follow(target) {
+        run.record.troubles.push(chain(&error));
+    }
+    run.record.echoed = run.channels.echoed();
+    Ok(run.record)
+}
+
+/// A pipe whose end on our side does not block.
+fn pipe() -> std::io::Result<(File, OwnedFd)> {
+    let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    nix::fcntl::fcntl(&read, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+    Ok((read.into(), write))
+}
+
+struct Run<'a, 'w> {
+    options: &'a Options,
+    index: &'a Index,
+    /// Bytes of the secret.
+    secret: u64,
+    channels: Channels<'a>,
+    record: Record,
+    /// The secret was seen whole in the target.
+    arrived: bool,
+    /// Bytes that reads from the fed file have brought.
+    delivered: u64,
+    /// Looks for the control so far.
+    tries: u32,
+    /// The processes that had ended when the first byte of the secret was read: they never had any of it.
+    gone_before: Option<BTreeSet<usize>>,
+    /// Moments that were looked at already, by process.
+    done: BTreeSet<(usize, usize)>,
+    file: Option<crate::target::Identity>,
+    witness: &'w mut Witness<'w>,
+}
+
+impl Run<'_, '_> {
+    fn follow(&mut self, mut target: Target<'_>) -> Result<(), TargetError> {
+        self.set_watch(&mut target);
+        if self.file.is_none() {
+            // It has the secret from the start, in its arguments or its environment.
+            self.gone_before = Some(BTreeSet::new());
+            self.look_for_control(&mut target, 0);
+        }
+        target.go_on()?;
+        loop {
+            let mut come = Vec::new();
+            let channels = &mut self.channels;
+            let event = target.next_or(|| {
+                come = channels.turn();
+                !come.is_empty()
+            })?;
+            match event {
+                Event::Woken => self.moments(&mut target, &come),
+                Event::Wrote(_) => {
+                    let come = self.channels.turn();
+                    self.moments(&mut target, &come);
+                }
+                Event::Reading(_) => self.channels.asked(),
+                Event::Read(process, bytes) => self.read(&mut target, process, bytes),
+                Event::Call(process, call) => self.call(&mut target, process, call),
+                Event::Signalled(process, signal) => self.signal(&mut target, process, signal),
+                Event::ExitCall(process) => {
+                    self.call(&mut target, process, libc::SYS_exit_group as u64);
+                    self.exit_call(&mut target, process);
+                }
+                Event::ExecEntry(process) => self.call(&mut target, process, libc::SYS_execve as u64),
+                Event::ExitStop(process) => self.exit_stop(&mut target, process),
+                Event::Announced(_) | Event::Babble | Event::FatalSignal(..) => {}
+                Event::Ended(end) => {
+                    self.channels.turn();
+                    self.record.ended = end.map(session::ends);
+                    self.account(&target);
+                    return Ok(());
+                }
+                Event::TimedOut => {
+                    let seconds = self.options.timeout.as_secs_f32();
+                    let left = target.processes().iter().filter(|process| !process.ended).count();
+                    self.record.troubles.push(if target.processes().first().is_some_and(|first| first.ended) {
+                        format!(
+                            "{left} processes that the program left running (a daemon?) did not end within {seconds} s"
+                        )
+                    } else {
+                        format!("did not end within {seconds} s")
+                    });
+                    return Ok(());
+                }
+                Event::Interrupted => {
+                    self.record.interrupted = true;
+                    return Ok(());
+                }
+            }
+            target.go_on()?;
+        }
+    }
+
+    fn set_watch(&self, target: &mut Target<'_>) {
+        let mut watch = Stops { file: self.file.filter(|_| !self.arrived), ..Stops::default() };
+        watch.calls.push(libc::SYS_ptrace as u64);
+        for moment in &self.options.moments {
+            match moment {
+                Moment::Stdout(_) => watch.writes = self.channels.has_output(),
+                Moment::Signal(signal, _) => watch.signals.push(*signal),
+                Moment::Syscall(call, _) => watch.calls.push(*call),
+                Moment::Exit | Moment::After(..) => {}
+            }
+        }
+        target.stop_at(watch);
+    }
+
+    fn is_followed(&self, process: usize) -> bool {
+        process == 0 || self.options.follow
+    }
+
+    fn asks_for_exit(&self) -> bool {
+        self.options.moments.iter().any(|moment| matches!(moment, Moment::Exit))
+    }
+
+    /// A read of the secret, or of a part of it, has come back. Once enough has, the secret is looked for while it lives.
+    fn read(&mut self, target: &mut Target<'_>, process: usize, bytes: u64) {
+        if bytes > 0 && self.gone_before.is_none() {
+            let ended = target.processes().iter().enumerate().filter(|(_, process)| process.ended);
+            self.gone_before = Some(ended.map(|(number, _)| number).collect());
+        }
+        self.delivered += bytes;
+        if self.delivered >= self.secret && !self.arrived {
+            self.tries += 1;
+            if self.tries <= EAGER_LOOKS || self.tries.is_power_of_two() {
+                self.look_for_control(target, process);
+            }
+        }
+    }
+
+    fn look_for_control(&mut self, target: &mut Target<'_>, process: usize) {
+        let mut aside = Vec::new(); // what this look does not see is another look's to answer for
+        let look =
+            session::look(target, process, "planted", Injection::Use, self.index, None, &mut aside, &mut |_, _| {});
+        if look.hits.iter().any(|hit| hit.found.needle == crate::judge::CANARY && hit.found.whole) {
+            self.arrived = true;
+            self.record.seen.push(Seen { moment: "planted".to_owned(), role: Role::Control, look });
+            self.set_watch(target);
+        }
+    }
+
+    /// Looks at every followed process for moments that concern the whole tree.
+    fn moments(&mut self, target: &mut Target<'_>, come: &[usize]) {
+        for moment in come {
+            let living = |process: &usize| !target.processes()[*process].ended && self.is_followed(*process);
+            let processes: Vec<usize> = (0..target.processes().len()).filter(living).collect();
+            for process in processes {
+                self.look(target, process, &self.options.moments[*moment].name(), Role::Residue, Injection::Use);
+            }
+        }
+    }
+
+    fn call(&mut self, target: &mut Target<'_>, process: usize, call: u64) {
+        if call == libc::SYS_ptrace as u64 {
+            let trouble = "calls ptrace(2) itself, which fails while it is traced, so it may behave differently";
+            if !self.record.troubles.iter().any(|other| other == trouble) {
+                self.record.troubles.push(trouble.to_owned());
+            }
+        }
+        self.first(target, process, |moment| matches!(moment, Moment::Syscall(other, _) if *other == call));
+    }
+
+    fn signal(&mut self, target: &mut Target<'_>, process: usize, signal: i32) {
+        self.first(target, process, |moment| matches!(moment, Moment::Signal(other, _) if *other == signal));
+    }
+
+    /// Looks for the moments that come for the first time in this process since the secret arrived.
+    fn first(&mut self, target: &mut Target<'_>, process: usize, come: impl Fn(&Moment) -> bool) {
+        if !self.arrived || !self.is_followed(process) {
+            return;
+        }
+        for (number, moment) in self.options.moments.iter().enumerate().filter(|(_, moment)| come(moment)) {
+            if self.done.insert((number, process)) {
+                self.look(target, process, &moment.name(), Role::Residue, Injection::Use);
+            }
+        }
+    }
+
+    /// The last moment at which a call can be injected: for memory that cannot be read otherwise.
+    fn exit_call(&mut self, target: &mut Target<'_>, process: usize) {
+        let shielded = snapshot::regions(&target.processes()[process])
+            .is_ok_and(|regions| regions.iter().any(snapshot::Region::is_secret_memory));
+        if shielded && self.asks_for_exit() && self.is_followed(process) {
+            self.look(target, process, "exit", Role::SecretMemory, Injection::Use);
+        }
+    }
+
+    fn exit_stop(&mut self, target: &mut Target<'_>, process: usize) {
+        if self.is_followed(process) && self.asks_for_exit() {
+            self.look(target, process, "exit", Role::Residue, Injection::Leave);
+        } else if !self.arrived && self.delivered >= self.secret {
+            self.look_for_control(target, process);
+        }
+        self.check_rights(target, process);
+    }
+
+    /// A set-user-ID bit has no effect under a tracer without privilege (ptrace(2), execve(2)): then another program
+    /// ran than the one that a user meets.
+    fn check_rights(&mut self, target: &Target<'_>, process: usize) {
+        let pid = target.processes()[process].pid;
+        let bits = std::fs::metadata(format!("/proc/{pid}/exe")).map(|meta| meta.permissions().mode() & 0o6000);
+        if bits.is_ok_and(|bits| bits != 0) && !nix::unistd::geteuid().is_root() {
+            let number = target.processes()[process].number;
+            self.record.troubles.push(format!(
+                "process {number} ran a set-user-ID or set-group-ID program without its rights: they are not given to a \
+                 program that an ordinary user traces; run as root"
+            ));
+        }
+    }
+
+    fn look(&mut self, target: &mut Target<'_>, process: usize, moment: &str, role: Role, injection: Injection) {
+        let number = target.processes()[process].number;
+        let witness = &mut *self.witness;
+        let look =
+            session::look(target, process, moment, injection, self.index, None, &mut self.record.troubles, &mut {
+                |at: u64, bytes: &[u8]| {
+                    if role == Role::Residue {
+                        witness(moment, number, at, bytes);
+                    }
+                }
+            });
+        self.record.seen.push(Seen { moment: moment.to_owned(), role, look });
+    }
+
+    /// Adds what was not seen of the tree, once it is gone.
+    fn account(&mut self, target: &Target<'_>) {
+        let gone_before = self.gone_before.clone().unwrap_or_default();
+        let had_a_chance = |process: &usize| !gone_before.contains(process);
+        let others = (1..target.processes().len()).filter(had_a_chance).count();
+        if others > 0 && !self.options.follow {
+            self.record.troubles.push(format!(
+                "{others} child processes lived while the secret did and were not looked at: --follow looks at them"
+            ));
+        }
+        if !self.asks_for_exit() {
+            return;
+        }
+        for (process, state) in target.processes().iter().enumerate().filter(|(process, _)| had_a_chance(process)) {
+            let seen =
+                |seen: &Seen| seen.moment == "exit" && seen.role == Role::Residue && seen.look.process == state.number;
+            if self.is_followed(process) && !self.record.seen.iter().any(seen) {
+                self.record.troubles.push(format!("process {} ended without an exit stop", state.number));
+            }
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Any program, in any language: it is given a secret as its users give it one, and searched for it.
+//!
+//! ```text
+//! feed ─► follow ─► look at each moment ─► judge ─► outcome
+//! ```
+//!
+//! Nothing is linked into the program and nothing of it is known. That the secret really arrived is therefore shown
+//! first: it is looked for when the read that brings it comes back, or at the start where it stands in the arguments or the
+//! environment. Until it was seen whole, nothing that is not found counts as clean.
+
+mod channels;
+mod feed;
+mod follow;
+mod judge;
+mod moment;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use findings::{Build, Outcome, Run, SCHEMA, Settings, Tool, Verdict};
+use scenario_protocol::CanaryKind;
+
+pub use feed::{Feed, ParseFeedError};
+pub use moment::{Moment, ParseMomentError};
+
+use crate::audit::{self, Chance};
+use crate::canary::{Canary, Seed, TooWeak};
+use crate::machine;
+use crate::progress::{Observer, Progress};
+use crate::scan::{Index, IndexError};
+use crate::variants::FORMS;
+
+/// What to run, with what secret, and when to look.
+#[derive(Debug)]
+pub struct Options {
+    /// The program as it is called, and its arguments.
+    pub program: Vec<OsString>,
+    /// The secret.
+    pub secret: Source,
+    /// How the program gets it.
+    pub feed: Feed,
+    /// Whether it is a text: random ones are letters and digits, and one on standard input ends with a newline.
+    pub text: bool,
+    /// When to look. At least one.
+    pub moments: Vec<Moment>,
+    /// Whether the processes that the program starts are looked at too.
+    pub follow: bool,
+    /// How often to run it.
+    pub repeat: u32,
+    /// How long one run may take.
+    pub timeout: Duration,
+    /// Shortest residue, in bytes of the secret.
+    pub min_length: usize,
+    /// Decoys a run.
+    pub decoys: u32,
+    /// A variable of ours that the program does not get: the one that the secret came from.
+    pub hidden_variable: Option<String>,
+    /// Where the program's standard output goes.
+    pub output: Output,
+}
+
+/// Where a secret comes from.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Source {
+    /// So many random bytes, fresh in every run.
+    Random(usize),
+    /// The user's own.
+    Given(Canary),
+}
+
+/// Where what the program prints goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Output {
+    /// To our standard output.
+    Stdout,
+    /// To our standard error, where standard output is for something else.
+    Stderr,
+}
+
+/// Why a program could not be run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProgramError {
+    /// No program was named.
+    #[error("no program to run")]
+    NoProgram,
+    /// There is no such program.
+    #[error("no program {program:?} is found: there is no such file, or none on PATH that can be run")]
+    NotFound {
+        /// Its name as it was given.
+        program: String,
+    },
+    /// The kernel does not start it.
+    #[error("start {program}")]
+    Start {
+        /// Its path.
+        program: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// An argument or a variable holds a NUL byte.
+    #[error("an argument or a variable holds a NUL byte")]
+    Nul,
+    /// The secret cannot be given in that way.
+    #[error("the secret cannot be given in this way: {why}")]
+    Refused {
+        /// Why.
+        why: &'static str,
+    },
+    /// The secret would take the place of an argument that is not there.
+    #[error("there is no argument {number}, nor one before it")]
+    NoSuchArgument {
+        /// Counted from 1, the first after the program's name.
+        number: usize,
+    },
+    /// A pipe, a terminal or a file for the secret cannot be made.
+    #[error("make the pipe, terminal or file that the secret is fed through")]
+    Feed {
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The secret cannot be told from other bytes.
+    #[error("the secret")]
+    Weak {
+        /// Why.
+        #[from]
+        source: TooWeak,
+    },
+    /// The secret cannot be indexed.
+    #[error("prepare the search")]
+    Index {
+        /// Why.
+        #[from]
+        source: IndexError,
+    },
+    /// No random bytes.
+    #[error("draw random bytes")]
+    Random {
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+/// Is shown every piece of memory that is searched for residues: moment, process, address, bytes. For the test that
+/// compares with a search by brute force.
+pub(crate) type Witness<'a> = dyn FnMut(&str, u32, u64, &[u8]) + 'a;
+
+impl Options {
+    /// The program's name in reports.
+    pub(crate) fn name(&self) -> String {
+        let name = self.program.first().map(Path::new).and_then(Path::file_name);
+        name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    }
+}
+
+/// Runs a program as often as asked and judges what was found.
+///
+/// # Errors
+///
+/// [`ProgramError`] when it cannot be run as asked; what goes wrong later is an inconclusive outcome.
+pub fn run(options: &Options, interrupted: &AtomicBool, observer: &dyn Observer) -> Result<Run, ProgramError> {
+    let mut outcomes = Vec::new();
+    let mut chances = Vec::new();
+    observer.on(&Progress::Started { rows: options.repeat.max(1) as usize });
+    for _ in 0..options.repeat.max(1) {
+        if interrupted.load(Ordering::Relaxed) {
+            break;
+        }
+        let needles = Needles::draw(options)?;
+        let (outcome, chance) = once(options, &needles, interrupted, observer, &mut |_, _, _, _| {})?;
+        observer.on(&Progress::judged(&outcome));
+        outcomes.push(outcome);
+        chances.push(chance);
+    }
+    let sensitivity = audit::sensitivity(options.min_length, &outcomes, &chances);
+    let machine = machine::probe();
+    let mut run = Run {
+        schema: SCHEMA.to_owned(),
+        tool: Tool { name: "residue".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
+        not_shown: audit::not_shown(&machine),
+        machine,
+        build: Build {
+            subject: options.name(),
+            digest: digest(options),
+            profile: "unknown".to_owned(),
+            rustc: "unknown".to_owned(),
+            ablation: None,
+        },
+        settings: Settings {
+            min_length: u32::try_from(options.min_length).unwrap_or(u32::MAX),
+            decoys: options.decoys,
+            filter: String::new(),
+            required: Vec::new(),
+            timeout_seconds: u32::try_from(options.timeout.as_secs()).unwrap_or(u32::MAX),
+        },
+        sensitivity,
+        interrupted: interrupted.load(Ordering::Relaxed),
+        verdict: Verdict::Inconclusive,
+        outcomes: judge::merge(outcomes).into_iter().collect(),
+    };
+    run.verdict = run.judge();
+    Ok(run)
+}
+
+/// Runs it once.
+pub(crate) fn once<'w>(
+    options: &Options,
+    needles: &Needles<'_>,
+    interrupted: &AtomicBool,
+    observer: &dyn Observer,
+    witness: &'w mut Witness<'w>,
+) -> Result<(Outcome, Chance), ProgramError> {
+    if let Some(why) = options.feed.refuses(needles.canary().bytes()) {
+        return Err(ProgramError::Refused { why });
+    }
+    let all = needles.all();
+    let index = Index::new(&all, &FORMS, options.min_length)?;
+    let alone = Index::new(&all[..1], &FORMS, options.min_length)?;
+    let record = follow::run(options, needles.canary(), &index, interrupted, witness)?;
+    if record.echoed {
+        observer.on(&Progress::Noted {
+            text: "the secret was in what the program printed, or its terminal echoed it".to_owned(),
+        });
+    }
+    let outcome = judge::judge(options, &record, options.decoys);
+    let read = outcome.coverage().read;
+    let chance = Chance { windows: alone.windows(), expected: alone.expected_chance_hits(read) };
+    Ok((outcome, chance))
+}
+
+/// The secret and the decoys of one run.
+pub(crate) struct Needles<'a> {
+    drawn: Option<Canary>,
+    given: Option<&'a Canary>,
+    decoys: Vec<Canary>,
+}
+
+impl<'a> Needles<'a> {
+    pub(crate) fn draw(options: &'a Options) -> Result<Self, ProgramError> {
+        let seed = Seed::random().map_err(|source| ProgramError::Random { source })?;
+        let kind = if options.text { CanaryKind::Text } else { CanaryKind::Bytes };
+        let (drawn, given, length) = match &options.secret {
+            Source::Random(length) => {
+                if *length < crate::canary::MIN_SECRET {
+                    return Err(TooWeak::Short { length: *length }.into());
+                }
+                (Some(seed.canary("program", kind, *length)), None, *length)
+            }
+            Source::Given(canary) => (None, Some(canary), canary.bytes().len()),
+        };
+        Ok(Self { drawn, given, decoys: seed.decoys("program", kind, length, options.decoys) })
+    }
+
+    pub(crate) fn canary(&self) -> &Canary {
+        self.drawn.as_ref().or(self.given).expect("one of the two is there from the start")
+    }
+
+    /// The secret is the first.
+    pub(crate) fn all(&self) -> Vec<&[u8]> {
+        std::iter::once(self.canary()).chain(&self.decoys).map(Canary::bytes).collect()
+    }
+}
+
+/// A digest of the file that was run: of a script's interpreter where that is what was named.
+fn digest(options: &Options) -> String {
+    let digest = || {
+        let path = feed::find(options.program.first()?)?;
+        let mut hasher = blake3::Hasher::new();
+        std::io::copy(&mut std::fs::File::open(path).ok()?, &mut hasher).ok()?;
+        Some(format!("blake3:{}", hasher.finalize().to_hex()))
+    };
+    digest().unwrap_or_else(|| "unknown".to_owned()) // a program that may be run but not read
+}
