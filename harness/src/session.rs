@@ -210,6 +210,7 @@ fn living(target: &Target<'_>) -> Vec<usize> {
 
 /// Looks at the registers and the memory of one process that stands still. `at` is the moment's name for troubles; the
 /// checkpoint of the look is the caller's to fill in. `witness` is shown every piece of memory that is searched.
+#[expect(clippy::too_many_arguments, reason = "one look, made of what two kinds of run know of it")]
 pub(crate) fn look(
     target: &mut Target<'_>,
     process: usize,
