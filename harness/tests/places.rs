@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use findings::{Class, Finding, Form, Outcome, Run, Verdict};
 use harness::audit::{self, Options};
@@ -122,14 +122,11 @@ fn every_planted_copy_is_found_and_none_else() {
 fn twenty_gibibytes_of_nothing_are_read_in_little_memory() {
     let subject = subject();
     let before = peak();
-    let started = Instant::now();
 
     let outcome = subject.outcome("sparse");
 
     let used = peak() - before;
     assert!(used < 200 << 20, "{used} bytes");
-    // No figure of speed; but reading all would take minutes.
-    assert!(started.elapsed() < Duration::from_secs(40), "{:?}", started.elapsed());
     assert!(at(&outcome, subject.places()["sparse"]).whole);
     let coverage = &outcome.observations[0].coverage;
     assert!(coverage.never_populated > 19 << 30, "{coverage:?}");

@@ -31,13 +31,16 @@ pub(crate) fn run(ablation: &str, mut args: impl Iterator<Item = OsString>) -> u
     EXIT_INTERNAL
 }
 
+/// This program's file as the kernel holds it: a build that ran meanwhile may have put another in its place, and
+/// then the path that it was started by leads nowhere (proc_pid_exe(5)).
+const THIS: &str = "/proc/self/exe";
+
 /// Puts a copy of this program into `dir` under the name that makes it the ablation's compiler.
 pub(crate) fn install(dir: &Path, ablation: &str) -> Result<PathBuf, Failure> {
     let wrapper = dir.join(format!("{PREFIX}{ablation}"));
     let doing = || format!("copying this program to {}", wrapper.display());
-    let this = std::env::current_exe().map_err(|error| Failure::because(doing(), error))?;
     fs::create_dir_all(dir).map_err(|error| Failure::because(doing(), error))?;
-    fs::copy(this, &wrapper).map_err(|error| Failure::because(doing(), error))?;
+    fs::copy(THIS, &wrapper).map_err(|error| Failure::because(doing(), error))?;
     Ok(wrapper)
 }
 
@@ -51,5 +54,26 @@ mod tests {
 
         assert_eq!(read("target/ablate/rustc-without-purge-on-signal").as_deref(), Some("purge-on-signal"));
         assert_eq!(read("target/debug/xtask"), None);
+    }
+
+    #[test]
+    fn a_program_that_was_replaced_while_it_runs_still_copies_itself() {
+        const DIR: &str = "XTASK_TEST_DIR";
+        if let Some(dir) = std::env::var_os(DIR) {
+            let this = std::env::current_exe().expect("the path of this copy");
+            fs::remove_file(this).expect("removing this copy");
+            install(Path::new(&dir), "wipe").expect("copying a program whose file is gone");
+            return;
+        }
+        let dir = tempfile::tempdir().expect("a directory");
+        let copy = dir.path().join("replaced");
+        fs::copy(THIS, &copy).expect("copying the tests");
+
+        let test = "wrapper::tests::a_program_that_was_replaced_while_it_runs_still_copies_itself";
+        let output = Command::new(&copy).args(["--exact", test]).env(DIR, dir.path()).output().expect("the copy");
+
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        let wrapper = dir.path().join("rustc-without-wipe");
+        assert_eq!(fs::read(wrapper).expect("the wrapper").len(), fs::read(THIS).expect("the tests").len());
     }
 }
