@@ -75,3 +75,8 @@ pub mod probe {
         secret.arena_end()
     }
 }
+
+/// The front page's example is compiled, so that it cannot drift from the interface.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct FrontPage;

@@ -81,7 +81,7 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
 
 /// `residue`, built, and what it must be told about the build of its subjects.
 pub(crate) struct Auditor {
-    program: PathBuf,
+    pub(crate) program: PathBuf,
     rustc: String,
 }
 

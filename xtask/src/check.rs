@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use xshell::cmd;
 
 use crate::ablate;
-use crate::audit;
 use crate::child;
 use crate::failure::Failure;
 use crate::fuzz;
+use crate::traces;
 use crate::workspace::Workspace;
 
 /// Shown under `--help`.
@@ -59,9 +59,8 @@ pub(crate) fn run(_: &Options) -> Result<u8, Failure> {
         Ok(cargo) => fuzz::campaign(&workspace, &cargo, &[], SMOKE).map(|()| Step::Passed),
         Err(missing) => Ok(Step::Skipped(missing)),
     })?;
-    let verdict = report.step("quick audit", || {
-        audit::run(&audit::Options::quick(workspace.target.join("check-evidence"))).map(Step::Verdict)
-    })?;
+    let evidence = workspace.target.join("check-evidence");
+    let verdict = report.step("quick audit, own traces", || traces::run(&workspace, &evidence).map(Step::Verdict))?;
     Ok(verdict)
 }
 

@@ -11,6 +11,7 @@ mod check;
 mod child;
 mod failure;
 mod fuzz;
+mod traces;
 mod workspace;
 mod wrapper;
 

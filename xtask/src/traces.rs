@@ -1,0 +1,75 @@
+//! Whether a run leaves its own secrets in what it wrote: `residue scan` over the whole of `target/`.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+use std::process::Command;
+
+use crate::audit::{self, Auditor, Options};
+use crate::child;
+use crate::failure::Failure;
+use crate::workspace::Workspace;
+
+/// Audits from a known seed and searches `target/` for every canary of that run; then searches it again for a secret
+/// that was written there on purpose. The first search must find nothing, and the second must find that.
+///
+/// Returns the audit's verdict, as the evidence that is searched is that audit's.
+///
+/// # Errors
+///
+/// A canary stands in `target/`, or the search missed what was planted, or a program did not run.
+pub(crate) fn run(workspace: &Workspace, evidence: &Path) -> Result<u8, Failure> {
+    // Not below target/: the secrets themselves are not what is searched for.
+    let scratch = tempfile::tempdir().map_err(|error| Failure::because("making a directory", error))?;
+    let planted = random()?;
+    let seed = scratch.path().join("seed.hex");
+    let secret = scratch.path().join("secret");
+    write(&seed, hex(&random()?).as_bytes())?;
+    write(&secret, &planted)?;
+
+    let mut options = Options::quick(evidence.to_owned());
+    options.seed_file = Some(seed.clone());
+    let verdict = audit::run(&options)?;
+
+    let auditor = Auditor::build(workspace)?;
+    let subject = workspace.build("scenarios", &options.profile, None)?;
+    let search = |what: &str, args: &[&Path], expected: u8| {
+        let mut scan = auditor.scan(&workspace.target);
+        scan.args(args);
+        match child::verdict(scan)? {
+            code if code == expected => Ok(()),
+            code => Err(Failure::internal(format!("the search of target/ for {what}: code {code}, not {expected}"))),
+        }
+    };
+    search("the run's canaries", &[Path::new("--seed-file"), &seed, Path::new("--subject"), &subject], 0)?;
+    let copy = evidence.join("planted.txt");
+    write(&copy, format!("id=7;key={};\n", hex(&planted)).as_bytes())?;
+    let found = search("what was planted there", &[Path::new("--secret-file"), &secret], 1);
+    fs::remove_file(&copy).map_err(|error| Failure::because(format!("removing {}", copy.display()), error))?;
+    found.map(|()| verdict)
+}
+
+impl Auditor {
+    /// The start of the command that searches `path`.
+    fn scan(&self, path: &Path) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg("scan").arg(path);
+        command
+    }
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    fs::write(path, bytes).map_err(|error| Failure::because(format!("writing {}", path.display()), error))
+}
+
+fn random() -> Result<[u8; 32], Failure> {
+    let mut bytes = [0; 32];
+    File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(|error| Failure::because("reading /dev/urandom", error))?;
+    Ok(bytes)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
