@@ -1,6 +1,6 @@
 //! The pipeline on one screen: read the catalogue, run every row, judge it, sum up.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use scenario_protocol::Row;
+use zeroize::Zeroizing;
 
 use crate::canary::{Canary, Seed};
 use crate::progress::{Observer, Progress};
@@ -273,6 +274,39 @@ pub fn run(
     Ok(run)
 }
 
+/// What a row makes of its canary, told by the subject in a process that nobody looks at; `None` where it makes nothing.
+///
+/// # Errors
+///
+/// Why the subject could not tell, in words.
+pub(crate) fn derived(row: &Row, subject: &Path, canary: &Canary) -> Result<Option<Canary>, String> {
+    let Some(name) = &row.derived else { return Ok(None) };
+    let failed = |what: &str, error: std::io::Error| format!("{what} for the {name}: {error}");
+    let mut child = Command::new(subject)
+        .args(["derive", &row.name])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| failed("start the subject", error))?;
+    // A canary fits the pipe, and so does what is made of it: nobody waits for the other.
+    let fed = child.stdin.take().map(|mut stdin| stdin.write_all(canary.bytes()));
+    // With room for all of it at once, so that no smaller buffer is left behind unwiped.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(*CANARY_LENGTHS.end() + 1));
+    let output = child.stdout.take().map(|output| output.take(*CANARY_LENGTHS.end() as u64).read_to_end(&mut bytes));
+    let status = child.wait().map_err(|error| failed("wait for the subject", error))?;
+    if let Some(Err(error)) = fed.filter(|_| status.success()) {
+        return Err(failed("give the canary to the subject", error));
+    }
+    if let Some(Err(error)) = output {
+        return Err(failed("read from the subject", error));
+    }
+    if !status.success() {
+        return Err(format!("the subject did not tell the {name}: ended with {status}"));
+    }
+    Canary::given(bytes).map(Some).map_err(|error| format!("the {name}: {error}"))
+}
+
 type Place = Mutex<Option<(Outcome, Chance)>>;
 
 fn claim<'a>(next: &AtomicUsize, rows: &'a [Row], places: &'a [Place]) -> Option<(&'a Row, &'a Place)> {
@@ -309,7 +343,11 @@ fn one(row: &Row, machine: &findings::Machine, options: &Options, interrupted: &
     };
     let canary = options.seed.canary(&row.name, row.canary, row.canary_len);
     let decoys = options.seed.decoys(&row.name, row.canary, row.canary_len, options.decoys);
-    let needles: Vec<_> = [&canary].into_iter().chain(&decoys).map(Canary::bytes).collect();
+    let derived = match derived(row, &options.subject, &canary) {
+        Ok(derived) => derived,
+        Err(why) => return (judge::unrunnable(row, why), Chance::default()),
+    };
+    let needles: Vec<_> = [&canary].into_iter().chain(&decoys).chain(&derived).map(Canary::bytes).collect();
     let indices = Index::new(&needles, &FORMS, options.min_length)
         .and_then(|index| Ok((index, Index::new(&needles[..1], &FORMS, options.min_length)?)));
     let (index, alone) = match indices {
@@ -323,6 +361,7 @@ fn one(row: &Row, machine: &findings::Machine, options: &Options, interrupted: &
         no_core: machine::no_core(machine),
         interrupted,
         layout: Layout::Natural,
+        derived: derived.as_ref().map(|_| options.decoys + 1),
         watching: None,
     };
     let record = session::run(row, &canary, &index, &setting);

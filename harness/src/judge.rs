@@ -8,6 +8,9 @@ use crate::session::{Hit, Look, Record};
 /// Needle number of the canary; decoys count on from it.
 pub(crate) const CANARY: u32 = 0;
 
+/// Needle number of what a row makes of its canary, wherever it stood among the needles that were searched for.
+pub(crate) const DERIVED: u32 = u32::MAX;
+
 /// Judges one row.
 ///
 /// `required` names the abilities without which nothing is conclusive (`core`).
@@ -76,8 +79,14 @@ fn controls(record: &Record, decoys: u32) -> Controls {
                 .filter(|hit| is_canary(hit) && hit.found.whole && !hit.found.form.is_derived()),
         ),
         decoys,
-        decoy_hits: count(record.looks.iter().flat_map(|look| &look.hits).filter(|hit| !is_canary(hit))),
+        decoy_hits: count(record.looks.iter().flat_map(|look| &look.hits).filter(|hit| !is_secret(hit))),
     }
+}
+
+/// Whether what a row makes of its canary was seen whole while it was alive; there is nothing to see for most rows.
+fn is_derived_planted(row: &Row, record: &Record) -> bool {
+    let planted = record.looks.iter().filter(|look| look.checkpoint == Checkpoint::Planted);
+    row.derived.is_none() || planted.flat_map(|look| &look.hits).any(|hit| hit.found.needle == DERIVED && is_home(hit))
 }
 
 fn count(items: impl Iterator) -> u32 {
@@ -88,17 +97,22 @@ fn is_canary(hit: &Hit) -> bool {
     hit.found.needle == CANARY
 }
 
+/// Whether it is the canary, or what is made of it; anything else is a decoy.
+fn is_secret(hit: &Hit) -> bool {
+    is_canary(hit) || hit.found.needle == DERIVED
+}
+
 fn observation(look: &Look) -> Observation {
-    let canary = || look.hits.iter().filter(|hit| is_canary(hit));
+    let secret = || look.hits.iter().filter(|hit| is_secret(hit));
     Observation {
         checkpoint: look.checkpoint.name().to_owned(),
         process: look.process,
         looked: look.looked.clone(),
         threads: look.threads,
         coverage: look.coverage.clone(),
-        whole: count(canary().filter(|hit| hit.found.whole)),
-        fragments: count(canary().filter(|hit| !hit.found.whole)),
-        decoy_hits: count(look.hits.iter().filter(|hit| !is_canary(hit))),
+        whole: count(secret().filter(|hit| hit.found.whole)),
+        fragments: count(secret().filter(|hit| !hit.found.whole)),
+        decoy_hits: count(look.hits.iter().filter(|hit| !is_secret(hit))),
     }
 }
 
@@ -113,7 +127,7 @@ pub(crate) fn findings_by_look(row: &Row, record: &Record) -> Vec<(usize, Findin
     let mut home_seen = false; // one home in the whole tree
     for (number, look) in record.looks.iter().enumerate() {
         let planted = look.checkpoint == Checkpoint::Planted;
-        for hit in look.hits.iter().filter(|hit| is_canary(hit)) {
+        for hit in look.hits.iter().filter(|hit| is_secret(hit)) {
             if planted && !row.sole_home {
                 continue;
             }
@@ -121,7 +135,8 @@ pub(crate) fn findings_by_look(row: &Row, record: &Record) -> Vec<(usize, Findin
                 home_seen = true;
                 continue;
             }
-            found.push((number, finding(&row.name, look.checkpoint.name(), look.process, hit)));
+            let derived = row.derived.as_deref().filter(|_| hit.found.needle == DERIVED);
+            found.push((number, finding_of(derived, &row.name, look.checkpoint.name(), look.process, hit)));
         }
     }
     found
@@ -132,8 +147,13 @@ fn is_home(hit: &Hit) -> bool {
     hit.found.whole && hit.class != Class::Register && hit.found.form == Form::Raw
 }
 
-/// A finding, from where and what.
+/// A finding of the secret, from where and what.
 pub(crate) fn finding(scenario: &str, checkpoint: &str, process: u32, hit: &Hit) -> Finding {
+    finding_of(None, scenario, checkpoint, process, hit)
+}
+
+/// The same of what the target made of the secret, if it is that which has a name.
+fn finding_of(derived: Option<&str>, scenario: &str, checkpoint: &str, process: u32, hit: &Hit) -> Finding {
     let rule = Rule { class: hit.class, form: hit.found.form };
     Finding {
         rule,
@@ -147,7 +167,8 @@ pub(crate) fn finding(scenario: &str, checkpoint: &str, process: u32, hit: &Hit)
         secret_offset: hit.found.secret_offset,
         secret_length: hit.found.secret_length,
         whole: hit.found.whole,
-        fingerprint: fingerprint(scenario, checkpoint, process, rule, hit),
+        derived: derived.map(str::to_owned),
+        fingerprint: fingerprint(derived, scenario, checkpoint, process, rule, hit),
         writer: None,
         unattributed: None,
         repeats: None,
@@ -156,13 +177,13 @@ pub(crate) fn finding(scenario: &str, checkpoint: &str, process: u32, hit: &Hit)
 
 /// Names the same residue in another run. Made from names and lengths: addresses change, and a digest of the
 /// residue itself would be a digest of the secret.
-fn fingerprint(scenario: &str, checkpoint: &str, process: u32, rule: Rule, hit: &Hit) -> String {
+fn fingerprint(derived: Option<&str>, scenario: &str, checkpoint: &str, process: u32, rule: Rule, hit: &Hit) -> String {
     let rule = rule.to_string();
     let place = hit.place.rsplit('/').next().unwrap_or_default();
     let process = process.to_string();
     let extent = format!("{}+{}", hit.found.secret_offset, hit.found.secret_length);
     let mut hasher = blake3::Hasher::new();
-    for part in [scenario, checkpoint, &process, &rule, place, &extent] {
+    for part in [scenario, checkpoint, &process, &rule, place, &extent].into_iter().chain(derived) {
         hasher.update(part.as_bytes()).update(&[0]);
     }
     hasher.finalize().to_hex()[..16].to_owned()
@@ -176,6 +197,9 @@ fn doubts(row: &Row, record: &Record, controls: &Controls, required: &[String]) 
     }
     if controls.planted == 0 {
         doubts.push("silent control: the canary was not found whole at planted".to_owned());
+    }
+    if !is_derived_planted(row, record) {
+        doubts.push("silent control: what is made of the canary was not found whole at planted".to_owned());
     }
     if controls.decoys == 0 {
         doubts.push("no decoys were looked for".to_owned());
@@ -248,7 +272,7 @@ fn unseen_wipe(look: &Look, record: &Record) -> Option<String> {
 /// row does not excuse.
 fn surplus(row: &Row, record: &Record) -> Option<String> {
     let more = |look: &&Look| {
-        let hits = || look.hits.iter().filter(|hit| is_canary(hit));
+        let hits = || look.hits.iter().filter(|hit| is_secret(hit));
         hits().count() > 1 || hits().any(|hit| !is_home(hit))
     };
     let look = record.looks.iter().filter(|_| row.sole_home).find(more)?;

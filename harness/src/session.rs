@@ -11,6 +11,7 @@ use scenario_protocol::{Checkpoint, Claim, Ends, Expectation, Row};
 
 use crate::attribute::{Watching, Writing};
 use crate::canary::Canary;
+use crate::judge;
 use crate::scan::{Index, Match, Scanner};
 use crate::snapshot::{self, InitialStack, Injection, Part, Region, Registers};
 use crate::sys::End;
@@ -60,6 +61,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) no_core: Option<&'a str>,
     pub(crate) interrupted: &'a AtomicBool,
     pub(crate) layout: Layout,
+    /// Number among the needles of what the row makes of its canary.
+    pub(crate) derived: Option<u32>,
     /// Words whose writers are asked for.
     pub(crate) watching: Option<&'a Watching<'a>>,
 }
@@ -69,6 +72,11 @@ pub(crate) fn run(row: &Row, canary: &Canary, index: &Index, setting: &Setting<'
     let mut record = Record::default();
     if let Err(error) = follow(row, canary, index, setting, &mut record) {
         record.troubles.push(chain(&error));
+    }
+    for hit in record.looks.iter_mut().flat_map(|look| &mut look.hits) {
+        if Some(hit.found.needle) == setting.derived {
+            hit.found.needle = judge::DERIVED;
+        }
     }
     for checkpoint in &row.checkpoints {
         if !record.looks.iter().any(|look| look.checkpoint == *checkpoint) {

@@ -136,6 +136,7 @@ fn row(liar: &Liar) -> Row {
         needs: vec![Need::MemfdSecret],
         turned_by: Vec::new(),
         shows: Vec::new(),
+        derived: None,
     }
 }
 

@@ -249,6 +249,7 @@ fn finding(outcome: &Outcome, at: At<'_>) -> Finding {
         secret_offset,
         secret_length,
         whole: secret_length == 32,
+        derived: None,
         fingerprint: format!("{:016x}", 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(at.address ^ secret_length ^ 0x5bd1)),
         writer: None,
         unattributed: None,

@@ -72,10 +72,13 @@ pub(crate) fn address(finding: &Finding) -> Option<String> {
     (finding.rule.class != Class::Register).then(|| format!("{:#x}..{end:#x}", finding.address))
 }
 
-/// Which bytes of the secret a finding shows, half-open, counted from 0.
+/// Which bytes of the secret a finding shows, half-open, counted from 0; of what was made of it, with its name.
 pub(crate) fn secret_bytes(finding: &Finding) -> String {
     let end = u128::from(finding.secret_offset) + u128::from(finding.secret_length);
-    format!("{}..{end}", finding.secret_offset)
+    match &finding.derived {
+        None => format!("{}..{end}", finding.secret_offset),
+        Some(derived) => format!("{}..{end} of the {}", finding.secret_offset, visible(derived)),
+    }
 }
 
 /// Whether a finding shows all of the secret, and in how many of several runs it was seen.

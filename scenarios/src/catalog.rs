@@ -198,6 +198,7 @@ impl Line {
             ends: ending.ends,
             checkpoints: ending.checkpoints.to_vec(),
             sole_home: holder.ours,
+            derived: None,
             needs: holder.needs.to_vec(),
             turned_by: owned(&turned_by(holder, ending, &expect)),
             shows: owned(&shows(holder, ending, &expect)),

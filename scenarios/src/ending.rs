@@ -18,9 +18,8 @@ use scenario_protocol::Checkpoint::{
     self, BeforeExec, Child, Core, Exec, Exit, ExitCall, Planted, Signal, Timeout, Unwound, Wiped,
 };
 use scenario_protocol::Ends;
+use scenario_stage::{Control, Failure};
 
-use crate::checkpoint::Control;
-use crate::failure::Failure;
 use crate::holder::Held;
 
 /// The verb of the image that an `exec` row ends as.

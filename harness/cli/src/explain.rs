@@ -76,7 +76,7 @@ fn describe(finding: &Finding) -> String {
     let extent = if finding.whole { "whole" } else { "fragment" };
     let place = if finding.place.is_empty() { "anonymous memory" } else { &finding.place };
     let mut text = format!(
-        "{} {} at {}: {} in {}, {extent}, bytes {}..{} of the secret\n",
+        "{} {} at {}: {} in {}, {extent}, bytes {}..{} of the {}\n",
         finding.fingerprint,
         finding.scenario,
         finding.checkpoint,
@@ -84,6 +84,7 @@ fn describe(finding: &Finding) -> String {
         place.escape_debug(),
         finding.secret_offset,
         finding.secret_offset + finding.secret_length,
+        finding.derived.as_deref().unwrap_or("secret").escape_debug(),
     );
     match (&finding.writer, &finding.unattributed) {
         (Some(writer), _) => describe_writer(&mut text, writer, "written by"),

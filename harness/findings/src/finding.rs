@@ -205,6 +205,10 @@ pub struct Finding {
     pub secret_length: u64,
     /// Whether that is the whole secret.
     pub whole: bool,
+    /// What the target made of the secret, by name, where it is that which was found; then the offset and the lengths
+    /// are its.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub derived: Option<String>,
     /// Names the same residue in another run: made from names and lengths, not from addresses.
     pub fingerprint: String,
     /// Who wrote it, where that was asked and found.

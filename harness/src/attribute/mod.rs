@@ -23,7 +23,8 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 use nix::unistd::Pid;
 use scenario_protocol::Row;
 
-use crate::audit::Options;
+use crate::audit::{self, Options};
+use crate::canary::Canary;
 use crate::scan::Index;
 use crate::session::{self, Setting, chain};
 use crate::snapshot::Region;
@@ -248,7 +249,9 @@ impl<'a> Rerun<'a> {
         interrupted: &'a AtomicBool,
     ) -> Result<Self, String> {
         let canary = options.seed.canary(&row.name, row.canary, row.canary_len);
-        let index = Index::new(&[canary.bytes()], &FORMS, options.min_length).map_err(|error| chain(&error))?;
+        let derived = audit::derived(row, &options.subject, &canary)?;
+        let needles: Vec<_> = [&canary].into_iter().chain(&derived).map(Canary::bytes).collect();
+        let index = Index::new(&needles, &FORMS, options.min_length).map_err(|error| chain(&error))?;
         let home = std::env::current_dir().ok();
         Ok(Self { row, options, machine, interrupted, index, images: IMAGES.with(Rc::clone), home })
     }
@@ -264,6 +267,7 @@ impl<'a> Rerun<'a> {
             no_core: machine::no_core(self.machine),
             interrupted: self.interrupted,
             layout: Layout::Fixed,
+            derived: self.row.derived.as_ref().map(|_| 1),
             watching: (!words.is_empty()).then_some(&watching),
         };
         let canary = self.options.seed.canary(&self.row.name, self.row.canary, self.row.canary_len);

@@ -20,6 +20,7 @@ fn row(expect: &str) -> Row {
         needs: Vec::new(),
         turned_by: Vec::new(),
         shows: Vec::new(),
+        derived: None,
     }
 }
 

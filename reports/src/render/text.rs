@@ -183,7 +183,10 @@ impl Page {
         if let Some(address) = address(finding) {
             text += &format!(" {} at {address}", visible(&finding.permissions));
         }
-        text += &format!(", {}: bytes {} of the secret", extent(finding), secret_bytes(finding));
+        text += &format!(", {}: bytes {}", extent(finding), secret_bytes(finding));
+        if finding.derived.is_none() {
+            text += " of the secret";
+        }
         self.wrapped(Style::new(), &format!("    F{number} "), &text);
         if let Some(writer) = &finding.writer {
             self.wrapped(FAINT, "       written by ", &writer_in_short(writer));
