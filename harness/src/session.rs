@@ -247,6 +247,10 @@ pub(crate) fn look(
     if alive != threads.len() {
         troubles.push(format!("{at}: registers of {} of {alive} threads seen", threads.len()));
     }
+    let unseen = target.processes()[process].unseen;
+    if unseen > 0 {
+        troubles.push(format!("{at}: {unseen} threads ended before their registers could be read"));
+    }
     let initial = InitialStack::of(&target.processes()[process]);
     let (looked, coverage) = match snapshot::regions(&target.processes()[process]) {
         Ok(regions) => {

@@ -424,12 +424,9 @@ impl<'a> Target<'a> {
     ///
     /// [`TargetError::Channel`] when the answer cannot be sent. A task that was killed meanwhile is no error.
     pub(crate) fn go_on(&mut self) -> Result<(), TargetError> {
-        let undecided = &self.undecided;
-        for (task, state) in &mut self.tasks {
-            if !undecided.contains(task) {
-                state.go_on(self.syscalls);
-            }
-        }
+        let decided: Vec<i32> = self.tasks.keys().copied().filter(|task| !self.undecided.contains(task)).collect();
+        // The youngest first: most often it is the first thread that ends a process, and whom it kills should run by then.
+        decided.into_iter().rev().try_for_each(|task| self.release(task))?;
         if let (true, Some(control)) = (std::mem::take(&mut self.owes_answer), &self.control) {
             // A target that never reads its answers fills the socket; waiting for it would be its to decide.
             let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;

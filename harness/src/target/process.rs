@@ -19,6 +19,8 @@ pub(crate) struct Process {
     /// `/proc/PID/maps`, opened with it.
     pub(crate) maps: File,
     pub(crate) ended: bool,
+    /// Its threads, the first apart, that ended without standing in their exit stop before our eyes.
+    pub(crate) unseen: u32,
 }
 
 impl Process {
@@ -33,7 +35,8 @@ impl Process {
             let write = name == "mem";
             File::options().read(true).write(write).open(&path).map_err(|source| OpenError { path, source })
         };
-        Ok(Self { number, pid, mem: open("mem")?, pagemap: open("pagemap")?, maps: open("maps")?, ended: false })
+        let [mem, pagemap, maps] = [open("mem")?, open("pagemap")?, open("maps")?];
+        Ok(Self { number, pid, mem, pagemap, maps, ended: false, unseen: 0 })
     }
 
     /// Opens the files again, after an `execve`.

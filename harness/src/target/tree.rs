@@ -150,13 +150,14 @@ impl Target<'_> {
     fn bury(&mut self, id: Pid, end: Option<End>) {
         let Some(task) = self.tasks.remove(&id.as_raw()) else { return };
         self.undecided.retain(|other| *other != id.as_raw());
-        if let Some(process) = self.processes.get_mut(task.process)
-            && process.pid == id
-        {
+        let Some(process) = self.processes.get_mut(task.process) else { return };
+        if process.pid == id {
             process.ended = true;
             if task.process == 0 {
                 self.first_end = end;
             }
+        } else if !task.left {
+            process.unseen += 1;
         }
     }
 
@@ -278,10 +279,25 @@ impl Target<'_> {
         };
         if event.is_some() {
             self.stop_tree()?;
-        } else if let Some(task) = self.tasks.get_mut(&number) {
-            task.go_on(self.syscalls);
+        } else {
+            self.release(number)?;
         }
         Ok(event)
+    }
+
+    /// Lets a task run on, unless it has left its stop already.
+    ///
+    /// A SIGKILL, and so the end of its process by another thread, takes a task out of any stop and on to its exit stop.
+    /// Resumed as if it still stood in the old one, it would pass that unseen, and its registers with it.
+    pub(super) fn release(&mut self, number: i32) -> Result<(), TargetError> {
+        let stands = self.tasks.get(&number).is_some_and(|task| task.stop.is_some());
+        if stands
+            && !self.take_in(Pid::from_raw(number))?
+            && let Some(task) = self.tasks.get_mut(&number)
+        {
+            task.go_on(self.syscalls);
+        }
+        Ok(())
     }
 
     /// What a stop means for the watched words. Says whether that was all it meant, and the task runs on.
