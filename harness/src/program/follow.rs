@@ -11,7 +11,7 @@ use scenario_protocol::Ends;
 
 use super::channels::Channels;
 use super::feed::{self, Feed, Wires};
-use super::{Moment, Options, Output, ProgramError, Witness};
+use super::{Moment, Options, Output, ProgramError, Sight, Witness};
 use crate::canary::Canary;
 use crate::scan::Index;
 use crate::session::{self, Look, chain};
@@ -71,9 +71,16 @@ pub(super) fn run(
     let image = std::ffi::CString::new(program.into_os_string().into_encoded_bytes()).map_err(|_| ProgramError::Nul)?;
 
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    let onward = match options.output {
-        Output::Stdout => stdout.as_fd(),
-        Output::Stderr => stderr.as_fd(),
+    let nowhere = match options.output {
+        Output::Discard => {
+            Some(File::options().write(true).open("/dev/null").map_err(|source| ProgramError::Feed { source })?)
+        }
+        Output::Stdout | Output::Stderr => None,
+    };
+    let onward = match (options.output, &nowhere) {
+        (Output::Stdout, _) => stdout.as_fd(),
+        (_, Some(nowhere)) => nowhere.as_fd(),
+        (_, None) => stderr.as_fd(),
     };
     let mut channels = Channels::new(canary.bytes(), onward);
     let capture =
@@ -274,6 +281,8 @@ impl Run<'_, '_> {
             session::look(target, process, "planted", Injection::Use, self.index, None, &mut aside, &mut |_, _| {});
         if look.hits.iter().any(|hit| hit.found.needle == crate::judge::CANARY && hit.found.whole) {
             self.arrived = true;
+            let state = &target.processes()[process];
+            (self.witness)(Sight::Still { moment: "planted", process: state.number, pid: state.pid.as_raw() });
             self.record.seen.push(Seen { moment: "planted".to_owned(), role: Role::Control, look });
             self.set_watch(target);
         }
@@ -349,13 +358,16 @@ impl Run<'_, '_> {
     }
 
     fn look(&mut self, target: &mut Target<'_>, process: usize, moment: &str, role: Role, injection: Injection) {
-        let number = target.processes()[process].number;
+        let (number, pid) = (target.processes()[process].number, target.processes()[process].pid.as_raw());
         let witness = &mut *self.witness;
+        if role == Role::Residue {
+            witness(Sight::Still { moment, process: number, pid });
+        }
         let look =
             session::look(target, process, moment, injection, self.index, None, &mut self.record.troubles, &mut {
-                |at: u64, bytes: &[u8]| {
+                |address: u64, bytes: &[u8]| {
                     if role == Role::Residue {
-                        witness(moment, number, at, bytes);
+                        witness(Sight::Memory { process: number, address, bytes });
                     }
                 }
             });

@@ -79,6 +79,8 @@ pub enum Output {
     Stdout,
     /// To our standard error, where standard output is for something else.
     Stderr,
+    /// Nowhere.
+    Discard,
 }
 
 /// Why a program could not be run.
@@ -145,9 +147,31 @@ pub enum ProgramError {
     },
 }
 
-/// Is shown every piece of memory that is searched for residues: moment, process, address, bytes. For the test that
-/// compares with a search by brute force.
-pub(crate) type Witness<'a> = dyn FnMut(&str, u32, u64, &[u8]) + 'a;
+/// What a test is shown that compares with a search of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sight<'a> {
+    /// This process stands still at this moment, and is searched next; at `planted` it was searched just before.
+    Still {
+        /// The moment's name.
+        moment: &'a str,
+        /// Its number in the tree.
+        process: u32,
+        /// Its number in the kernel's eyes.
+        pid: i32,
+    },
+    /// A piece of memory in which residues are searched.
+    Memory {
+        /// The process's number in the tree.
+        process: u32,
+        /// Where the piece begins.
+        address: u64,
+        /// What it holds.
+        bytes: &'a [u8],
+    },
+}
+
+/// Is shown every [`Sight`] of one run.
+pub(crate) type Witness<'a> = dyn FnMut(Sight<'_>) + 'a;
 
 impl Options {
     /// The program's name in reports.
@@ -171,7 +195,7 @@ pub fn run(options: &Options, interrupted: &AtomicBool, observer: &dyn Observer)
             break;
         }
         let needles = Needles::draw(options)?;
-        let (outcome, chance) = once(options, &needles, interrupted, observer, &mut |_, _, _, _| {})?;
+        let (outcome, chance) = once(options, &needles, interrupted, observer, &mut |_| {})?;
         observer.on(&Progress::judged(&outcome));
         outcomes.push(outcome);
         chances.push(chance);
