@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use findings::{Build, NotShown, Outcome, Run, SCHEMA, Sensitivity, Settings, Tool, Verdict};
+use findings::{Build, NotShown, Outcome, Run, SCHEMA, Sensitivity, Settings, Shard, Tool, Verdict};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::canary::{Canary, Seed};
 use crate::progress::{Observer, Progress};
+use crate::repeat;
 use crate::scan::Index;
 use crate::session::{self, Setting};
 use crate::target::Layout;
@@ -65,6 +66,61 @@ pub struct Options {
     pub ablation: Option<String>,
     /// Whose writers are looked for.
     pub attribution: Attribution,
+    /// Which of the rows are run, and how.
+    pub course: Course,
+}
+
+/// Which of the rows that are asked for are run, how often, and where their memory lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Course {
+    /// One part of the rows alone.
+    pub part: Option<Part>,
+    /// How often each row is run, always with the same secret; a residue that is not in all runs is intermittent.
+    pub repeat: u32,
+    /// Whether the kernel is told to put memory at the same addresses in every run.
+    pub fixed_layout: bool,
+}
+
+impl Default for Course {
+    /// All rows, once each, as for any user.
+    fn default() -> Self {
+        Self { part: None, repeat: 1, fixed_layout: false }
+    }
+}
+
+/// One part of a run that is made in several: written `NUMBER/OF`, as in `2/3`.
+///
+/// Rows are dealt out like cards, so that slow ones, which stand together in a catalogue, spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    number: u32,
+    of: u32,
+}
+
+/// A text that names no part.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no shard: NUMBER/OF, where NUMBER counts from 1 to OF and OF is at most 10000 (try 1/3)")]
+pub struct ParsePartError {
+    text: String,
+}
+
+impl std::str::FromStr for Part {
+    type Err = ParsePartError;
+
+    fn from_str(text: &str) -> Result<Self, ParsePartError> {
+        let plain =
+            |text: &str| text.bytes().all(|letter| letter.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+        text.split_once('/')
+            .and_then(|(number, of)| Some(Self { number: plain(number)?, of: plain(of)? }))
+            .filter(|part| (1..=part.of).contains(&part.number) && part.of <= 10_000)
+            .ok_or_else(|| ParsePartError { text: text.to_owned() })
+    }
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.number, self.of)
+    }
 }
 
 /// Which findings get a writer, or the reason why they have none. Each row with such findings is run a few times more.
@@ -112,6 +168,14 @@ pub enum AuditError {
     Empty {
         /// The subject's path.
         subject: String,
+    },
+    /// There are more parts than rows.
+    #[error("shard {part} has no row: {rows} are asked for")]
+    EmptyPart {
+        /// Which.
+        part: Part,
+        /// Rows of all parts.
+        rows: usize,
     },
     /// No row's name contains the filter.
     #[error("no scenario's name contains {filter:?}; `residue list {subject}` prints them")]
@@ -182,7 +246,7 @@ pub fn quick(rows: Vec<Row>) -> Vec<Row> {
         .collect()
 }
 
-/// The rows that the options ask for.
+/// The rows that the options ask for, over all parts.
 ///
 /// # Errors
 ///
@@ -224,16 +288,22 @@ pub fn run(
     let subject = &options.subject;
     let digest = digest(subject)?;
     private::sweep();
-    observer.on(&Progress::Started { rows: rows.len() });
     let machine = machine::probe();
 
+    let total = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+    let mine = |rank: &u32| options.course.part.is_none_or(|part| rank % part.of == part.number - 1);
+    let (ranks, rows): (Vec<u32>, Vec<&Row>) = (0..total).zip(rows).filter(|(rank, _)| mine(rank)).unzip();
+    if let (Some(part), true) = (options.course.part, rows.is_empty()) {
+        return Err(AuditError::EmptyPart { part, rows: total as usize });
+    }
+    observer.on(&Progress::Started { rows: rows.len() });
     let next = AtomicUsize::new(0);
-    let judged: Vec<Mutex<Option<(Outcome, Chance)>>> = rows.iter().map(|_| Mutex::new(None)).collect();
+    let judged: Vec<Place> = rows.iter().map(|_| Mutex::new(None)).collect();
     std::thread::scope(|scope| {
         for _ in 0..options.jobs.clamp(1, rows.len()) {
             scope.spawn(|| {
                 while !interrupted.load(Ordering::Relaxed) {
-                    let Some((row, place)) = claim(&next, rows, &judged) else { return };
+                    let Some((row, place)) = claim(&next, &rows, &judged) else { return };
                     let outcome = one(row, &machine, options, interrupted);
                     observer.on(&Progress::judged(&outcome.0));
                     *place.lock().expect("nobody panics while holding it") = Some(outcome);
@@ -241,10 +311,14 @@ pub fn run(
             });
         }
     });
-    let (outcomes, chances): (Vec<_>, Vec<_>) = judged
-        .into_iter()
-        .filter_map(|outcome| outcome.into_inner().expect("nobody panicked while holding it"))
-        .unzip();
+    let (mut done, mut outcomes, mut chances) = (Vec::new(), Vec::new(), Vec::new());
+    for (rank, place) in ranks.into_iter().zip(judged) {
+        if let Some((outcome, chance)) = place.into_inner().expect("nobody panicked while holding it") {
+            done.push(rank);
+            outcomes.push(outcome);
+            chances.push(chance);
+        }
+    }
     let interrupted = interrupted.load(Ordering::Relaxed);
     let mut run = Run {
         schema: SCHEMA.to_owned(),
@@ -264,8 +338,17 @@ pub fn run(
             filter: options.filter.clone(),
             required: options.required.clone(),
             timeout_seconds: u32::try_from(options.timeout.as_secs()).unwrap_or(u32::MAX),
+            repeat: options.course.repeat.max(1),
+            fixed_layout: options.course.fixed_layout,
         },
         sensitivity: sensitivity(options.min_length, &outcomes, &chances),
+        shard: options.course.part.map(|part| Shard {
+            number: part.number,
+            of: part.of,
+            rows: total,
+            ranks: done,
+            chances: chances.iter().map(|chance| chance.expected).collect(),
+        }),
         interrupted,
         verdict: Verdict::Inconclusive,
         outcomes,
@@ -309,9 +392,9 @@ pub(crate) fn derived(row: &Row, subject: &Path, canary: &Canary) -> Result<Opti
 
 type Place = Mutex<Option<(Outcome, Chance)>>;
 
-fn claim<'a>(next: &AtomicUsize, rows: &'a [Row], places: &'a [Place]) -> Option<(&'a Row, &'a Place)> {
+fn claim<'a>(next: &AtomicUsize, rows: &[&'a Row], places: &'a [Place]) -> Option<(&'a Row, &'a Place)> {
     let at = next.fetch_add(1, Ordering::Relaxed);
-    Some((rows.get(at)?, places.get(at)?))
+    Some((rows.get(at).copied()?, places.get(at)?))
 }
 
 /// How many hits chance alone would give in a row.
@@ -337,10 +420,6 @@ fn one(row: &Row, machine: &findings::Machine, options: &Options, interrupted: &
         let why = format!("a canary of {} bytes; {least} to {most} can be planted", row.canary_len);
         return (judge::unrunnable(row, why), Chance::default());
     }
-    let dir = match private::directory() {
-        Ok(dir) => dir,
-        Err(error) => return (judge::unrunnable(row, format!("no private directory: {error}")), Chance::default()),
-    };
     let canary = options.seed.canary(&row.name, row.canary, row.canary_len);
     let decoys = options.seed.decoys(&row.name, row.canary, row.canary_len, options.decoys);
     let derived = match derived(row, &options.subject, &canary) {
@@ -354,18 +433,30 @@ fn one(row: &Row, machine: &findings::Machine, options: &Options, interrupted: &
         Ok(indices) => indices,
         Err(error) => return (judge::unrunnable(row, session::chain(&error)), Chance::default()),
     };
-    let setting = Setting {
-        subject: &options.subject,
-        dir: dir.path(),
-        timeout: options.timeout,
-        no_core: machine::no_core(machine),
-        interrupted,
-        layout: Layout::Natural,
-        derived: derived.as_ref().map(|_| options.decoys + 1),
-        watching: None,
-    };
-    let record = session::run(row, &canary, &index, &setting);
-    let mut outcome = judge::judge(row, &record, options.decoys, &options.required);
+    let mut outcomes = Vec::new();
+    for _ in 0..options.course.repeat.max(1) {
+        // One a run: nothing of one may be left for the next.
+        let dir = match private::directory() {
+            Ok(dir) => dir,
+            Err(error) => return (judge::unrunnable(row, format!("no private directory: {error}")), Chance::default()),
+        };
+        let setting = Setting {
+            subject: &options.subject,
+            dir: dir.path(),
+            timeout: options.timeout,
+            no_core: machine::no_core(machine),
+            interrupted,
+            layout: if options.course.fixed_layout { Layout::Fixed } else { Layout::Natural },
+            derived: derived.as_ref().map(|_| options.decoys + 1),
+            watching: None,
+        };
+        let record = session::run(row, &canary, &index, &setting);
+        outcomes.push(judge::judge(row, &record, options.decoys, &options.required));
+        if record.interrupted {
+            break;
+        }
+    }
+    let mut outcome = repeat::merge(outcomes).expect("at least one run");
     let asked = match options.attribution {
         Attribution::Nothing => false,
         Attribution::Unexpected => !outcome.as_expected && !outcome.control,

@@ -24,6 +24,7 @@ pub mod oracle;
 mod private;
 pub mod program;
 pub mod progress;
+mod repeat;
 pub mod scan;
 mod session;
 pub mod snapshot;

@@ -45,6 +45,7 @@ fn options(subject: PathBuf) -> Options {
         rustc: "test".to_owned(),
         ablation: None,
         attribution: audit::Attribution::Nothing,
+        course: audit::Course::default(),
     }
 }
 

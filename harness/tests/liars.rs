@@ -224,6 +224,7 @@ fn judge(name: &str) -> Outcome {
         rustc: "test".to_owned(),
         ablation: None,
         attribution: audit::Attribution::Nothing,
+        course: audit::Course::default(),
     };
     audit::row(&row(liar), &machine::probe(), &options, &AtomicBool::new(false))
 }

@@ -49,6 +49,7 @@ impl Subject {
             rustc: "test".to_owned(),
             ablation: None,
             attribution: audit::Attribution::Nothing,
+            course: audit::Course::default(),
         };
         audit::run(&options, &audit::rows(&options).unwrap(), &AtomicBool::new(false), &Nobody).unwrap()
     }

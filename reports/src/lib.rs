@@ -72,6 +72,11 @@ pub fn brief(run: &Run, colour: bool) -> String {
     render::text::brief(run, colour)
 }
 
+/// The part of a run that the same input gives again, as JSON: what two runs can be compared by.
+pub fn repeatable(run: &Run) -> String {
+    render::json::pretty(&run.repeatable())
+}
+
 /// Renders a run for a terminal, with ANSI colours if `colour` is set.
 ///
 /// Whether the terminal wants colour (`NO_COLOR`, a pipe) is for the caller to know.

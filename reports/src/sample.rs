@@ -113,6 +113,8 @@ fn judged(outcomes: Vec<Outcome>) -> Run {
             filter: String::new(),
             required: Vec::new(),
             timeout_seconds: 20,
+            repeat: 1,
+            fixed_layout: false,
         },
         sensitivity: Sensitivity {
             min_length: 6,
@@ -136,6 +138,7 @@ fn judged(outcomes: Vec<Outcome>) -> Run {
                 why: "memory that the kernel took back is not part of any process".to_owned(),
             },
         ],
+        shard: None,
         interrupted: false,
         verdict: Verdict::Inconclusive,
         outcomes,

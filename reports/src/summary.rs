@@ -183,6 +183,18 @@ impl<'a> Summary<'a> {
             notices
                 .push("Interrupted: rows are missing, and what is listed here is not the whole catalogue.".to_owned());
         }
+        if let Some(shard) = &run.shard {
+            notices.push(format!(
+                "Shard {} of {}: the other rows are in other files; `residue merge` puts them together.",
+                shard.number, shard.of
+            ));
+        }
+        if run.settings.fixed_layout {
+            notices.push(
+                "Fixed layout: memory lay at the same addresses in every run, which is not how users run it."
+                    .to_owned(),
+            );
+        }
         if self.rows.is_empty() {
             notices.push(
                 "Empty: no row was run. Nothing was looked at, and nothing that was not looked at is clean.".to_owned(),

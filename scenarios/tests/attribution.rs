@@ -24,6 +24,7 @@ fn findings(scenario: &str) -> Vec<Finding> {
         rustc: "test".to_owned(),
         ablation: None,
         attribution: Attribution::All,
+        course: audit::Course::default(),
     };
     let rows = audit::catalogue(&options.subject).unwrap();
     let row = rows.iter().find(|row| row.name == scenario).unwrap();

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use harness::audit::Part;
 use harness::program::{Feed, Moment};
 
 const EXIT_CODES: &str = "Exit codes: 0 clean, 1 leak, 2 inconclusive, 64 wrong usage, 70 internal error.";
@@ -23,6 +24,21 @@ Nothing counts as clean until the secret was seen whole in the program while it 
 that uses ptrace itself, or a set-user-ID program run by an ordinary user, ends inconclusive.
 ";
 
+const MERGE: &str = "\
+Example:
+  residue audit scenarios --seed-file seed.hex --fixed-layout --shard 1/2 --out one   # on one machine
+  residue audit scenarios --seed-file seed.hex --fixed-layout --shard 2/2 --out two   # on another of the same kind
+  residue merge one/run.json two/run.json --out whole
+
+The shards have to be of the same subject, settings and machine, and none may be missing.
+
+run.json holds all that was measured. repeatable.json, beside it, leaves out what the moment decides: addresses, numbers of bytes,
+threads and hits, words of reasons, and with --repeat the residues that are not in all runs. The same subject, seed
+and options give the same repeatable.json to the byte, whole or merged, as far as the subject does the same again.
+
+Exits with the verdict of the whole run.
+";
+
 /// Does my program leave this key in memory?
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXIT_CODES, arg_required_else_help = true)]
@@ -36,6 +52,9 @@ pub(crate) enum Command {
     /// Run every scenario of a subject, look at its memory, judge, write run.json and the reports
     #[command(after_help = format!("Example:\n  residue audit target/audit/scenarios --out target/evidence\n\n{EXIT_CODES}"))]
     Audit(Audit),
+    /// Put the shards of a run together: run.json and the reports as one whole run would have written them
+    #[command(after_help = format!("{MERGE}\n{EXIT_CODES}"))]
+    Merge(Merge),
     /// Render the reports of a run again
     #[command(after_help = format!("Example:\n  residue report target/evidence/run.json --out /tmp/report\n\nExits with the verdict of the run. {EXIT_CODES}"))]
     Report(Report),
@@ -101,6 +120,25 @@ pub(crate) struct Audit {
     /// Name who wrote the findings of rows that are not as expected, or all findings; runs those rows again
     #[arg(long, value_name = "WHICH", num_args = 0..=1, require_equals = true, default_missing_value = "unexpected")]
     pub(crate) attribute: Option<Which>,
+    /// Run one part of the rows alone: every OF-th, from the NUMBER-th on. `residue merge` puts the parts together
+    #[arg(long, value_name = "NUMBER/OF")]
+    pub(crate) shard: Option<Part>,
+    /// Run each row so often; a residue that is not in all runs is shown as intermittent
+    #[arg(long, value_name = "TIMES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) repeat: u32,
+    /// Have the kernel put memory at the same addresses in every run, so that runs can be compared
+    #[arg(long)]
+    pub(crate) fixed_layout: bool,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Merge {
+    /// The run.json of every shard, in any order
+    #[arg(required = true, value_name = "RUN.JSON")]
+    pub(crate) shards: Vec<PathBuf>,
+    /// Directory for run.json and the reports; made if need be
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
 }
 
 /// Which findings get a writer.

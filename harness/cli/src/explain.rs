@@ -10,14 +10,11 @@ use harness::{attribute, interrupt, machine};
 use crate::Failure;
 use crate::args::Explain;
 use crate::audit::{absolute, failure, read_seed};
-use crate::output::say;
+use crate::output::{read_run, say};
 
 /// `residue explain`.
 pub(crate) fn explain(args: &Explain) -> Result<Verdict, Failure> {
-    let text = std::fs::read_to_string(&args.run)
-        .map_err(|error| Failure::Usage(format!("read {}: {error}", args.run.display())))?;
-    let run =
-        reports::parse(&text).map_err(|error| Failure::internal(&format!("read {}", args.run.display()), &error))?;
+    let run = read_run(&args.run)?;
     let mut found = matching(&run, &args.fingerprint)?;
     let seed = match &args.seed_file {
         Some(file) => read_seed(file)?,
@@ -38,6 +35,7 @@ pub(crate) fn explain(args: &Explain) -> Result<Verdict, Failure> {
         rustc: run.build.rustc.clone(),
         ablation: run.build.ablation.clone(),
         attribution: Attribution::Nothing,
+        course: audit::Course::default(),
     };
     let scenario = found[0].scenario.clone();
     let rows = audit::catalogue(&options.subject).map_err(failure)?;

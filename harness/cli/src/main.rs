@@ -57,6 +57,7 @@ fn real_main() -> ExitCode {
     };
     let done = match args.command {
         Command::Audit(args) => audit::audit(&args),
+        Command::Merge(args) => output::merge(&args),
         Command::Report(args) => output::report(&args),
         Command::Scan(args) => scan::scan(&args),
         Command::Explain(args) => explain::explain(&args),

@@ -6,12 +6,18 @@
 
 mod coverage;
 mod finding;
+mod key;
 mod outcome;
+mod repeatable;
 mod run;
+mod shard;
 mod verdict;
 
 pub use coverage::{Coverage, Share};
 pub use finding::{Class, Finding, Form, Frame, Origin, Repeats, Rule, Writer};
+pub use key::{Family, Key, Length};
 pub use outcome::{Controls, Looked, Observation, Outcome};
+pub use repeatable::{REPEATABLE_SCHEMA, Repeatable, RepeatableRow};
 pub use run::{Build, CORE, Fact, Machine, NotShown, Run, SCHEMA, Sensitivity, Settings, Tool};
+pub use shard::{MergeError, Shard, merge};
 pub use verdict::{EXIT_INTERNAL, EXIT_USAGE, Verdict};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Coverage, Finding, Outcome, Verdict};
+use crate::{Coverage, Finding, Outcome, Shard, Verdict};
 
 /// Name and version of the file's shape. Readers refuse another major version.
 pub const SCHEMA: &str = "secmem.run/1";
@@ -27,6 +27,9 @@ pub struct Run {
     pub sensitivity: Sensitivity,
     /// What this run cannot show, in words.
     pub not_shown: Vec<NotShown>,
+    /// Which part of a whole run this is; absent in a whole run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
     /// Whether it was stopped before its end.
     pub interrupted: bool,
     /// The verdict over all outcomes.
@@ -95,6 +98,21 @@ pub struct Settings {
     pub required: Vec<String>,
     /// Seconds that a scenario may take.
     pub timeout_seconds: u32,
+    /// How often each row was run; absent where it was once.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub repeat: u32,
+    /// Whether the kernel was told to put memory at the same addresses in every run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fixed_layout: bool,
+}
+
+fn once() -> u32 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
+fn is_once(times: &u32) -> bool {
+    *times == 1
 }
 
 /// How small a residue would have been seen, and how many hits chance alone would give.
@@ -164,7 +182,7 @@ impl Run {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::Controls;
 
@@ -186,7 +204,7 @@ mod tests {
         }
     }
 
-    fn run(outcomes: Vec<Outcome>) -> Run {
+    pub(crate) fn run(outcomes: Vec<Outcome>) -> Run {
         let text = String::new;
         Run {
             schema: SCHEMA.to_owned(),
@@ -197,7 +215,15 @@ mod tests {
                 facts: vec![Fact { name: CORE.to_owned(), present: false, detail: text() }],
             },
             build: Build { subject: text(), digest: text(), profile: text(), rustc: text(), ablation: None },
-            settings: Settings { min_length: 6, decoys: 8, filter: text(), required: Vec::new(), timeout_seconds: 1 },
+            settings: Settings {
+                min_length: 6,
+                decoys: 8,
+                filter: text(),
+                required: Vec::new(),
+                timeout_seconds: 1,
+                repeat: 1,
+                fixed_layout: false,
+            },
             sensitivity: Sensitivity {
                 min_length: 6,
                 windows: 0,
@@ -207,13 +233,14 @@ mod tests {
                 decoy_hits: 0,
             },
             not_shown: Vec::new(),
+            shard: None,
             interrupted: false,
             verdict: Verdict::Clean,
             outcomes,
         }
     }
 
-    fn good() -> Vec<Outcome> {
+    pub(crate) fn good() -> Vec<Outcome> {
         vec![outcome(false, Verdict::Clean, true), outcome(true, Verdict::Leak, true)]
     }
 

@@ -1,8 +1,6 @@
-//! From what the runs of a program showed to what may be said. Pure.
+//! From what a run of a program showed to what may be said. Pure.
 
-use std::collections::BTreeMap;
-
-use findings::{Class, Controls, Finding, Looked, Observation, Outcome, Repeats, Verdict};
+use findings::{Class, Controls, Finding, Looked, Observation, Outcome, Verdict};
 
 use super::follow::{Record, Role, Seen};
 use super::{Moment, Options};
@@ -51,56 +49,6 @@ pub(super) fn judge(options: &Options, record: &Record, decoys: u32) -> Outcome 
         findings,
         shows: Vec::new(),
     }
-}
-
-/// One outcome of several runs: a residue counts once, with the number of runs in which it was seen.
-pub(super) fn merge(outcomes: Vec<Outcome>) -> Option<Outcome> {
-    let of = u32::try_from(outcomes.len()).unwrap_or(u32::MAX);
-    if of < 2 {
-        return outcomes.into_iter().next();
-    }
-    // The same residue may stand in several places of one run: the second of a name is another than the first.
-    let mut all: BTreeMap<(String, u32), (Finding, u32)> = BTreeMap::new();
-    for outcome in &outcomes {
-        let mut met: BTreeMap<&str, u32> = BTreeMap::new();
-        for finding in &outcome.findings {
-            let number = met.entry(&finding.fingerprint).or_default();
-            *number += 1;
-            let entry = all.entry((finding.fingerprint.clone(), *number)).or_insert_with(|| (finding.clone(), 0));
-            entry.1 += 1;
-        }
-    }
-    let mut merged = outcomes.first()?.clone();
-    let mut findings: Vec<Finding> =
-        all.into_values().map(|(finding, seen)| Finding { repeats: Some(Repeats { seen, of }), ..finding }).collect();
-    findings.sort_by(|one, other| {
-        let key = |finding: &Finding| (finding.checkpoint.clone(), finding.process, finding.address);
-        key(one).cmp(&key(other))
-    });
-    let any = |verdict| outcomes.iter().any(|outcome| outcome.verdict == verdict);
-    merged.verdict = match (any(Verdict::Leak), any(Verdict::Inconclusive)) {
-        (true, _) => Verdict::Leak,
-        (false, true) => Verdict::Inconclusive,
-        (false, false) => Verdict::Clean,
-    };
-    merged.as_expected = merged.verdict == Verdict::Clean;
-    merged.findings = findings;
-    merged.reasons = (1..)
-        .zip(&outcomes)
-        .flat_map(|(number, outcome)| outcome.reasons.iter().map(move |why| format!("run {number}: {why}")))
-        .collect();
-    merged.observations = outcomes.iter().flat_map(|outcome| outcome.observations.clone()).collect();
-    merged.controls = Controls {
-        // Every run needs its own control: the weakest counts.
-        planted: outcomes.iter().map(|outcome| outcome.controls.planted).min().unwrap_or(0),
-        decoys: merged.controls.decoys,
-        decoy_hits: outcomes.iter().map(|outcome| outcome.controls.decoy_hits).sum(),
-    };
-    let mut endings: Vec<String> = outcomes.into_iter().map(|outcome| outcome.ended).collect();
-    endings.sort();
-    endings.dedup();
-    merged.ended = endings.join(" or ");
-    Some(merged)
 }
 
 fn is_canary(hit: &Hit) -> bool {

@@ -29,6 +29,7 @@ use crate::audit::{self, Chance};
 use crate::canary::{Canary, Seed, TooWeak};
 use crate::machine;
 use crate::progress::{Observer, Progress};
+use crate::repeat;
 use crate::scan::{Index, IndexError};
 use crate::variants::FORMS;
 
@@ -220,11 +221,14 @@ pub fn run(options: &Options, interrupted: &AtomicBool, observer: &dyn Observer)
             filter: String::new(),
             required: Vec::new(),
             timeout_seconds: u32::try_from(options.timeout.as_secs()).unwrap_or(u32::MAX),
+            repeat: options.repeat.max(1),
+            fixed_layout: false,
         },
         sensitivity,
+        shard: None,
         interrupted: interrupted.load(Ordering::Relaxed),
         verdict: Verdict::Inconclusive,
-        outcomes: judge::merge(outcomes).into_iter().collect(),
+        outcomes: repeat::merge(outcomes).into_iter().collect(),
     };
     run.verdict = run.judge();
     Ok(run)

@@ -83,6 +83,7 @@ impl Known {
             rustc: "test".to_owned(),
             ablation: None,
             attribution: Attribution::Nothing,
+            course: harness::audit::Course::default(),
         };
         let (machine, never) = (machine::probe(), AtomicBool::new(false));
         let rows = audit::catalogue(&options.subject).unwrap();
