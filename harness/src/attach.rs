@@ -99,6 +99,7 @@ pub fn search(pid: i32, needles: &Needles, interrupted: &AtomicBool) -> Result<O
     if look.coverage.shielded > 0 {
         reasons.push(format!("{} bytes of memfd_secret memory not read", look.coverage.shielded));
     }
+    reasons.extend(judge::unread_behind_descriptors("now", look.kept.as_ref()));
     if look.coverage.read == 0 {
         reasons.push("not one byte was read".to_owned());
     }
@@ -132,6 +133,8 @@ pub fn search(pid: i32, needles: &Needles, interrupted: &AtomicBool) -> Result<O
             looked: look.looked.clone(),
             threads: look.threads,
             coverage: look.coverage.clone(),
+            kept: look.kept.clone(),
+            exposure: look.exposure.clone(),
             whole: number(whole),
             fragments: number(findings.len() - whole),
             decoy_hits,

@@ -493,7 +493,16 @@ fn digest(subject: &Path) -> Result<String, AuditError> {
 pub(crate) fn not_shown(machine: &findings::Machine) -> Vec<NotShown> {
     let always = [
         ("freed physical pages", "pages that a process gave back are the kernel's; reading them needs its memory"),
-        ("kernel buffers", "pipes, sockets and the page cache are not searched"),
+        (
+            "the kernel's other keeping",
+            "of what it holds for a process, the pipes, sockets, memfds and nameless files behind descriptors are \
+             searched; not the page cache, terminals, send queues, connections that nobody accepted, key rings, message \
+             queues, io_uring and BPF maps",
+        ),
+        (
+            "files with a name",
+            "what a program wrote into them is searched by `residue scan`, not by a look at the program",
+        ),
         ("caches and DRAM remanence", "not visible to software"),
         ("moments between checkpoints", "a residue that comes and goes between two looks is not seen"),
         ("other builds", "what is shown holds for this build, kernel and machine"),

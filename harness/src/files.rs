@@ -168,6 +168,8 @@ pub fn search(
             looked: Looked::Yes,
             threads: 0,
             coverage,
+            kept: None,
+            exposure: None,
             whole: number(whole),
             fragments: number(findings.len() - whole),
             decoy_hits: number(decoy_hits),

@@ -1,6 +1,6 @@
 //! From what was seen to what may be said. Pure: a row and a record in, an outcome out.
 
-use findings::{CORE, Class, Controls, Finding, Form, Looked, Observation, Outcome, Rule, Verdict};
+use findings::{CORE, Controls, Finding, Form, Kept, Looked, Observation, Outcome, Rule, Verdict};
 use scenario_protocol::{Checkpoint, Claim, Expectation, Row, Shape};
 
 use crate::session::{Hit, Look, Record};
@@ -110,6 +110,8 @@ fn observation(look: &Look) -> Observation {
         looked: look.looked.clone(),
         threads: look.threads,
         coverage: look.coverage.clone(),
+        kept: look.kept.clone(),
+        exposure: look.exposure.clone(),
         whole: count(secret().filter(|hit| hit.found.whole)),
         fragments: count(secret().filter(|hit| !hit.found.whole)),
         decoy_hits: count(look.hits.iter().filter(|hit| !is_secret(hit))),
@@ -144,7 +146,7 @@ pub(crate) fn findings_by_look(row: &Row, record: &Record) -> Vec<(usize, Findin
 
 /// Whether this can be where the secret lives: all of it, as it is, in memory.
 fn is_home(hit: &Hit) -> bool {
-    hit.found.whole && hit.class != Class::Register && hit.found.form == Form::Raw
+    hit.found.whole && hit.class.is_in_memory() && hit.found.form == Form::Raw
 }
 
 /// A finding of the secret, from where and what.
@@ -179,7 +181,11 @@ fn finding_of(derived: Option<&str>, scenario: &str, checkpoint: &str, process: 
 /// residue itself would be a digest of the secret.
 fn fingerprint(derived: Option<&str>, scenario: &str, checkpoint: &str, process: u32, rule: Rule, hit: &Hit) -> String {
     let rule = rule.to_string();
-    let place = hit.place.rsplit('/').next().unwrap_or_default();
+    let place = if hit.class.is_behind_descriptor() {
+        crate::snapshot::stable_part(&hit.place)
+    } else {
+        hit.place.rsplit('/').next().unwrap_or_default()
+    };
     let process = process.to_string();
     let extent = format!("{}+{}", hit.found.secret_offset, hit.found.secret_length);
     let mut hasher = blake3::Hasher::new();
@@ -239,6 +245,7 @@ fn doubts_of_look(row: &Row, look: &Look, required: &[String]) -> Vec<String> {
     if look.coverage.read == 0 {
         doubts.push(format!("{at}: not one byte was read"));
     }
+    doubts.extend(unread_behind_descriptors(at.name(), look.kept.as_ref()));
     // "Shielded" needs something that was shielded, at the moment that the row is about.
     if at == Checkpoint::Exit
         && look.process == 1
@@ -246,6 +253,19 @@ fn doubts_of_look(row: &Row, look: &Look, required: &[String]) -> Vec<String> {
         && look.coverage.shielded == 0
     {
         doubts.push(format!("{at}: no shielded memory seen"));
+    }
+    doubts
+}
+
+/// What keeps a look behind the descriptors of a process from meaning clean.
+pub(crate) fn unread_behind_descriptors(at: &str, kept: Option<&Kept>) -> Vec<String> {
+    let Some(kept) = kept else { return Vec::new() };
+    let refused = kept.bytes.refused.iter();
+    let mut doubts: Vec<String> = refused
+        .map(|share| format!("{at}: {} bytes behind descriptors not read: {}", share.bytes, share.why))
+        .collect();
+    if !kept.bytes.adds_up() {
+        doubts.push(format!("{at}: the parts of what lies behind descriptors do not add up"));
     }
     doubts
 }

@@ -22,7 +22,7 @@ pub fn probe() -> Machine {
         |errno| (format!("unknown ({errno})"), std::env::consts::ARCH.to_owned()),
         |name| (format!("{} {}", text(name.sysname()), text(name.release())), text(name.machine())),
     );
-    Machine { kernel, arch, facts: vec![trace(), memfd_secret(), lock_limit(), core(), yama()] }
+    Machine { kernel, arch, facts: vec![trace(), memfd_secret(), lock_limit(), core(), core_pattern(), yama()] }
 }
 
 /// How to enable what a probe did not find, where the user can.
@@ -128,6 +128,15 @@ fn core() -> Fact {
         }
     });
     fact(CORE, probed)
+}
+
+/// Where the kernel sends cores: to a file, or to a program that may store or send them.
+fn core_pattern() -> Fact {
+    let probed = match std::fs::read_to_string("/proc/sys/kernel/core_pattern") {
+        Ok(pattern) => Ok(format!("{:?}", pattern.trim())),
+        Err(error) => Err(format!("cannot be read: {error}")),
+    };
+    fact("core_pattern", probed)
 }
 
 fn yama() -> Fact {

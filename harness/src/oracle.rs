@@ -78,7 +78,7 @@ pub fn program(options: &Options) -> Result<Twice, ProgramError> {
         }
     };
     let (outcome, _) = program::once(options, &needles, &AtomicBool::new(false), &Nobody, &mut witness)?;
-    let in_memory = |finding: &&findings::Finding| finding.rule.class != findings::Class::Register;
+    let in_memory = |finding: &&findings::Finding| finding.rule.class.is_in_memory();
     let mut found: Vec<Place> = outcome
         .findings
         .iter()

@@ -6,14 +6,14 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use findings::{Class, Coverage, Looked};
+use findings::{Class, Coverage, Exposure, Kept, Looked};
 use scenario_protocol::{Checkpoint, Claim, Ends, Expectation, Row};
 
 use crate::attribute::{Watching, Writing};
 use crate::canary::Canary;
 use crate::judge;
 use crate::scan::{Index, Match, Scanner};
-use crate::snapshot::{self, InitialStack, Injection, Part, Region, Registers};
+use crate::snapshot::{self, InitialStack, Injection, Part, Region, Registers, Step, Store};
 use crate::sys::End;
 use crate::target::{Event, Launch, Layout, Target, TargetError};
 
@@ -34,6 +34,9 @@ pub(crate) struct Look {
     pub(crate) looked: Looked,
     pub(crate) threads: u32,
     pub(crate) coverage: Coverage,
+    /// What the kernel keeps for it; `None` where nobody looked.
+    pub(crate) kept: Option<Kept>,
+    pub(crate) exposure: Option<Exposure>,
     pub(crate) hits: Vec<Hit>,
     /// Who wrote the watched words last, in their order; empty where none are watched.
     pub(crate) writings: Vec<Writing>,
@@ -105,6 +108,8 @@ fn unseen(checkpoint: Checkpoint, looked: Looked) -> Look {
         looked,
         threads: 0,
         coverage: Coverage::default(),
+        kept: None,
+        exposure: None,
         hits: Vec::new(),
         writings: Vec::new(),
     }
@@ -251,9 +256,20 @@ pub(crate) fn look(
     if unseen > 0 {
         troubles.push(format!("{at}: {unseen} threads ended before their registers could be read"));
     }
+    let exposure = snapshot::exposure(target.processes()[process].pid);
+    let mut kept = None;
     let initial = InitialStack::of(&target.processes()[process]);
     let (looked, coverage) = match snapshot::regions(&target.processes()[process]) {
         Ok(regions) => {
+            // Before an injected call empties the file that it writes into.
+            let mut scanner = Scanner::new(index);
+            kept = Some(snapshot::read_kept(target, process, &regions, troubles, &mut |step| match step {
+                Step::Piece(at, bytes) => scanner.feed(at, bytes),
+                Step::End(store) => {
+                    let scanned = std::mem::replace(&mut scanner, Scanner::new(index));
+                    hits.extend(scanned.finish().into_iter().map(|found| behind(found, store)));
+                }
+            }));
             writings = watching.map(|watching| watching.writings(target, process, &regions)).unwrap_or_default();
             let mut scanner = Scanner::new(index);
             let coverage = snapshot::read_live(target, process, &regions, injection, |at, bytes| {
@@ -269,7 +285,8 @@ pub(crate) fn look(
         hit.place = nameable(std::mem::take(&mut hit.place), index);
     }
     let threads = u32::try_from(threads.len()).unwrap_or(u32::MAX);
-    Look { checkpoint: Checkpoint::Planted, process: number, looked, threads, coverage, hits, writings }
+    let exposure = Some(exposure);
+    Look { checkpoint: Checkpoint::Planted, process: number, looked, threads, coverage, kept, exposure, hits, writings }
 }
 
 /// How many threads of a process the kernel counts; a thread that is just going is given time to go.
@@ -339,6 +356,10 @@ fn place(found: Match, regions: &[Region], initial: Option<InitialStack>, stacks
         permissions: region.map(|region| region.permissions.clone()).unwrap_or_default(),
         found,
     }
+}
+
+fn behind(found: Match, store: &Store) -> Hit {
+    Hit { found, class: store.class, place: store.place.clone(), permissions: String::new() }
 }
 
 fn look_at_core(setting: &Setting<'_>, dumped: bool, index: &Index) -> Look {

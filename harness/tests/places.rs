@@ -120,6 +120,47 @@ fn every_planted_copy_is_found_and_none_else() {
     assert!(run.not_shown.iter().any(|thing| thing.what == "freed physical pages"));
 }
 
+fn what_the_kernel_keeps_is_found_and_left_as_it_was() {
+    let subject = subject();
+
+    let outcome = subject.outcome("kernel");
+
+    assert_eq!(outcome.verdict, Verdict::Leak, "{:?}", outcome.reasons);
+    assert_eq!(outcome.ended, "exit 0", "the look changed what waited there");
+    let places = subject.places();
+    let behind: Vec<_> = wiped(&outcome).filter(|finding| finding.rule.class.is_behind_descriptor()).collect();
+    for (name, number) in &places {
+        let place = format!("at fd {number}{}", if name == "in-flight" { ", in flight" } else { "" });
+        let found: Vec<_> = behind.iter().filter(|finding| finding.place.ends_with(&place)).collect();
+        assert_eq!(found.len(), 1, "{name}: {place} in {behind:#?}");
+        let (class, address) = match name.as_str() {
+            "pipe" => (Class::Pipe, 6),
+            "full-pipe" => (Class::Pipe, (256 << 10) - 4096),
+            "packets" | "one-end" | "own-table" => (Class::Pipe, 0),
+            "stream" => (Class::Socket, 64 << 10),
+            "tcp" => (Class::Socket, 16 << 10),
+            "other-end" => (Class::Socket, 0),
+            "messages" | "sequence" | "udp" => (Class::Socket, 5),
+            "memfd" => (Class::Memfd, 500 << 20),
+            "memfd-secret" => (Class::Memfd, 64),
+            "in-flight" => (Class::Memfd, 0),
+            "deleted" => (Class::DeletedFile, 6),
+            "never-named" => (Class::DeletedFile, 0),
+            other => panic!("{other} is no place that this test knows"),
+        };
+        assert_eq!((found[0].rule.class, found[0].address, found[0].whole), (class, address, true), "{name}");
+    }
+    for always in ["pipe", "full-pipe", "packets", "one-end", "own-table", "stream", "other-end", "messages"] {
+        assert!(places.contains_key(always), "{always}");
+    }
+    assert_eq!(behind.len(), places.len(), "{behind:#?}");
+    let kept = outcome.observations[1].kept.as_ref().unwrap();
+    assert!(kept.bytes.adds_up() && kept.bytes.refused.is_empty(), "{kept:?}");
+    assert!(kept.bytes.never_populated > 1000 << 20, "{kept:?}");
+    // An account of its own: the address space adds up without it.
+    assert!(outcome.observations[1].coverage.adds_up());
+}
+
 fn twenty_gibibytes_of_nothing_are_read_in_little_memory() {
     let subject = subject();
     let before = peak();
@@ -234,6 +275,11 @@ fn main() -> ExitCode {
     };
     let trials = vec![
         needs("every_planted_copy_is_found_and_none_else", None, every_planted_copy_is_found_and_none_else),
+        needs(
+            "what_the_kernel_keeps_is_found_and_left_as_it_was",
+            None,
+            what_the_kernel_keeps_is_found_and_left_as_it_was,
+        ),
         needs(
             "twenty_gibibytes_of_nothing_are_read_in_little_memory",
             None,

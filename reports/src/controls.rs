@@ -197,6 +197,18 @@ pub const fn control(class: Class) -> Control {
             Partial,
             "Register sets that were not read, and values between two stops; the test searches dumped memory alone.",
         ),
+        Class::Pipe | Class::Socket => (
+            BEFORE_REUSE,
+            false,
+            Partial,
+            "What its reader had taken before the look, and what was sent and waits at a peer outside of the tree.",
+        ),
+        Class::Memfd | Class::DeletedFile => (
+            BEFORE_REUSE,
+            false,
+            Partial,
+            "Stretches that were cut off or overwritten before the look; of a deleted file also its blocks on the disk.",
+        ),
         Class::Core => (
             CORE_DUMP,
             true,
@@ -249,7 +261,8 @@ pub const BEYOND: [Beyond; 8] = [
         what: "The kernel keeps no copy outside the mappings that were read",
         cwe: &[],
         claim: ClaimLevel::CannotProve,
-        does_not_show: "Pipe and socket buffers, the page cache and freed physical pages are outside the look.",
+        does_not_show: "Pipes, sockets and nameless files of the process are read; the page cache of others, send queues, key rings, \
+            message queues and freed physical pages are outside the look.",
     },
     Beyond {
         what: "No log or other output holds the secret",

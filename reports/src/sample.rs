@@ -1,8 +1,8 @@
 //! Runs made by hand, with something of everything: one set for the tests of all formats.
 
 use findings::{
-    Build, Class, Controls, Coverage, Fact, Finding, Form, Frame, Looked, Machine, NotShown, Observation, Origin,
-    Outcome, Rule, Run, SCHEMA, Sensitivity, Settings, Share, Tool, Verdict, Writer,
+    Build, Class, Controls, CoreLimit, Coverage, Dumpable, Exposure, Fact, Finding, Form, Frame, Kept, Looked, Machine,
+    NotShown, Observation, Origin, Outcome, Rule, Run, SCHEMA, Sensitivity, Settings, Share, Tool, Verdict, Writer,
 };
 
 /// A name that tries to speak HTML, Markdown and terminal.
@@ -192,6 +192,18 @@ fn look(checkpoint: &str, process: u32, whole: u32, fragments: u32) -> Observati
                 Share { why: "[vvar_vclock]".to_owned(), bytes: 8192 },
             ],
         },
+        kept: Some(Kept {
+            pipes: 1,
+            bytes: Coverage { listed: 48, read: 48, ..Coverage::default() },
+            ..Kept::default()
+        }),
+        exposure: Some(Exposure {
+            swapped: Some(0),
+            locked: Some(65_536),
+            dumpable: Some(Dumpable::User),
+            core_limit: Some(CoreLimit::Unlimited),
+            coredump_filter: Some(0x33),
+        }),
         whole,
         fragments,
         decoy_hits: 0,
@@ -199,7 +211,8 @@ fn look(checkpoint: &str, process: u32, whole: u32, fragments: u32) -> Observati
 }
 
 fn unseen(checkpoint: &str, looked: Looked) -> Observation {
-    Observation { looked, threads: 0, coverage: Coverage::default(), ..look(checkpoint, 1, 0, 0) }
+    let (coverage, kept, exposure) = (Coverage::default(), None, None);
+    Observation { looked, threads: 0, coverage, kept, exposure, ..look(checkpoint, 1, 0, 0) }
 }
 
 fn injected(mut look: Observation, bytes: u64) -> Observation {

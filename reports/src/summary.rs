@@ -228,7 +228,10 @@ impl<'a> Summary<'a> {
             notices.push("Decoys were hit: something in this run resembles what was never planted.".to_owned());
         }
         for row in &self.rows {
-            for look in row.outcome.observations.iter().filter(|look| !look.coverage.adds_up()) {
+            let odd = |look: &&findings::Observation| {
+                !look.coverage.adds_up() || look.kept.as_ref().is_some_and(|kept| !kept.bytes.adds_up())
+            };
+            for look in row.outcome.observations.iter().filter(odd) {
                 notices.push(format!(
                     "The bytes of {} at {} do not add up.",
                     visible(&row.outcome.scenario),
@@ -351,6 +354,11 @@ impl<'a> Summary<'a> {
     /// The account of all bytes, top line first; the lines that are not `within` another add up to it.
     pub(crate) fn bytes(&self) -> Vec<Part> {
         parts(&self.coverage)
+    }
+
+    /// Whether any look went behind descriptors.
+    pub(crate) fn looked_behind_descriptors(&self) -> bool {
+        self.run.outcomes.iter().flat_map(|outcome| &outcome.observations).any(|look| look.kept.is_some())
     }
 
     /// Findings in that kind of place: in rows as expected, and in all others.

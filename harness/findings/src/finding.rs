@@ -30,6 +30,14 @@ pub enum Class {
     Auxv,
     /// A register of a thread.
     Register,
+    /// What waits in a pipe or a FIFO, in the kernel.
+    Pipe,
+    /// What waits in a socket's receive queue, in the kernel.
+    Socket,
+    /// What a memfd holds, `memfd_secret` files included, and no mapping of the process shows.
+    Memfd,
+    /// A file that has no name any more (or never had one) and lives on behind a descriptor.
+    DeletedFile,
     /// A core dump: memory or notes.
     Core,
     /// Bytes of a plain file that was scanned as such.
@@ -38,7 +46,7 @@ pub enum Class {
 
 impl Class {
     /// All classes, in the order of reports.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::Stack,
         Self::DeadStack,
         Self::Heap,
@@ -51,6 +59,10 @@ impl Class {
         Self::Environ,
         Self::Auxv,
         Self::Register,
+        Self::Pipe,
+        Self::Socket,
+        Self::Memfd,
+        Self::DeletedFile,
         Self::Core,
         Self::Data,
     ];
@@ -70,9 +82,24 @@ impl Class {
             Self::Environ => "environ",
             Self::Auxv => "auxv",
             Self::Register => "register",
+            Self::Pipe => "pipe",
+            Self::Socket => "socket",
+            Self::Memfd => "memfd",
+            Self::DeletedFile => "deleted-file",
             Self::Core => "core",
             Self::Data => "data",
         }
+    }
+
+    /// Whether the kernel keeps it behind a descriptor, outside of the address space: then a place has a descriptor, and
+    /// an address is an offset in what lies behind it.
+    pub const fn is_behind_descriptor(self) -> bool {
+        matches!(self, Self::Pipe | Self::Socket | Self::Memfd | Self::DeletedFile)
+    }
+
+    /// Whether it is memory of a living process: a place with an address there.
+    pub const fn is_in_memory(self) -> bool {
+        !self.is_behind_descriptor() && !matches!(self, Self::Register | Self::Core | Self::Data)
     }
 }
 

@@ -5,7 +5,9 @@
 //! the catalogue, so the same run serialises to the same text.
 
 mod coverage;
+mod exposure;
 mod finding;
+mod kept;
 mod key;
 mod outcome;
 mod repeatable;
@@ -14,7 +16,9 @@ mod shard;
 mod verdict;
 
 pub use coverage::{Coverage, Share};
+pub use exposure::{CoreLimit, Dumpable, Exposure};
 pub use finding::{Class, Finding, Form, Frame, Origin, Repeats, Rule, Writer};
+pub use kept::Kept;
 pub use key::{Family, Key, Length};
 pub use outcome::{Controls, Looked, Observation, Outcome};
 pub use repeatable::{REPEATABLE_SCHEMA, Repeatable, RepeatableRow};

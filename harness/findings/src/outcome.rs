@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Coverage, Finding, Verdict};
+use crate::{Coverage, Exposure, Finding, Kept, Verdict};
 
 /// The result of one row of the catalogue.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +48,12 @@ pub struct Observation {
     pub threads: u32,
     /// What was read.
     pub coverage: Coverage,
+    /// What the kernel keeps for the process behind its descriptors; absent where that was not looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept>,
+    /// What decides who else may get the process's bytes; absent where it was not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposure: Option<Exposure>,
     /// Whole copies of the canary, in any form.
     pub whole: u32,
     /// Pieces of the canary.
@@ -86,6 +92,13 @@ impl Outcome {
         for observation in &self.observations {
             total.add(&observation.coverage);
         }
+        total
+    }
+
+    /// What the kernel kept behind descriptors, over all looks of this row that looked there.
+    pub fn kept(&self) -> Kept {
+        let mut total = Kept::default();
+        self.observations.iter().filter_map(|observation| observation.kept.as_ref()).for_each(|kept| total.add(kept));
         total
     }
 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Coverage, Finding, Outcome, Shard, Verdict};
+use crate::{Coverage, Finding, Kept, Outcome, Shard, Verdict};
 
 /// Name and version of the file's shape. Readers refuse another major version.
 pub const SCHEMA: &str = "secmem.run/1";
@@ -177,6 +177,13 @@ impl Run {
         for outcome in &self.outcomes {
             total.add(&outcome.coverage());
         }
+        total
+    }
+
+    /// What the kernel kept behind descriptors, over all looks that looked there.
+    pub fn kept(&self) -> Kept {
+        let mut total = Kept::default();
+        self.outcomes.iter().for_each(|outcome| total.add(&outcome.kept()));
         total
     }
 }

@@ -160,6 +160,7 @@ impl<'a> Wanted<'a> {
     fn refuse_what_cannot_be_watched(&mut self) {
         match self.finding.rule.class {
             Class::Register => self.give_up("registers are not watched"),
+            class if class.is_behind_descriptor() => self.give_up("what lies behind descriptors is not watched"),
             Class::Core if self.finding.place == "notes" => self.give_up("the notes of a core are the kernel's"),
             Class::Data => self.give_up("the bytes of a file have no writer that could be watched"),
             _ if self.finding.place.starts_with("file left behind") => {

@@ -1,6 +1,6 @@
 //! Every way in which a row must not pass.
 
-use findings::{Coverage, Share};
+use findings::{Class, Coverage, Share};
 use scenario_protocol::{CanaryKind, Ends};
 
 use super::*;
@@ -44,7 +44,18 @@ fn hit(needle: u32, secret_length: u64) -> Hit {
 
 fn look(checkpoint: Checkpoint, hits: Vec<Hit>) -> Look {
     let coverage = Coverage { listed: 4096, read: 4096, ..Coverage::default() };
-    Look { checkpoint, process: 1, looked: Looked::Yes, threads: 1, coverage, hits, writings: Vec::new() }
+    let (kept, exposure) = (None, None);
+    Look {
+        checkpoint,
+        process: 1,
+        looked: Looked::Yes,
+        threads: 1,
+        coverage,
+        kept,
+        exposure,
+        hits,
+        writings: Vec::new(),
+    }
 }
 
 /// The secret stands at `planted` and nowhere later.

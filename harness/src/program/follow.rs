@@ -97,13 +97,22 @@ pub(super) fn run(
             stderr.as_fd(),
         ],
     };
+    let passed = wires.passed();
+    // A terminal that it is fed through is its own; the ends of our caller's pipes are not ours.
+    let ours: Vec<_> = [wires.stdin.as_ref(), capture.as_ref().map(|(_, write)| write)]
+        .into_iter()
+        .flatten()
+        .map(AsFd::as_fd)
+        .chain(passed.iter().map(|(fd, _)| *fd))
+        .collect();
     let foreign = Foreign {
         program: &image,
         argv: &wires.argv,
         envp: &wires.envp,
         standard: standard.map(Some),
         terminal: wires.terminal.is_some(),
-        pass: &wires.passed(),
+        pass: &passed,
+        ours: &ours,
         timeout: options.timeout,
     };
     let mut record = Record::default();

@@ -4,7 +4,7 @@ use findings::{Class, Controls, Finding, Looked, Observation, Outcome, Verdict};
 
 use super::follow::{Record, Role, Seen};
 use super::{Moment, Options};
-use crate::judge::{CANARY, finding};
+use crate::judge::{CANARY, finding, unread_behind_descriptors};
 use crate::session::Hit;
 
 /// Judges one run.
@@ -79,6 +79,8 @@ fn observation(seen: &Seen) -> Observation {
         looked: look.looked.clone(),
         threads: look.threads,
         coverage: look.coverage.clone(),
+        kept: look.kept.clone(),
+        exposure: look.exposure.clone(),
         whole: count(canary().filter(|hit| hit.found.whole)),
         fragments: count(canary().filter(|hit| !hit.found.whole)),
         decoy_hits: count(look.hits.iter().filter(|hit| !is_canary(hit))),
@@ -125,6 +127,10 @@ fn doubts_of_look(seen: &Seen, all: &[Seen]) -> Vec<String> {
     }
     if look.coverage.read == 0 {
         doubts.push(format!("{at}: not one byte was read"));
+    }
+    // What waits behind descriptors at the last call waits there at the end too, and is looked at then.
+    if seen.role == Role::Residue {
+        doubts.extend(unread_behind_descriptors(at, look.kept.as_ref()));
     }
     // At the exit stop nothing can be injected; what was read just before, at the call that ends the process, counts.
     let injected = all

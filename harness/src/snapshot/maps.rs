@@ -30,6 +30,8 @@ pub struct Region {
     pub shared: bool,
     /// Offset in the backing file at which it begins, in bytes.
     pub offset: u64,
+    /// Device of the backing file, as `stat` numbers it; 0 for none.
+    pub device: u64,
     /// Inode of the backing file, 0 for none.
     pub inode: u64,
 }
@@ -75,9 +77,14 @@ pub(crate) fn parse(listing: impl Read) -> Result<Vec<Region>, MapsError> {
             name: name(&map.pathname),
             shared: map.perms.contains(MMPermissions::SHARED),
             offset: map.offset,
+            device: device(map.dev),
             inode: map.inode,
         })
         .collect())
+}
+
+fn device((major, minor): (i32, i32)) -> u64 {
+    libc::makedev(major.cast_unsigned(), minor.cast_unsigned())
 }
 
 fn name(path: &MMapPath) -> String {

@@ -4,6 +4,8 @@
 //! counted, to the byte, in [`findings::Coverage`].
 
 mod core;
+mod exposure;
+mod kept;
 mod live;
 mod maps;
 mod pages;
@@ -14,6 +16,8 @@ mod xsave;
 
 pub(crate) use core::find as find_core;
 pub use core::{CoreError, Part, read as read_core};
+pub(crate) use exposure::read as exposure;
+pub(crate) use kept::{Step, Store, read as read_kept, stable_part};
 pub(crate) use live::{Injection, read as read_live};
 pub(crate) use maps::{InitialStack, regions};
 pub use maps::{MapsError, Region};

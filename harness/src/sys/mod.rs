@@ -3,11 +3,16 @@
 //! One function a call, each result checked. Everything else in this crate is safe code.
 #![allow(unsafe_code)] // raw fork, ptrace requests with real-time signals, register sets by size
 
+mod descriptors;
 mod pages;
 mod probe;
 mod spawn;
 mod trace;
 
+pub(crate) use descriptors::{
+    copy_secret_file, coredump_mask, peek, peek_offset, pidfd_getfd, pidfd_open, set_peek_offset, share_descriptors,
+    socket_number, unsent, waiting,
+};
 #[cfg(test)]
 pub(crate) use pages::pages_of_three_kinds;
 pub(crate) use pages::{PageRun, scan_pages};

@@ -17,7 +17,7 @@ pub(crate) use process::Process;
 pub(crate) use stops::{Identity, Stops};
 pub(crate) use watch::{How, Slot, StackCopy, Word, Write};
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{CStr, CString, NulError, OsStr};
 use std::fs::File;
 use std::io;
@@ -85,6 +85,8 @@ pub(crate) struct Foreign<'a> {
     pub(crate) terminal: bool,
     /// Descriptors of ours and their numbers in it, from 3 to [`Foreign::HIGHEST`].
     pub(crate) pass: &'a [(BorrowedFd<'a>, RawFd)],
+    /// Those of all these through which it is fed and heard; the others are our caller's.
+    pub(crate) ours: &'a [BorrowedFd<'a>],
     pub(crate) timeout: Duration,
 }
 
@@ -201,6 +203,8 @@ pub(crate) struct Target<'a> {
     owes_answer: bool,
     /// None in a process that we did not start: then nothing can be injected.
     dropbox: Option<(File, RawFd)>,
+    /// Device and inode of what it is fed and heard through: what waits there is no residue.
+    ours: BTreeSet<(u64, u64)>,
     /// Whether it was there before us and must be there after us.
     attached: bool,
     deadline: Instant,
@@ -289,6 +293,7 @@ impl<'a> Target<'a> {
         };
         let mut target = Self::start(&image, foreign.timeout, interrupted)?;
         target.dropbox = Some((dropbox, FOREIGN_DROPBOX_FD));
+        target.ours = foreign.ours.iter().filter_map(|fd| identity(*fd)).collect();
         Ok(target)
     }
 
@@ -329,6 +334,7 @@ impl<'a> Target<'a> {
             control: None,
             owes_answer: false,
             dropbox: None,
+            ours: BTreeSet::new(),
             attached: false,
             deadline: Instant::now() + timeout,
             interrupted,
@@ -462,6 +468,11 @@ impl<'a> Target<'a> {
         self.tasks.values().filter(|task| task.process == process && task.stop.is_some()).map(|task| task.id).collect()
     }
 
+    /// Device and inode of what it is fed and heard through.
+    pub(crate) fn ours(&self) -> &BTreeSet<(u64, u64)> {
+        &self.ours
+    }
+
     /// How many threads of a process are alive.
     pub(crate) fn threads(&self, process: usize) -> usize {
         self.tasks.values().filter(|task| task.process == process && !task.gone()).count()
@@ -507,6 +518,11 @@ impl Drop for Target<'_> {
             std::thread::yield_now();
         }
     }
+}
+
+/// Device and inode of what a descriptor leads to.
+fn identity(fd: BorrowedFd<'_>) -> Option<(u64, u64)> {
+    nix::sys::stat::fstat(fd).ok().map(|stat| (stat.st_dev, stat.st_ino))
 }
 
 /// A file in memory for what an injected call writes.

@@ -228,6 +228,9 @@ fn coverage(summary: &Summary<'_>) -> Markup {
                     td { (part.note) }
                 } } }
             } }
+            @if summary.looked_behind_descriptors() {
+                p { "Behind descriptors, outside of the address space: " (words::kept(&summary.run.kept())) "." }
+            }
         }
     }
 }
@@ -461,6 +464,8 @@ fn row_details(row: &Row<'_>) -> Markup {
                 } }
                 tbody { @for look in &outcome.observations { (look_row(look)) } }
             } }
+            @let beside = words::beside_memory(outcome);
+            @if !beside.is_empty() { ul { @for line in &beside { li { (line) } } } }
             @if !outcome.findings.is_empty() {
                 div.scroll { table.findings {
                     caption { (count(outcome.findings.len(), "finding")) }

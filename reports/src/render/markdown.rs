@@ -168,6 +168,9 @@ impl Page {
             vec![name, grouped(part.bytes), share, part.note.to_owned()]
         });
         self.table(&["over all looks", "bytes:", "share:", ""], cells);
+        if summary.looked_behind_descriptors() {
+            self.line(&format!("\nBehind descriptors: {}.", plain(&words::kept(&summary.run.kept()))));
+        }
     }
 
     fn controls(&mut self, summary: &Summary<'_>) {
@@ -345,6 +348,13 @@ impl Page {
             cells
         });
         self.table(&columns, looks);
+        let beside = words::beside_memory(outcome);
+        if !beside.is_empty() {
+            self.line("");
+        }
+        for line in beside {
+            self.line(&format!("- {}", plain(&line)));
+        }
         if !outcome.findings.is_empty() {
             self.line("");
             let columns = [
