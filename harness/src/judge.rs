@@ -246,6 +246,10 @@ fn doubts_of_look(row: &Row, look: &Look, required: &[String]) -> Vec<String> {
         doubts.push(format!("{at}: not one byte was read"));
     }
     doubts.extend(unread_behind_descriptors(at.name(), look.kept.as_ref()));
+    let left = look.kept.as_ref().map_or(0, |kept| kept.bytes.excluded_bytes());
+    if left > 0 {
+        doubts.push(format!("{at}: {left} bytes in the pipe that brings the canary, which a scenario reads empty"));
+    }
     // "Shielded" needs something that was shielded, at the moment that the row is about.
     if at == Checkpoint::Exit
         && look.process == 1

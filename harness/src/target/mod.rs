@@ -248,6 +248,7 @@ impl<'a> Target<'a> {
             },
         };
         let mut target = Self::start(&image, launch.timeout, interrupted)?;
+        target.ours.extend(identity(canary_read.as_fd()));
         target.control = Some(control);
         target.dropbox = Some((dropbox, DROPBOX_FD));
         if !launch.watch.is_empty() {
