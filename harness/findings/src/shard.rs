@@ -157,6 +157,8 @@ mod tests {
                 looked: Looked::Yes,
                 threads: 1,
                 coverage: Coverage { listed: rank, read: rank, ..Coverage::default() },
+                kept: None,
+                exposure: None,
                 whole: 0,
                 fragments: 0,
                 decoy_hits: 0,
