@@ -28,9 +28,12 @@ pub(crate) const AFTER_EXEC: &str = "after-exec";
 /// Exit status of a Rust program whose main thread panicked.
 pub(crate) const PANICKED: i32 = 101;
 
-/// How long a secret lives in the `timeout` rows. Long against the time in which the harness answers the
-/// announcement of `planted`, where the secret must still stand.
-const LIFETIME: Duration = Duration::from_secs(1);
+/// How long a secret lives in the `timeout` rows. Long against the time in which the harness, on a loaded machine, answers
+/// the announcement of `planted`, where the secret must still stand.
+const LIFETIME: Duration = Duration::from_secs(4);
+
+/// How long holders wait that know no deadline: nothing depends on it.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// How long after its deadline a secret is looked at, whether it is gone by then or not: long against a late wake-up on
 /// a loaded machine. As soon as it is gone, there is nothing to wait for.
@@ -237,7 +240,7 @@ extern "C" fn panic_that_cannot_unwind() {
 /// nobody else has ended. The look goes byte by byte, so no register holds more than one.
 fn outlast_deadline(held: &mut Held<'_>) -> Result<(), Failure> {
     let Held::Secmem(secret) = held else {
-        thread::sleep(LIFETIME); // nobody here knows deadlines
+        thread::sleep(PAUSE); // nobody here knows deadlines
         return Ok(());
     };
     let (start, len) = secret
