@@ -172,6 +172,7 @@ fn finding_of(derived: Option<&str>, scenario: &str, checkpoint: &str, process: 
         derived: derived.map(str::to_owned),
         fingerprint: fingerprint(derived, scenario, checkpoint, process, rule, hit),
         writer: None,
+        freed: None,
         unattributed: None,
         repeats: None,
     }

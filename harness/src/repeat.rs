@@ -78,6 +78,7 @@ mod tests {
             fingerprint: fingerprint.to_owned(),
             derived: None,
             writer: None,
+            freed: None,
             unattributed: None,
             repeats: None,
         }

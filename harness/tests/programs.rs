@@ -4,11 +4,13 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use findings::{Class, Verdict};
+use findings::{Class, Finding, Verdict, Writer};
 use harness::oracle::{self, Twice};
-use harness::program::{Feed, Options, Output, Source};
+use harness::program::{self, Feed, Options, Output, Source};
+use harness::progress::Nobody;
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// Reads a line and drops it; what stays is in the buffer of the C library and in the dead frame.
@@ -44,9 +46,23 @@ int main(void) {
 }
 "#;
 
+/// Reads a line into a piece of the heap and frees it as it is.
+const FREES_C: &str = r#"
+#include <stdlib.h>
+#include <unistd.h>
+__attribute__((noinline)) static void take(void) {
+    char *line = malloc(64);
+    if (line == NULL || read(0, line, 64) < 32) _exit(1); /* read it */
+    free(line); /* free it */
+    __asm__ volatile("" ::: "memory");
+}
+int main(void) { take(); return 0; }
+"#;
+
 fn main() {
     let arguments = Arguments::from_args();
     let python = interpreter("python3", &["-c", "import sys; print(sys.executable)"]);
+    let python_again = python.clone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let compiled = |name: &str, source: &str| compile(dir.path(), name, source);
     let trials = vec![
@@ -64,6 +80,26 @@ fn main() {
             let twice = run(program, &[])?;
             check(twice.outcome.verdict == Verdict::Inconclusive, &twice)?;
             check(twice.outcome.reasons.iter().any(|reason| reason.contains("calls ptrace(2) itself")), &twice)
+        }),
+        trial("who_read_a_secret_and_who_freed_it_unwiped_are_named", compiled("frees", FREES_C), |program| {
+            let found = attributed(program, &[])?;
+            let heap = found.iter().filter(|finding| finding.rule.class == Class::Heap);
+            let (mut read, mut freed) = (false, false);
+            for finding in heap {
+                let writer = finding.writer.as_ref().ok_or_else(|| format!("{finding:?}"))?;
+                read |= writer.how == "system call read(0, …)" && is_at(writer, "take", "/* read it */");
+                freed |= finding.freed.as_ref().is_some_and(|freed| is_at(freed, "take", "/* free it */"));
+            }
+            if read && freed { Ok(()) } else { Err(format!("{found:?}").into()) }
+        }),
+        trial("the_writers_in_an_interpreter_are_named_or_the_reason_is", python_again, |program| {
+            let found = attributed(program, &["-c", "import sys; key = sys.stdin.readline(); del key"])?;
+            let decided = |finding: &Finding| finding.writer.is_some() != finding.unattributed.is_some();
+            let read = |finding: &Finding| {
+                finding.writer.as_ref().is_some_and(|writer| writer.how.starts_with("system call read(0"))
+            };
+            let holds = found.iter().all(decided) && found.iter().any(read);
+            if holds { Ok(()) } else { Err(format!("{found:?}").into()) }
         }),
     ];
     let conclusion = libtest_mimic::run(&arguments, trials);
@@ -84,7 +120,7 @@ fn interpreter(name: &str, ask: &[&str]) -> Option<PathBuf> {
 fn compile(dir: &Path, name: &str, source: &str) -> Option<PathBuf> {
     let (code, program) = (dir.join(format!("{name}.c")), dir.join(name));
     std::fs::write(&code, source).ok()?;
-    let status = Command::new("cc").args(["-O2", "-o"]).arg(&program).arg(&code).status().ok()?;
+    let status = Command::new("cc").args(["-g", "-O2", "-o"]).arg(&program).arg(&code).status().ok()?;
     status.success().then_some(program)
 }
 
@@ -126,7 +162,24 @@ fn language(name: &str, program: Option<PathBuf>, args: &'static [&'static str])
 }
 
 fn run(program: &Path, args: &[&str]) -> Result<Twice, Failed> {
-    let options = Options {
+    Ok(oracle::program(&options(program, args)?)?)
+}
+
+/// What a run that names its writers finds.
+fn attributed(program: &Path, args: &[&str]) -> Result<Vec<Finding>, Failed> {
+    let options = Options { attribute: true, ..options(program, args)? };
+    let run = program::run(&options, &AtomicBool::new(false), &Nobody)?;
+    Ok(run.outcomes.into_iter().flat_map(|outcome| outcome.findings).collect())
+}
+
+/// Whether a writer has a frame of that function, at the line of [`FREES_C`] that has that text.
+fn is_at(writer: &Writer, function: &str, text: &str) -> bool {
+    let line = FREES_C.lines().position(|line| line.contains(text)).and_then(|at| u32::try_from(at + 1).ok());
+    writer.frames.iter().any(|frame| frame.function == function && frame.line == line)
+}
+
+fn options(program: &Path, args: &[&str]) -> Result<Options, Failed> {
+    Ok(Options {
         program: std::iter::once(program.into()).chain(args.iter().map(OsString::from)).collect(),
         secret: Source::Random(32),
         feed: Feed::Stdin,
@@ -138,9 +191,9 @@ fn run(program: &Path, args: &[&str]) -> Result<Twice, Failed> {
         min_length: 6,
         decoys: 4,
         hidden_variable: None,
+        attribute: false,
         output: Output::Stderr,
-    };
-    Ok(oracle::program(&options)?)
+    })
 }
 
 fn check(holds: bool, twice: &Twice) -> Result<(), Failed> {

@@ -268,6 +268,7 @@ fn finding(outcome: &Outcome, at: At<'_>) -> Finding {
         derived: None,
         fingerprint: format!("{:016x}", 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(at.address ^ secret_length ^ 0x5bd1)),
         writer: None,
+        freed: None,
         unattributed: None,
         repeats: None,
     }
@@ -356,6 +357,14 @@ fn bare_vec() -> Outcome {
             frame("scenarios::holder::bare", Some(("scenarios/src/holder.rs", 31)), false),
         ],
         how: "system call read(4, …)".to_owned(),
+        ..Writer::default()
+    });
+    raw.freed = Some(Writer {
+        frames: vec![
+            frame("cfree", None, false),
+            frame("scenarios::holder::bare", Some(("scenarios/src/holder.rs", 33)), false),
+        ],
+        how: "instruction".to_owned(),
         ..Writer::default()
     });
     let encoded = finding(&row, at(Class::Heap, Form::Base64, "exit", 0x5555_5558_9300));

@@ -180,6 +180,10 @@ pub(crate) fn writer(finding: &Finding) -> Vec<String> {
         lines.extend(next.cut.iter().map(|why| format!("… ({})", visible(why))));
         writer = next.end.as_deref();
     }
+    if let Some(freed) = &finding.freed {
+        lines.push("freed as it was by:".to_owned());
+        lines.extend(freed.frames.iter().map(frame));
+    }
     lines.extend(finding.unattributed.iter().map(|why| format!("not attributed: {}", visible(why))));
     lines
 }

@@ -157,9 +157,10 @@ pub(crate) struct Explain {
     /// The run.json that holds it
     #[arg(long, value_name = "FILE")]
     pub(crate) run: PathBuf,
-    /// The program with the scenarios, the same build as that of the run
+    /// The program with the scenarios, the same build as that of the run, which is then run again. Without it the writers
+    /// are those that the run named (`residue run --attribute`)
     #[arg(long, value_name = "PROGRAM")]
-    pub(crate) subject: PathBuf,
+    pub(crate) subject: Option<PathBuf>,
     /// 64 hexadecimal digits from which the canary follows [default: random; fingerprints do not depend on it]
     #[arg(long, value_name = "FILE")]
     pub(crate) seed_file: Option<PathBuf>,
@@ -240,6 +241,10 @@ pub(crate) struct Run {
     /// Directory for run.json and the reports; made if need be
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+    /// Name who wrote what was found; runs the program again, a few times for each residue, and throws away what it then
+    /// prints
+    #[arg(long)]
+    pub(crate) attribute: bool,
     /// Print run.json; the program's own output then goes to standard error
     #[arg(long)]
     pub(crate) json: bool,

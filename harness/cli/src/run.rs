@@ -44,6 +44,7 @@ pub(crate) fn run(args: &Run) -> Result<Verdict, Failure> {
         min_length: usize::from(args.min_length),
         decoys: DECOYS,
         hidden_variable,
+        attribute: args.attribute,
         output: if args.json { Output::Stderr } else { Output::Stdout },
     };
     let observer = |event: &Progress| {

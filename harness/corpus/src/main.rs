@@ -159,6 +159,7 @@ fn both(victim: &Victim, prepared: &Prepared) -> Result<Both, String> {
         decoys: 4,
         hidden_variable: None,
         output: Output::Discard,
+        attribute: false,
     };
     let (mut places, mut troubles) = (Vec::new(), Vec::new());
     let outcome = harness::oracle::frozen(&options, &mut |secret, moment, process, pid| match oracle::look(

@@ -241,6 +241,9 @@ pub struct Finding {
     /// Who wrote it, where that was asked and found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub writer: Option<Writer>,
+    /// Who freed it as it was, where it lies on a heap and that was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freed: Option<Writer>,
     /// Why no writer is named, where that was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unattributed: Option<String>,
@@ -287,6 +290,12 @@ impl Writer {
         self.frames.iter().position(|frame| !matches!(frame.origin, Origin::Libc | Origin::Std))
     }
 
+    /// Whether it is a part of freeing memory: the innermost functions are those of an allocator, and one of them frees.
+    pub fn frees(&self) -> bool {
+        let mut innermost = self.frames.iter().take_while(|frame| frame.origin == Origin::Libc || frame.frees());
+        innermost.any(Frame::frees)
+    }
+
     /// Index of the innermost frame of the program's own code, as far as that is known.
     pub fn own(&self) -> Option<usize> {
         self.frames.iter().position(|frame| frame.origin == Origin::Own)
@@ -314,6 +323,17 @@ impl Origin {
     /// Whether nothing is known.
     pub fn is_unknown(&self) -> bool {
         *self == Self::Unknown
+    }
+}
+
+impl Frame {
+    /// Whether the function's name says that it frees memory.
+    fn frees(&self) -> bool {
+        let name = self.function.rsplit("::").next().unwrap_or_default().trim_start_matches('_');
+        ["free", "cfree", "int_free", "libc_free", "GI___libc_free", "je_free", "mi_free", "realloc", "int_realloc"]
+            .iter()
+            .any(|known| name == *known || name.starts_with(&format!("{known}_")))
+            || name.contains("libc_free")
     }
 }
 

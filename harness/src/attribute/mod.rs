@@ -30,7 +30,7 @@ use crate::session::{self, Setting, chain};
 use crate::snapshot::Region;
 use crate::target::{How, Layout, Slot, Target, Word};
 use crate::variants::FORMS;
-use crate::{judge, machine, private};
+use crate::{judge, machine, private, program};
 
 pub(crate) use image::Images;
 use unwind::{Walk, walk};
@@ -49,33 +49,50 @@ pub fn attribute(
     findings: &mut [&mut Finding],
     interrupted: &AtomicBool,
 ) {
+    each(findings, interrupted, || {
+        if let Some(why) = machine::lacks(machine, &row.needs) {
+            return Err(why);
+        }
+        Rerun::new(row, machine, options, interrupted)
+    });
+}
+
+/// The same for findings of one program, which need no catalogue: it is run again with one secret, the same random
+/// numbers, and its output thrown away.
+pub(crate) fn attribute_program(options: &program::Options, findings: &mut [&mut Finding], interrupted: &AtomicBool) {
+    each(findings, interrupted, || program::Rerun::new(options, interrupted).map_err(|error| chain(&error)));
+}
+
+fn each<S: Subject>(
+    findings: &mut [&mut Finding],
+    interrupted: &AtomicBool,
+    subject: impl FnOnce() -> Result<S, String>,
+) {
     let mut wanted: Vec<Wanted<'_>> = Wanted::all(findings);
     for wanted in &mut wanted {
         wanted.refuse_what_cannot_be_watched();
     }
-    if let Err(why) = search(row, machine, options, &mut wanted, interrupted) {
+    if wanted.iter().all(|wanted| !wanted.is_open()) {
+        return;
+    }
+    let searched = subject().and_then(|subject| search(&subject, &mut wanted, interrupted));
+    if let Err(why) = searched {
         for open in wanted.iter_mut().filter(|wanted| wanted.is_open()) {
             open.give_up(&why);
         }
     }
 }
 
-fn search(
-    row: &Row,
-    machine: &Machine,
-    options: &Options,
-    wanted: &mut [Wanted<'_>],
-    interrupted: &AtomicBool,
-) -> Result<(), String> {
-    if wanted.iter().all(|wanted| !wanted.is_open()) {
-        return Ok(());
-    }
-    if let Some(why) = machine::lacks(machine, &row.needs) {
-        return Err(why);
-    }
-    let rerun = Rerun::new(row, machine, options, interrupted)?;
+/// What can be run again and again, and leaves its residues in the same places as far as it can be made to.
+pub(crate) trait Subject {
+    /// Runs it once more, with words watched or none. Why nothing could be seen is told in words.
+    fn run(&self, watching: Option<&Watching<'_>>) -> Result<Seen, String>;
+}
+
+fn search(subject: &impl Subject, wanted: &mut [Wanted<'_>], interrupted: &AtomicBool) -> Result<(), String> {
+    let names = Names { images: IMAGES.with(Rc::clone), home: std::env::current_dir().ok() };
     let _one_cpu = OneCpu::take(); // a trap costs four times as much across two
-    let mut seen = rerun.run(&[])?;
+    let mut seen = subject.run(None)?;
     loop {
         let words = next_words(wanted, &seen);
         if wanted.iter().all(|wanted| !wanted.is_open()) {
@@ -84,9 +101,10 @@ fn search(
         if interrupted.load(Ordering::Relaxed) {
             return Err("interrupted".to_owned());
         }
-        let again = rerun.run(&words)?;
+        let watching = Watching { words: &words, images: &names.images };
+        let again = subject.run((!words.is_empty()).then_some(&watching))?;
         for wanted in wanted.iter_mut().filter(|wanted| wanted.is_open()) {
-            wanted.settle(&seen, &again, &words, &rerun);
+            wanted.settle(&seen, &again, &words, &names);
         }
         seen = again;
     }
@@ -118,6 +136,7 @@ fn next_words(wanted: &mut [Wanted<'_>], seen: &Seen) -> Vec<Word> {
         };
         let mut more = words.clone();
         more.extend([first, last]);
+        more.extend(before(&sighting.finding));
         more.sort_unstable();
         more.dedup();
         if more.len() <= Word::MOST {
@@ -125,6 +144,14 @@ fn next_words(wanted: &mut [Wanted<'_>], seen: &Seen) -> Vec<Word> {
         }
     }
     words
+}
+
+/// The word before a residue on the heap: where an allocator keeps what it knows of a piece, and writes when that is
+/// freed.
+fn before(finding: &Finding) -> Option<Word> {
+    let heap = matches!(finding.rule.class, Class::Heap | Class::Anonymous);
+    let address = (finding.address.checked_sub(1)?) / 8 * 8;
+    heap.then_some(Word { address, length: 8 })
 }
 
 /// A finding whose writer is asked for.
@@ -141,6 +168,7 @@ impl<'a> Wanted<'a> {
         let mut all: Vec<Self> = Vec::new();
         for finding in findings.iter_mut() {
             finding.writer = None;
+            finding.freed = None;
             finding.unattributed = None;
             let ordinal = all.iter().filter(|other| other.finding.fingerprint == finding.fingerprint).count();
             all.push(Wanted { finding, ordinal, attempts: 0, done: false });
@@ -176,8 +204,8 @@ impl<'a> Wanted<'a> {
     }
 
     /// Takes in a watched run: accepted only if the finding stood where the words were.
-    fn settle(&mut self, before: &Seen, after: &Seen, words: &[Word], rerun: &Rerun<'_>) {
-        let Some(expected) = self.among(before).map(|sighting| (sighting.finding.address, sighting.finding.length))
+    fn settle(&mut self, earlier: &Seen, after: &Seen, words: &[Word], names: &Names) {
+        let Some(expected) = self.among(earlier).map(|sighting| (sighting.finding.address, sighting.finding.length))
         else {
             return;
         };
@@ -191,7 +219,7 @@ impl<'a> Wanted<'a> {
         }
         let writer = |slot: usize| {
             let writing = sighting.writings.get(slot).ok_or("the process was not watched")?;
-            writing.writer(&sighting.finding, rerun)
+            writing.writer(&sighting.finding, names)
         };
         match writer(first) {
             Ok(mut writer_of_first) => {
@@ -202,6 +230,8 @@ impl<'a> Wanted<'a> {
                     writer_of_first.end = Some(Box::new(writer_of_last));
                 }
                 self.finding.writer = Some(writer_of_first);
+                let freed = before(&sighting.finding).and_then(slot).and_then(|slot| writer(slot).ok());
+                self.finding.freed = freed.filter(Writer::frees);
                 self.done = true;
             }
             Err(why) if self.attempts >= ATTEMPTS || why == GIVEN_UP => self.give_up(why),
@@ -213,21 +243,28 @@ impl<'a> Wanted<'a> {
 const GIVEN_UP: &str = "its place was written more than 100,000 times: given up";
 
 /// A finding of a run of ours, with what was seen of the watched words at the look that showed it.
-struct Sighting {
-    finding: Finding,
-    writings: Vec<Writing>,
+pub(crate) struct Sighting {
+    pub(crate) finding: Finding,
+    pub(crate) writings: Vec<Writing>,
 }
 
 /// What a run of ours showed.
-struct Seen {
-    sightings: Vec<Sighting>,
+pub(crate) struct Seen {
+    pub(crate) sightings: Vec<Sighting>,
     /// The first thing that went wrong in it.
-    trouble: Option<String>,
+    pub(crate) trouble: Option<String>,
 }
 
 thread_local! {
     /// Reading the debug data of a program takes longer than running it: once for all rows of a thread.
     static IMAGES: Rc<Images> = Rc::default();
+}
+
+/// What turns a place in the code into names.
+struct Names {
+    images: Rc<Images>,
+    /// Cut off the front of source paths.
+    home: Option<PathBuf>,
 }
 
 /// What a row is run again with.
@@ -237,9 +274,6 @@ struct Rerun<'a> {
     machine: &'a Machine,
     interrupted: &'a AtomicBool,
     index: Index,
-    images: Rc<Images>,
-    /// Cut off the front of source paths.
-    home: Option<PathBuf>,
 }
 
 impl<'a> Rerun<'a> {
@@ -253,14 +287,14 @@ impl<'a> Rerun<'a> {
         let derived = audit::derived(row, &options.subject, &canary)?;
         let needles: Vec<_> = [&canary].into_iter().chain(&derived).map(Canary::bytes).collect();
         let index = Index::new(&needles, &FORMS, options.min_length).map_err(|error| chain(&error))?;
-        let home = std::env::current_dir().ok();
-        Ok(Self { row, options, machine, interrupted, index, images: IMAGES.with(Rc::clone), home })
+        Ok(Self { row, options, machine, interrupted, index })
     }
+}
 
+impl Subject for Rerun<'_> {
     /// Runs the row with the same canary, arguments, environment and length of directory as every time.
-    fn run(&self, words: &[Word]) -> Result<Seen, String> {
+    fn run(&self, watching: Option<&Watching<'_>>) -> Result<Seen, String> {
         let dir = private::directory().map_err(|error| format!("no private directory: {error}"))?;
-        let watching = Watching { words, images: &self.images };
         let setting = Setting {
             subject: &self.options.subject,
             dir: dir.path(),
@@ -269,7 +303,7 @@ impl<'a> Rerun<'a> {
             interrupted: self.interrupted,
             layout: Layout::Fixed,
             derived: self.row.derived.as_ref().map(|_| 1),
-            watching: (!words.is_empty()).then_some(&watching),
+            watching,
         };
         let canary = self.options.seed.canary(&self.row.name, self.row.canary, self.row.canary_len);
         let record = session::run(self.row, &canary, &self.index, &setting);
@@ -316,7 +350,7 @@ impl Watching<'_> {
 }
 
 impl Writing {
-    fn writer(&self, finding: &Finding, rerun: &Rerun<'_>) -> Result<Writer, &'static str> {
+    fn writer(&self, finding: &Finding, names: &Names) -> Result<Writer, &'static str> {
         if self.given_up {
             return Err(GIVEN_UP);
         }
@@ -330,7 +364,7 @@ impl Writing {
         if !self.stands || *how == How::Unseen {
             return Err("its bytes changed without an instruction or a system call that was seen to change them");
         }
-        let frames = symbols::frames(walk, &rerun.images, rerun.home.as_deref());
+        let frames = symbols::frames(walk, &names.images, names.home.as_deref());
         let on_stack = matches!(finding.rule.class, Class::Stack | Class::DeadStack);
         let holder = walk.sites.iter().position(|site| on_stack && site.holds(finding.address));
         // Inlined functions come before the one whose frame they share.

@@ -12,11 +12,12 @@ use scenario_protocol::Ends;
 use super::channels::Channels;
 use super::feed::{self, Feed, Wires};
 use super::{Moment, Options, Output, ProgramError, Sight, Witness};
+use crate::attribute::Watching;
 use crate::canary::Canary;
 use crate::scan::Index;
 use crate::session::{self, Look, chain};
 use crate::snapshot::{self, Injection};
-use crate::target::{Event, Foreign, Stops, Target, TargetError};
+use crate::target::{Event, Foreign, Layout, Stops, Target, TargetError};
 
 /// What a look is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,13 @@ pub(super) struct Record {
     pub(super) echoed: bool,
 }
 
+/// What is other in a run that is made to name writers: its memory and the random numbers that it gets are those of every
+/// such run, and what it prints goes nowhere.
+pub(super) struct Again<'a> {
+    /// Words whose writers are asked for.
+    pub(super) watching: Option<&'a Watching<'a>>,
+}
+
 /// The control's looks after which they come ever more rarely: a program may read for a long time.
 const EAGER_LOOKS: u32 = 32;
 
@@ -60,6 +68,7 @@ pub(super) fn run(
     options: &Options,
     canary: &Canary,
     index: &Index,
+    again: Option<&Again<'_>>,
     interrupted: &AtomicBool,
     witness: &mut Witness<'_>,
 ) -> Result<Record, ProgramError> {
@@ -71,16 +80,21 @@ pub(super) fn run(
     let image = std::ffi::CString::new(program.into_os_string().into_encoded_bytes()).map_err(|_| ProgramError::Nul)?;
 
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
-    let nowhere = match options.output {
-        Output::Discard => {
+    let nowhere = match (again, options.output) {
+        (Some(_), _) | (None, Output::Discard) => {
             Some(File::options().write(true).open("/dev/null").map_err(|source| ProgramError::Feed { source })?)
         }
-        Output::Stdout | Output::Stderr => None,
+        (None, Output::Stdout | Output::Stderr) => None,
     };
-    let onward = match (options.output, &nowhere) {
-        (Output::Stdout, _) => stdout.as_fd(),
-        (_, Some(nowhere)) => nowhere.as_fd(),
-        (_, None) => stderr.as_fd(),
+    let onward = match (&nowhere, options.output) {
+        (Some(nowhere), _) => nowhere.as_fd(),
+        (None, Output::Stdout) => stdout.as_fd(),
+        (None, Output::Stderr | Output::Discard) => stderr.as_fd(),
+    };
+    // A run that is only there to name writers says nothing that the first has not said.
+    let errors = match (again, &nowhere) {
+        (Some(_), Some(nowhere)) => nowhere.as_fd(),
+        _ => stderr.as_fd(),
     };
     let mut channels = Channels::new(canary.bytes(), onward);
     let capture =
@@ -94,7 +108,7 @@ pub(super) fn run(
         (fed, _) => [
             fed.as_ref().map_or(stdin.as_fd(), |fed| fed.as_fd()),
             capture.as_ref().map_or(onward, |(_, write)| write.as_fd()),
-            stderr.as_fd(),
+            errors,
         ],
     };
     let passed = wires.passed();
@@ -114,6 +128,8 @@ pub(super) fn run(
         pass: &passed,
         ours: &ours,
         timeout: options.timeout,
+        layout: if again.is_some() { Layout::Fixed } else { Layout::Natural },
+        watch: again.map_or(&[], |again| again.watching.map_or(&[], |watching| watching.words)),
     };
     let mut record = Record::default();
     let target = match Target::spawn_foreign(&foreign, interrupted) {
@@ -141,6 +157,7 @@ pub(super) fn run(
     let mut run = Run {
         options,
         index,
+        watching: again.and_then(|again| again.watching),
         secret: canary.bytes().len() as u64,
         channels,
         record,
@@ -169,6 +186,8 @@ fn pipe() -> std::io::Result<(File, OwnedFd)> {
 struct Run<'a, 'w> {
     options: &'a Options,
     index: &'a Index,
+    /// Words whose writers are asked for.
+    watching: Option<&'a Watching<'a>>,
     /// Bytes of the secret.
     secret: u64,
     channels: Channels<'a>,
@@ -372,14 +391,22 @@ impl Run<'_, '_> {
         if role == Role::Residue {
             witness(Sight::Still { moment, process: number, pid });
         }
-        let look =
-            session::look(target, process, moment, injection, self.index, None, &mut self.record.troubles, &mut {
+        let look = session::look(
+            target,
+            process,
+            moment,
+            injection,
+            self.index,
+            self.watching,
+            &mut self.record.troubles,
+            &mut {
                 |address: u64, bytes: &[u8]| {
                     if role == Role::Residue {
                         witness(Sight::Memory { process: number, address, bytes });
                     }
                 }
-            });
+            },
+        );
         self.record.seen.push(Seen { moment: moment.to_owned(), role, look });
     }
 

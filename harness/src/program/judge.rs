@@ -21,13 +21,7 @@ pub(super) fn judge(options: &Options, record: &Record, decoys: u32) -> Outcome 
         planted => planted,
     };
     let controls = Controls { planted, decoys, decoy_hits };
-    let findings: Vec<Finding> = record
-        .seen
-        .iter()
-        .flat_map(|seen| seen.look.hits.iter().map(move |hit| (seen, hit)))
-        .filter(|(seen, hit)| is_canary(hit) && is_residue(seen, hit))
-        .map(|(seen, hit)| finding(&name, &seen.moment, seen.look.process, hit))
-        .collect();
+    let findings: Vec<Finding> = findings_by_look(&name, record).map(|(_, finding)| finding).collect();
     let reasons = doubts(options, record, &controls);
     let verdict = match (findings.is_empty(), reasons.is_empty()) {
         (false, _) if decoy_hits == 0 => Verdict::Leak,
@@ -49,6 +43,13 @@ pub(super) fn judge(options: &Options, record: &Record, decoys: u32) -> Outcome 
         findings,
         shows: Vec::new(),
     }
+}
+
+/// The residues, each with the look that showed it.
+pub(super) fn findings_by_look<'a>(name: &str, record: &'a Record) -> impl Iterator<Item = (&'a Seen, Finding)> {
+    let hits = record.seen.iter().flat_map(|seen| seen.look.hits.iter().map(move |hit| (seen, hit)));
+    hits.filter(|(seen, hit)| is_canary(hit) && is_residue(seen, hit))
+        .map(move |(seen, hit)| (seen, finding(name, &seen.moment, seen.look.process, hit)))
 }
 
 fn is_canary(hit: &Hit) -> bool {

@@ -25,12 +25,14 @@ use scenario_protocol::CanaryKind;
 pub use feed::{Feed, ParseFeedError};
 pub use moment::{Moment, ParseMomentError};
 
+use crate::attribute::{self, Seen, Sighting, Watching};
 use crate::audit::{self, Chance};
 use crate::canary::{Canary, Seed, TooWeak};
 use crate::machine;
 use crate::progress::{Observer, Progress};
 use crate::repeat;
 use crate::scan::{Index, IndexError};
+use crate::session;
 use crate::variants::FORMS;
 
 /// What to run, with what secret, and when to look.
@@ -60,6 +62,9 @@ pub struct Options {
     pub hidden_variable: Option<String>,
     /// Where the program's standard output goes.
     pub output: Output,
+    /// Whether the writers of findings are looked for. The program is then run a few times more, and what it prints
+    /// then goes nowhere.
+    pub attribute: bool,
 }
 
 /// Where a secret comes from.
@@ -231,6 +236,11 @@ pub fn run(options: &Options, interrupted: &AtomicBool, observer: &dyn Observer)
         outcomes: repeat::merge(outcomes).into_iter().collect(),
     };
     run.verdict = run.judge();
+    if options.attribute && !run.interrupted {
+        let mut found: Vec<_> = run.outcomes.iter_mut().flat_map(|outcome| &mut outcome.findings).collect();
+        attribute::attribute_program(options, &mut found, interrupted);
+        run.interrupted = interrupted.load(Ordering::Relaxed);
+    }
     Ok(run)
 }
 
@@ -248,7 +258,7 @@ pub(crate) fn once<'w>(
     let all = needles.all();
     let index = Index::new(&all, &FORMS, options.min_length)?;
     let alone = Index::new(&all[..1], &FORMS, options.min_length)?;
-    let record = follow::run(options, needles.canary(), &index, interrupted, witness)?;
+    let record = follow::run(options, needles.canary(), &index, None, interrupted, witness)?;
     if record.echoed {
         observer.on(&Progress::Noted {
             text: "the secret was in what the program printed, or its terminal echoed it".to_owned(),
@@ -258,6 +268,36 @@ pub(crate) fn once<'w>(
     let read = outcome.coverage().read;
     let chance = Chance { windows: alone.windows(), expected: alone.expected_chance_hits(read) };
     Ok((outcome, chance))
+}
+
+/// The program, to be run again and again with one secret.
+pub(crate) struct Rerun<'a> {
+    options: &'a Options,
+    needles: Needles<'a>,
+    index: Index,
+    interrupted: &'a AtomicBool,
+}
+
+impl<'a> Rerun<'a> {
+    pub(crate) fn new(options: &'a Options, interrupted: &'a AtomicBool) -> Result<Self, ProgramError> {
+        let needles = Needles::draw(options)?;
+        let index = Index::new(&[needles.canary().bytes()], &FORMS, options.min_length)?;
+        Ok(Self { options, needles, index, interrupted })
+    }
+}
+
+impl attribute::Subject for Rerun<'_> {
+    fn run(&self, watching: Option<&Watching<'_>>) -> Result<Seen, String> {
+        let again = follow::Again { watching };
+        let mut nobody = |_: Sight<'_>| {};
+        let canary = self.needles.canary();
+        let record = follow::run(self.options, canary, &self.index, Some(&again), self.interrupted, &mut nobody)
+            .map_err(|error| session::chain(&error))?;
+        let name = self.options.name();
+        let sightings = judge::findings_by_look(&name, &record)
+            .map(|(seen, finding)| Sighting { finding, writings: seen.look.writings.clone() });
+        Ok(Seen { sightings: sightings.collect(), trouble: record.troubles.first().cloned() })
+    }
 }
 
 /// The secret and the decoys of one run.

@@ -7,6 +7,7 @@
 //! One thread owns a target from its start to its end: the kernel ties a tracee to the thread that seized it.
 
 mod inject;
+mod pin;
 mod process;
 mod stops;
 mod tree;
@@ -35,6 +36,7 @@ use nix::unistd::Pid;
 use scenario_protocol::{CANARY_FD, CONTROL_FD, Checkpoint, FRAME_GO_ON};
 
 use crate::sys::{self, End};
+use pin::Pin;
 use tree::Task;
 use watch::Watch;
 
@@ -88,6 +90,10 @@ pub(crate) struct Foreign<'a> {
     /// Those of all these through which it is fed and heard; the others are our caller's.
     pub(crate) ours: &'a [BorrowedFd<'a>],
     pub(crate) timeout: Duration,
+    /// With a fixed one the random numbers that the kernel gives it are the same in every run, too.
+    pub(crate) layout: Layout,
+    /// Words whose writers are remembered; at most [`Word::MOST`].
+    pub(crate) watch: &'a [Word],
 }
 
 impl Foreign<'_> {
@@ -195,6 +201,8 @@ pub(crate) struct Target<'a> {
     syscalls: bool,
     /// Who wrote the words that were asked about.
     watch: Option<Watch>,
+    /// What it gets instead of random numbers, where it does not get those.
+    pin: Option<Pin>,
     /// What else is stopped at.
     stops: Stops,
     /// None in a program that is no scenario.
@@ -251,11 +259,7 @@ impl<'a> Target<'a> {
         target.ours.extend(identity(canary_read.as_fd()));
         target.control = Some(control);
         target.dropbox = Some((dropbox, DROPBOX_FD));
-        if !launch.watch.is_empty() {
-            let mut watch = Watch::new(launch.watch);
-            watch.begin(target.processes[0].pid, 0, &target.processes[0].mem);
-            target.watch = Some(watch);
-        }
+        target.watch(launch.watch);
         // A canary fits the pipe's 64 KiB, so this cannot block.
         let written = nix::unistd::write(&canary_write, canary)
             .map_err(|errno| TargetError::Channel { what: "hand the canary over", source: errno.into() })?;
@@ -283,7 +287,7 @@ impl<'a> Target<'a> {
             argv: foreign.argv,
             envp: foreign.envp,
             dir: None,
-            fixed_layout: false,
+            fixed_layout: foreign.layout == Layout::Fixed,
             cores: false, // a core would land where the user works
             descriptors: sys::Descriptors {
                 standard: foreign.standard,
@@ -295,6 +299,12 @@ impl<'a> Target<'a> {
         let mut target = Self::start(&image, foreign.timeout, interrupted)?;
         target.dropbox = Some((dropbox, FOREIGN_DROPBOX_FD));
         target.ours = foreign.ours.iter().filter_map(|fd| identity(*fd)).collect();
+        if foreign.layout == Layout::Fixed {
+            let pin = Pin::default();
+            pin.image(&target.processes[0]);
+            target.pin = Some(pin);
+        }
+        target.watch(foreign.watch);
         Ok(target)
     }
 
@@ -324,6 +334,15 @@ impl<'a> Target<'a> {
         Ok(target)
     }
 
+    /// Watches words of the first process, which stands in its exec stop; none if there are none.
+    fn watch(&mut self, words: &[Word]) {
+        if !words.is_empty() {
+            let mut watch = Watch::new(words);
+            watch.begin(self.processes[0].pid, 0, &self.processes[0].mem);
+            self.watch = Some(watch);
+        }
+    }
+
     fn new(timeout: Duration, interrupted: &'a AtomicBool) -> Self {
         Self {
             tasks: BTreeMap::new(),
@@ -331,6 +350,7 @@ impl<'a> Target<'a> {
             undecided: VecDeque::new(),
             syscalls: true,
             watch: None,
+            pin: None,
             stops: Stops::default(),
             control: None,
             owes_answer: false,

@@ -12,7 +12,7 @@ pub(crate) struct Process {
     /// 1 is the process that was started; its children count on.
     pub(crate) number: u32,
     pub(crate) pid: Pid,
-    /// `/proc/PID/mem`, open for reading and for the one write that keeps a child from escaping, opened while the target was stopped in its `execve` or just forked.
+    /// `/proc/PID/mem`, open for reading, for the write that keeps a child from escaping and for those that pin random numbers, opened while the target was stopped in its `execve` or just forked.
     pub(crate) mem: File,
     /// `/proc/PID/pagemap`, opened with it.
     pub(crate) pagemap: File,

@@ -214,6 +214,7 @@ impl Target<'_> {
 
     /// What a stop means. `None` when it is nothing to look at; the task then runs on.
     pub(super) fn decide(&mut self, number: i32) -> Result<Option<Event>, TargetError> {
+        self.pin(number);
         if self.watch.is_some() && self.decide_watched(number)? {
             return Ok(None);
         }
@@ -245,6 +246,9 @@ impl Target<'_> {
                 self.tasks.retain(|_, other| other.process != process || other.id == id);
                 if let Some(opened) = self.processes.get_mut(process) {
                     opened.reopen()?;
+                    if let Some(pin) = &self.pin {
+                        pin.image(opened);
+                    }
                     if let Some(watch) = &mut self.watch {
                         watch.begin(id, process, &opened.mem);
                     }
@@ -298,6 +302,15 @@ impl Target<'_> {
             task.go_on(self.syscalls);
         }
         Ok(())
+    }
+
+    /// Gives a task that asked for random numbers those of every run.
+    fn pin(&mut self, number: i32) {
+        let (Some(pin), Some(task)) = (&mut self.pin, self.tasks.get(&number)) else { return };
+        let Some(process) = self.processes.get(task.process) else { return };
+        if task.stop == Some(Stop::Syscall) && matches!(sys::syscall_stop(task.id), Ok(SyscallStop::Exit)) {
+            pin.call(task.id, process);
+        }
     }
 
     /// What a stop means for the watched words. Says whether that was all it meant, and the task runs on.

@@ -198,6 +198,9 @@ impl Page {
         if let Some(writer) = &finding.writer {
             self.wrapped(FAINT, "       written by ", &writer_in_short(writer));
         }
+        if let Some(freed) = &finding.freed {
+            self.wrapped(FAINT, "       freed as it was by ", &writer_in_short(freed));
+        }
         if let Some(why) = &finding.unattributed {
             self.wrapped(FAINT, "       not attributed: ", &visible(why));
         }
