@@ -1,7 +1,7 @@
 //! Targets that misbehave: each must end inconclusive, in time, with the reason.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,10 +20,12 @@ const ROW: &str = r#"[{"name":"script/return","holder":"script","ending":"return
 const PLANTED: &str = r"printf '\305\000' >&3; dd bs=16 count=1 <&3 >/dev/null 2>&1";
 
 fn subject(dir: &Path, run: &str) -> PathBuf {
-    let path = dir.join("subject");
+    let [text, path] = ["text", "subject"].map(|name| dir.join(name));
     let script = format!("#!/bin/sh\nif [ \"$1\" = list ]; then cat <<'EOF'\n{ROW}\nEOF\nexit 0; fi\n{run}\n");
-    std::fs::write(&path, script).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(&text, script).unwrap();
+    // By a program of its own: a child that another test forks meanwhile would inherit our descriptor open for writing,
+    // and nobody can execute a file that somebody may write (ETXTBSY, execve(2)).
+    assert!(Command::new("install").args(["-m", "755"]).args([&text, &path]).status().unwrap().success());
     path
 }
 

@@ -19,7 +19,9 @@ fn residue(args: &[&str]) -> Output {
     let dir = tempfile::Builder::new().prefix("residue-user-").tempdir_in("/tmp").unwrap();
     let program = dir.path().join("residue");
     std::fs::write(dir.path().join("secret"), SECRET).unwrap();
-    std::fs::copy(env!("CARGO_BIN_EXE_residue"), &program).unwrap();
+    // By a program of its own: a child that another test forks meanwhile would inherit our descriptor open for writing,
+    // and nobody can execute a file that somebody may write (ETXTBSY, execve(2)).
+    assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_residue")).arg(&program).status().unwrap().success());
     let mut command = if is_root() {
         chown(dir.path());
         let mut command = Command::new("setpriv");
