@@ -2,16 +2,14 @@
 
 use std::sync::atomic::AtomicBool;
 
-use findings::{Controls, Finding, Looked, Observation, Outcome, Verdict};
+use findings::{Controls, Coverage, Finding, Looked, Observation, Outcome, Verdict};
 use nix::unistd::Pid;
 
 use crate::files::{self, Needles, SearchError};
 use crate::judge;
-use crate::scan::Index;
 use crate::session;
-use crate::snapshot::Injection;
+use crate::snapshot::{self, Injection};
 use crate::target::{Target, TargetError};
-use crate::variants::FORMS;
 
 /// Why a process could not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -65,23 +63,11 @@ pub enum AttachError {
 ///
 /// [`AttachError`]; the process then goes on too.
 pub fn search(pid: i32, needles: &Needles, interrupted: &AtomicBool) -> Result<Outcome, AttachError> {
-    let process = Pid::from_raw(pid);
-    if pid <= 0 {
-        return Err(AttachError::Gone { pid });
-    }
-    if process == Pid::this() || std::path::Path::new(&format!("/proc/self/task/{pid}")).exists() {
-        return Err(AttachError::Myself { pid });
-    }
-    let all = needles.all();
-    let index = Index::new(&all, &FORMS, needles.min_length()).map_err(SearchError::from)?;
+    let index = needles.index().map_err(SearchError::from)?;
     let planted = files::prove(&index, needles);
 
-    let mut target = Target::attach(process, interrupted).map_err(|error| match &error {
-        TargetError::Seize { source } if source.raw_os_error() == Some(libc::ESRCH) => AttachError::Gone { pid },
-        TargetError::Seize { .. } | TargetError::Open { .. } => AttachError::Refused { pid },
-        _ => AttachError::Stop { pid, why: session::chain(&error) },
-    })?;
-    let mut reasons = Vec::new();
+    let mut target = stop(pid, interrupted)?;
+    let mut reasons: Vec<String> = needles.silent().into_iter().collect();
     let look = session::look(&mut target, 0, "now", Injection::Leave, &index, None, &mut reasons, &mut |_, _| {});
     drop(target);
 
@@ -142,5 +128,34 @@ pub fn search(pid: i32, needles: &Needles, interrupted: &AtomicBool) -> Result<O
         controls: Controls { planted, decoys: needles.decoys(), decoy_hits },
         findings,
         shows: Vec::new(),
+    })
+}
+
+/// Stops a process, hands on its memory in pieces (each with its address, ascending), and lets it go on.
+///
+/// As [`search`] reads it, the second look included; the coverage says what was not read.
+///
+/// # Errors
+///
+/// [`AttachError`]; the process then goes on too.
+pub fn read(pid: i32, interrupted: &AtomicBool, piece: impl FnMut(u64, &[u8])) -> Result<Coverage, AttachError> {
+    let mut target = stop(pid, interrupted)?;
+    let regions = snapshot::regions(&target.processes()[0])
+        .map_err(|error| AttachError::Stop { pid, why: session::chain(&error) })?;
+    Ok(snapshot::read_live(&mut target, 0, &regions, Injection::Leave, piece))
+}
+
+fn stop(pid: i32, interrupted: &AtomicBool) -> Result<Target<'_>, AttachError> {
+    let process = Pid::from_raw(pid);
+    if pid <= 0 {
+        return Err(AttachError::Gone { pid });
+    }
+    if process == Pid::this() || std::path::Path::new(&format!("/proc/self/task/{pid}")).exists() {
+        return Err(AttachError::Myself { pid });
+    }
+    Target::attach(process, interrupted).map_err(|error| match &error {
+        TargetError::Seize { source } if source.raw_os_error() == Some(libc::ESRCH) => AttachError::Gone { pid },
+        TargetError::Seize { .. } | TargetError::Open { .. } => AttachError::Refused { pid },
+        _ => AttachError::Stop { pid, why: session::chain(&error) },
     })
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use findings::{Build, NotShown, Outcome, Run, SCHEMA, Sensitivity, Settings, Shard, Tool, Verdict};
+use findings::{Build, FormChance, NotShown, Outcome, Run, SCHEMA, Sensitivity, Settings, Shard, Tool, Verdict};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 use crate::canary::{Canary, Seed};
 use crate::progress::{Observer, Progress};
 use crate::repeat;
-use crate::scan::Index;
+use crate::scan::{Index, Rate};
 use crate::session::{self, Setting};
 use crate::target::Layout;
 use crate::variants::FORMS;
@@ -341,13 +341,13 @@ pub fn run(
             repeat: options.course.repeat.max(1),
             fixed_layout: options.course.fixed_layout,
         },
-        sensitivity: sensitivity(options.min_length, &outcomes, &chances),
+        sensitivity: Sensitivity::of(u32::try_from(options.min_length).unwrap_or(u32::MAX), &outcomes, &chances),
         shard: options.course.part.map(|part| Shard {
             number: part.number,
             of: part.of,
             rows: total,
             ranks: done,
-            chances: chances.iter().map(|chance| chance.expected).collect(),
+            chances,
         }),
         interrupted,
         verdict: Verdict::Inconclusive,
@@ -390,18 +390,26 @@ pub(crate) fn derived(row: &Row, subject: &Path, canary: &Canary) -> Result<Opti
     Canary::given(bytes).map(Some).map_err(|error| format!("the {name}: {error}"))
 }
 
-type Place = Mutex<Option<(Outcome, Chance)>>;
+/// An outcome, and what chance alone would give in it.
+pub(crate) type Judged = (Outcome, Vec<FormChance>);
+
+type Place = Mutex<Option<Judged>>;
 
 fn claim<'a>(next: &AtomicUsize, rows: &[&'a Row], places: &'a [Place]) -> Option<(&'a Row, &'a Place)> {
     let at = next.fetch_add(1, Ordering::Relaxed);
     Some((rows.get(at).copied()?, places.get(at)?))
 }
 
-/// How many hits chance alone would give in a row.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Chance {
-    pub(crate) windows: u64,
-    pub(crate) expected: f64,
+/// What chance alone would give in all that a row's looks read; `alone` is the index of the canary without its decoys.
+pub(crate) fn chance(alone: &Index, outcome: &Outcome) -> Vec<FormChance> {
+    let read = outcome.coverage().read as f64;
+    let in_form = |rate: Rate| FormChance {
+        form: rate.form,
+        windows: rate.windows,
+        in_random_bytes: rate.random * read,
+        in_own_alphabet: rate.chance * read,
+    };
+    alone.rates().into_iter().map(in_form).collect()
 }
 
 /// Runs and judges one row, on a machine that was probed before.
@@ -411,34 +419,34 @@ pub fn row(row: &Row, machine: &findings::Machine, options: &Options, interrupte
     one(row, machine, options, interrupted).0
 }
 
-fn one(row: &Row, machine: &findings::Machine, options: &Options, interrupted: &AtomicBool) -> (Outcome, Chance) {
+fn one(row: &Row, machine: &findings::Machine, options: &Options, interrupted: &AtomicBool) -> Judged {
     if let Some(why) = machine::lacks(machine, &row.needs) {
-        return (judge::unrunnable(row, why), Chance::default());
+        return (judge::unrunnable(row, why), Vec::new());
     }
     if !CANARY_LENGTHS.contains(&row.canary_len) {
         let (least, most) = CANARY_LENGTHS.into_inner();
         let why = format!("a canary of {} bytes; {least} to {most} can be planted", row.canary_len);
-        return (judge::unrunnable(row, why), Chance::default());
+        return (judge::unrunnable(row, why), Vec::new());
     }
     let canary = options.seed.canary(&row.name, row.canary, row.canary_len);
     let decoys = options.seed.decoys(&row.name, row.canary, row.canary_len, options.decoys);
     let derived = match derived(row, &options.subject, &canary) {
         Ok(derived) => derived,
-        Err(why) => return (judge::unrunnable(row, why), Chance::default()),
+        Err(why) => return (judge::unrunnable(row, why), Vec::new()),
     };
     let needles: Vec<_> = [&canary].into_iter().chain(&decoys).chain(&derived).map(Canary::bytes).collect();
     let indices = Index::new(&needles, &FORMS, options.min_length)
         .and_then(|index| Ok((index, Index::new(&needles[..1], &FORMS, options.min_length)?)));
     let (index, alone) = match indices {
         Ok(indices) => indices,
-        Err(error) => return (judge::unrunnable(row, session::chain(&error)), Chance::default()),
+        Err(error) => return (judge::unrunnable(row, session::chain(&error)), Vec::new()),
     };
     let mut outcomes = Vec::new();
     for _ in 0..options.course.repeat.max(1) {
         // One a run: nothing of one may be left for the next.
         let dir = match private::directory() {
             Ok(dir) => dir,
-            Err(error) => return (judge::unrunnable(row, format!("no private directory: {error}")), Chance::default()),
+            Err(error) => return (judge::unrunnable(row, format!("no private directory: {error}")), Vec::new()),
         };
         let setting = Setting {
             subject: &options.subject,
@@ -466,19 +474,8 @@ fn one(row: &Row, machine: &findings::Machine, options: &Options, interrupted: &
         let mut findings: Vec<_> = outcome.findings.iter_mut().collect();
         attribute::attribute(row, machine, options, &mut findings, interrupted);
     }
-    let chance = Chance { windows: alone.windows(), expected: alone.expected_chance_hits(outcome.coverage().read) };
+    let chance = chance(&alone, &outcome);
     (outcome, chance)
-}
-
-pub(crate) fn sensitivity(min_length: usize, outcomes: &[Outcome], chances: &[Chance]) -> Sensitivity {
-    Sensitivity {
-        min_length: u32::try_from(min_length).unwrap_or(u32::MAX),
-        windows: chances.iter().map(|chance| chance.windows).max().unwrap_or(0),
-        searched: outcomes.iter().map(|outcome| outcome.coverage().read).sum(),
-        expected_chance_hits: chances.iter().map(|chance| chance.expected).sum(),
-        decoys: outcomes.iter().map(|outcome| u64::from(outcome.controls.decoys)).sum(),
-        decoy_hits: outcomes.iter().map(|outcome| u64::from(outcome.controls.decoy_hits)).sum(),
-    }
 }
 
 fn digest(subject: &Path) -> Result<String, AuditError> {

@@ -17,7 +17,7 @@ use crate::audit::DECOYS;
 use crate::canary::{Canary, Seed};
 use crate::judge;
 use crate::progress::{Observer, Progress};
-use crate::scan::{Index, IndexError, Scanner};
+use crate::scan::{Index, IndexError, Scanner, keys};
 use crate::session::{Hit, chain, nameable, search_core};
 use crate::snapshot::{CHUNK, CoreError};
 use crate::variants::{FORMS, encode};
@@ -29,6 +29,7 @@ pub struct Needles {
     secrets: Vec<Canary>,
     decoys: Vec<Canary>,
     min_length: usize,
+    unknown_keys: bool,
 }
 
 /// Why a search could not begin.
@@ -65,7 +66,30 @@ impl Needles {
         let text = secrets.iter().all(|secret| secret.bytes().iter().all(u8::is_ascii_alphanumeric));
         let kind = if text { CanaryKind::Text } else { CanaryKind::Bytes };
         let decoys = seed.decoys("files", kind, longest, DECOYS);
-        Ok(Self { secrets, decoys, min_length })
+        Ok(Self { secrets, decoys, min_length, unknown_keys: false })
+    }
+
+    /// No secret, but all keys that can be told by what they look like: round keys of AES, private keys in DER and PEM.
+    pub fn of_unknown_keys() -> Self {
+        Self { secrets: Vec::new(), decoys: Vec::new(), min_length: 0, unknown_keys: true }
+    }
+
+    /// The same secrets, and all keys that can be told by what they look like.
+    pub fn with_unknown_keys(self) -> Self {
+        Self { unknown_keys: true, ..self }
+    }
+
+    pub(crate) fn index(&self) -> Result<Index, IndexError> {
+        if self.unknown_keys && self.secrets.is_empty() {
+            return Ok(Index::of_unknown_keys());
+        }
+        let index = Index::new(&self.all(), &FORMS, self.min_length)?;
+        Ok(if self.unknown_keys { index.with_unknown_keys() } else { index })
+    }
+
+    /// Why the search for keys by what they look like finds none, if it does not.
+    pub(crate) fn silent(&self) -> Option<String> {
+        if self.unknown_keys { keys::silent() } else { None }
     }
 
     /// Secrets first, then decoys: the order of needle numbers.
@@ -83,12 +107,8 @@ impl Needles {
         u32::try_from(self.decoys.len()).unwrap_or(u32::MAX)
     }
 
-    pub(crate) const fn min_length(&self) -> usize {
-        self.min_length
-    }
-
     pub(crate) fn is_decoy(&self, needle: u32) -> bool {
-        needle as usize >= self.secrets.len()
+        needle as usize >= self.secrets.len() && needle != keys::UNKNOWN
     }
 }
 
@@ -103,8 +123,8 @@ pub fn search(
     interrupted: &AtomicBool,
     observer: &dyn Observer,
 ) -> Result<Outcome, SearchError> {
-    let index = Index::new(&needles.all(), &FORMS, needles.min_length)?;
-    let mut reasons = Vec::new();
+    let index = needles.index()?;
+    let mut reasons: Vec<String> = needles.silent().into_iter().collect();
     let planted = prove(&index, needles);
     let expected = needles.secrets.len();
     if planted as usize != expected {

@@ -190,6 +190,7 @@ fn options(program: &Path, args: &[&str]) -> Result<Options, Failed> {
         timeout: Duration::from_secs(120),
         min_length: 6,
         decoys: 4,
+        unknown_keys: false,
         hidden_variable: None,
         attribute: false,
         output: Output::Stderr,

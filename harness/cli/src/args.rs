@@ -59,7 +59,7 @@ pub(crate) enum Command {
     #[command(after_help = format!("Example:\n  residue report target/evidence/run.json --out /tmp/report\n\nExits with the verdict of the run. {EXIT_CODES}"))]
     Report(Report),
     /// Search files, directories, core dumps and live processes for a secret, whole and in pieces, in every form
-    #[command(after_help = format!("Examples:\n  residue scan core.1234 --secret-file key.bin\n  residue scan 4321 --secret-file key.bin\n  residue scan target/ --seed-file seed.hex --subject target/audit/scenarios\n\n{EXIT_CODES}"))]
+    #[command(after_help = format!("Examples:\n  residue scan core.1234 --secret-file key.bin\n  residue scan 4321 --secret-file key.bin\n  residue scan 4321 --unknown-keys\n  residue scan target/ --seed-file seed.hex --subject target/audit/scenarios\n\n{EXIT_CODES}"))]
     Scan(Scan),
     /// Run any program, give it a secret, and search its memory for what is left
     #[command(after_help = format!("{RUN}\n{EXIT_CODES}"))]
@@ -188,7 +188,7 @@ pub(crate) struct Scan {
     #[arg(required = true, value_name = "PATH|PID")]
     pub(crate) paths: Vec<PathBuf>,
     /// Search for the bytes of this file, all of them; may be given more than once
-    #[arg(long, value_name = "FILE", required_unless_present = "seed_file")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["seed_file", "unknown_keys"])]
     pub(crate) secret_file: Vec<PathBuf>,
     /// Search for the canaries of a run that was given this seed
     #[arg(long, value_name = "FILE", requires = "subject")]
@@ -199,6 +199,9 @@ pub(crate) struct Scan {
     /// Shortest residue that counts, in bytes of the secret
     #[arg(long, value_name = "BYTES", default_value_t = 6, value_parser = clap::value_parser!(u16).range(4..=32))]
     pub(crate) min_length: u16,
+    /// Also find keys that nobody named, by what they look like: round keys of AES, private keys in DER and PEM, OpenSSH's
+    #[arg(long)]
+    pub(crate) unknown_keys: bool,
     /// Print the findings as JSON
     #[arg(long)]
     pub(crate) json: bool,
@@ -238,6 +241,9 @@ pub(crate) struct Run {
     /// Shortest residue that counts, in bytes of the secret
     #[arg(long, value_name = "BYTES", default_value_t = 6, value_parser = clap::value_parser!(u16).range(4..=32))]
     pub(crate) min_length: u16,
+    /// Also find keys that nobody named, by what they look like: round keys of AES, private keys in DER and PEM, OpenSSH's
+    #[arg(long)]
+    pub(crate) unknown_keys: bool,
     /// Directory for run.json and the reports; made if need be
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,

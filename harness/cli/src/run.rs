@@ -43,6 +43,7 @@ pub(crate) fn run(args: &Run) -> Result<Verdict, Failure> {
         timeout: Duration::from_secs(args.timeout),
         min_length: usize::from(args.min_length),
         decoys: DECOYS,
+        unknown_keys: args.unknown_keys,
         hidden_variable,
         attribute: args.attribute,
         output: if args.json { Output::Stderr } else { Output::Stdout },

@@ -157,6 +157,7 @@ fn both(victim: &Victim, prepared: &Prepared) -> Result<Both, String> {
         timeout: Duration::from_secs(TIMEOUT),
         min_length: oracle::MIN_LENGTH as usize,
         decoys: 4,
+        unknown_keys: false,
         hidden_variable: None,
         output: Output::Discard,
         attribute: false,

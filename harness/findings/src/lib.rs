@@ -12,6 +12,7 @@ mod key;
 mod outcome;
 mod repeatable;
 mod run;
+mod sensitivity;
 mod shard;
 mod verdict;
 
@@ -22,6 +23,7 @@ pub use kept::Kept;
 pub use key::{Family, Key, Length};
 pub use outcome::{Controls, Looked, Observation, Outcome};
 pub use repeatable::{REPEATABLE_SCHEMA, Repeatable, RepeatableRow};
-pub use run::{Build, CORE, Fact, Machine, NotShown, Run, SCHEMA, Sensitivity, Settings, Tool};
+pub use run::{Build, CORE, Fact, Machine, NotShown, Run, SCHEMA, Settings, Tool};
+pub use sensitivity::{FormChance, Sensitivity};
 pub use shard::{MergeError, Shard, merge};
 pub use verdict::{EXIT_INTERNAL, EXIT_USAGE, Verdict};

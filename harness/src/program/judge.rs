@@ -5,12 +5,13 @@ use findings::{Class, Controls, Finding, Looked, Observation, Outcome, Verdict};
 use super::follow::{Record, Role, Seen};
 use super::{Moment, Options};
 use crate::judge::{CANARY, finding, unread_behind_descriptors};
+use crate::scan::keys;
 use crate::session::Hit;
 
 /// Judges one run.
 pub(super) fn judge(options: &Options, record: &Record, decoys: u32) -> Outcome {
     let name = options.name();
-    let decoy_hits = count(record.seen.iter().flat_map(|seen| &seen.look.hits).filter(|hit| !is_canary(hit)));
+    let decoy_hits = count(record.seen.iter().flat_map(|seen| &seen.look.hits).filter(|hit| is_decoy(hit)));
     let whole = |role: fn(Role) -> bool| {
         let looks = record.seen.iter().filter(|seen| role(seen.role));
         count(looks.flat_map(|seen| &seen.look.hits).filter(|hit| is_canary(hit) && hit.found.whole))
@@ -48,12 +49,16 @@ pub(super) fn judge(options: &Options, record: &Record, decoys: u32) -> Outcome 
 /// The residues, each with the look that showed it.
 pub(super) fn findings_by_look<'a>(name: &str, record: &'a Record) -> impl Iterator<Item = (&'a Seen, Finding)> {
     let hits = record.seen.iter().flat_map(|seen| seen.look.hits.iter().map(move |hit| (seen, hit)));
-    hits.filter(|(seen, hit)| is_canary(hit) && is_residue(seen, hit))
+    hits.filter(|(seen, hit)| !is_decoy(hit) && is_residue(seen, hit))
         .map(move |(seen, hit)| (seen, finding(name, &seen.moment, seen.look.process, hit)))
 }
 
 fn is_canary(hit: &Hit) -> bool {
     hit.found.needle == CANARY
+}
+
+fn is_decoy(hit: &Hit) -> bool {
+    !is_canary(hit) && hit.found.needle != keys::UNKNOWN
 }
 
 fn is_residue(seen: &Seen, hit: &Hit) -> bool {
@@ -84,13 +89,16 @@ fn observation(seen: &Seen) -> Observation {
         exposure: look.exposure.clone(),
         whole: count(canary().filter(|hit| hit.found.whole)),
         fragments: count(canary().filter(|hit| !hit.found.whole)),
-        decoy_hits: count(look.hits.iter().filter(|hit| !is_canary(hit))),
+        decoy_hits: count(look.hits.iter().filter(|hit| is_decoy(hit))),
     }
 }
 
 /// Everything that keeps a clean look from meaning clean.
 fn doubts(options: &Options, record: &Record, controls: &Controls) -> Vec<String> {
     let mut doubts = record.troubles.clone();
+    if options.unknown_keys {
+        doubts.extend(keys::silent());
+    }
     if record.interrupted {
         doubts.push("interrupted".to_owned());
     }

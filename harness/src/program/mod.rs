@@ -19,14 +19,14 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use findings::{Build, Outcome, Run, SCHEMA, Settings, Tool, Verdict};
+use findings::{Build, Run, SCHEMA, Sensitivity, Settings, Tool, Verdict};
 use scenario_protocol::CanaryKind;
 
 pub use feed::{Feed, ParseFeedError};
 pub use moment::{Moment, ParseMomentError};
 
 use crate::attribute::{self, Seen, Sighting, Watching};
-use crate::audit::{self, Chance};
+use crate::audit;
 use crate::canary::{Canary, Seed, TooWeak};
 use crate::machine;
 use crate::progress::{Observer, Progress};
@@ -58,6 +58,8 @@ pub struct Options {
     pub min_length: usize,
     /// Decoys a run.
     pub decoys: u32,
+    /// Whether keys that nobody named are looked for too, by what they look like.
+    pub unknown_keys: bool,
     /// A variable of ours that the program does not get: the one that the secret came from.
     pub hidden_variable: Option<String>,
     /// Where the program's standard output goes.
@@ -206,7 +208,7 @@ pub fn run(options: &Options, interrupted: &AtomicBool, observer: &dyn Observer)
         outcomes.push(outcome);
         chances.push(chance);
     }
-    let sensitivity = audit::sensitivity(options.min_length, &outcomes, &chances);
+    let sensitivity = Sensitivity::of(u32::try_from(options.min_length).unwrap_or(u32::MAX), &outcomes, &chances);
     let machine = machine::probe();
     let mut run = Run {
         schema: SCHEMA.to_owned(),
@@ -251,12 +253,12 @@ pub(crate) fn once<'w>(
     interrupted: &AtomicBool,
     observer: &dyn Observer,
     witness: &'w mut Witness<'w>,
-) -> Result<(Outcome, Chance), ProgramError> {
+) -> Result<audit::Judged, ProgramError> {
     if let Some(why) = options.feed.refuses(needles.canary().bytes()) {
         return Err(ProgramError::Refused { why });
     }
     let all = needles.all();
-    let index = Index::new(&all, &FORMS, options.min_length)?;
+    let index = index(options, &all)?;
     let alone = Index::new(&all[..1], &FORMS, options.min_length)?;
     let record = follow::run(options, needles.canary(), &index, None, interrupted, witness)?;
     if record.echoed {
@@ -265,9 +267,14 @@ pub(crate) fn once<'w>(
         });
     }
     let outcome = judge::judge(options, &record, options.decoys);
-    let read = outcome.coverage().read;
-    let chance = Chance { windows: alone.windows(), expected: alone.expected_chance_hits(read) };
+    let chance = audit::chance(&alone, &outcome);
     Ok((outcome, chance))
+}
+
+/// All that is looked for.
+fn index(options: &Options, needles: &[&[u8]]) -> Result<Index, IndexError> {
+    let index = Index::new(needles, &FORMS, options.min_length)?;
+    Ok(if options.unknown_keys { index.with_unknown_keys() } else { index })
 }
 
 /// The program, to be run again and again with one secret.
@@ -281,7 +288,7 @@ pub(crate) struct Rerun<'a> {
 impl<'a> Rerun<'a> {
     pub(crate) fn new(options: &'a Options, interrupted: &'a AtomicBool) -> Result<Self, ProgramError> {
         let needles = Needles::draw(options)?;
-        let index = Index::new(&[needles.canary().bytes()], &FORMS, options.min_length)?;
+        let index = index(options, &[needles.canary().bytes()])?;
         Ok(Self { options, needles, index, interrupted })
     }
 }
