@@ -46,7 +46,7 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
 /// Builds the peers' workspace, away from the other builds, and runs what it builds. What the machine lacks is told in
 /// the tables.
 fn peers(workspace: &Workspace, write: bool) -> Result<u8, Failure> {
-    let manifest = workspace.root.join("peers/Cargo.toml");
+    let manifest = workspace.root.join("scenarios/peers/Cargo.toml");
     let place = workspace.target.join("peers");
     let figures = workspace.root.join(FIGURES);
     let args: Vec<OsString> = if write { vec!["--write".into(), figures.into()] } else { Vec::new() };
