@@ -79,30 +79,21 @@ pub fn search(pid: i32, needles: &Needles, interrupted: &AtomicBool) -> Result<O
         Looked::Yes => {}
         Looked::Missed(why) | Looked::NotLookedAt(why) => reasons.push(format!("not looked at: {why}")),
     }
-    for share in &look.coverage.refused {
-        reasons.push(format!("{} bytes not read: {}", share.bytes, share.why));
-    }
+    reasons.extend(judge::unread("now", &look.coverage));
     if look.coverage.shielded > 0 {
         reasons.push(format!("{} bytes of memfd_secret memory not read", look.coverage.shielded));
     }
     reasons.extend(judge::unread_behind_descriptors("now", look.kept.as_ref()));
-    if look.coverage.read == 0 {
-        reasons.push("not one byte was read".to_owned());
-    }
     let name = format!("process {pid}");
     let (decoys, hits): (Vec<_>, Vec<_>) = look.hits.iter().partition(|hit| needles.is_decoy(hit.found.needle));
     if !decoys.is_empty() {
         reasons.push(format!("{} hits of decoys, which are nowhere", decoys.len()));
     }
     let findings: Vec<Finding> = hits.into_iter().map(|hit| judge::finding(&name, "now", 1, hit)).collect();
-    let verdict = match (findings.is_empty(), reasons.is_empty()) {
-        (false, _) if decoys.is_empty() => Verdict::Leak,
-        (true, true) => Verdict::Clean,
-        _ => Verdict::Inconclusive,
-    };
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let whole = findings.iter().filter(|finding| finding.whole).count();
     let decoy_hits = number(decoys.len());
+    let verdict = judge::seen(&findings, &reasons, decoy_hits);
     Ok(Outcome {
         scenario: name.clone(),
         holder: name,

@@ -151,15 +151,7 @@ pub fn search(
             }
         }
     }
-    for share in &coverage.refused {
-        reasons.push(format!("{} bytes not read: {}", share.bytes, share.why));
-    }
-    if !coverage.adds_up() {
-        reasons.push("the parts of the coverage do not add up".to_owned());
-    }
-    if coverage.read == 0 {
-        reasons.push("not one byte was read".to_owned());
-    }
+    reasons.extend(judge::unread("file", &coverage));
     let decoy_hits = found.iter().filter(|(_, hit)| needles.is_decoy(hit.found.needle)).count();
     if decoy_hits > 0 {
         reasons.push(format!("{decoy_hits} hits of decoys, which are nowhere"));

@@ -4,12 +4,12 @@ use findings::{Class, Controls, Finding, Looked, Observation, Outcome, Verdict};
 
 use super::follow::{Record, Role, Seen};
 use super::{Moment, Options};
-use crate::judge::{CANARY, finding, unread_behind_descriptors};
+use crate::judge::{self, CANARY, count};
 use crate::scan::keys;
 use crate::session::Hit;
 
 /// Judges one run.
-pub(super) fn judge(options: &Options, record: &Record, decoys: u32) -> Outcome {
+pub(super) fn outcome(options: &Options, record: &Record, decoys: u32) -> Outcome {
     let name = options.name();
     let decoy_hits = count(record.seen.iter().flat_map(|seen| &seen.look.hits).filter(|hit| is_decoy(hit)));
     let whole = |role: fn(Role) -> bool| {
@@ -24,11 +24,7 @@ pub(super) fn judge(options: &Options, record: &Record, decoys: u32) -> Outcome 
     let controls = Controls { planted, decoys, decoy_hits };
     let findings: Vec<Finding> = findings_by_look(&name, record).map(|(_, finding)| finding).collect();
     let reasons = doubts(options, record, &controls);
-    let verdict = match (findings.is_empty(), reasons.is_empty()) {
-        (false, _) if decoy_hits == 0 => Verdict::Leak,
-        (true, true) => Verdict::Clean,
-        _ => Verdict::Inconclusive,
-    };
+    let verdict = judge::seen(&findings, &reasons, decoy_hits);
     Outcome {
         scenario: name.clone(),
         holder: name,
@@ -50,7 +46,7 @@ pub(super) fn judge(options: &Options, record: &Record, decoys: u32) -> Outcome 
 pub(super) fn findings_by_look<'a>(name: &str, record: &'a Record) -> impl Iterator<Item = (&'a Seen, Finding)> {
     let hits = record.seen.iter().flat_map(|seen| seen.look.hits.iter().map(move |hit| (seen, hit)));
     hits.filter(|(seen, hit)| !is_decoy(hit) && is_residue(seen, hit))
-        .map(move |(seen, hit)| (seen, finding(name, &seen.moment, seen.look.process, hit)))
+        .map(move |(seen, hit)| (seen, judge::finding(name, &seen.moment, seen.look.process, hit)))
 }
 
 fn is_canary(hit: &Hit) -> bool {
@@ -69,28 +65,12 @@ fn is_residue(seen: &Seen, hit: &Hit) -> bool {
     }
 }
 
-fn count(items: impl Iterator) -> u32 {
-    u32::try_from(items.count()).unwrap_or(u32::MAX)
-}
-
 fn observation(seen: &Seen) -> Observation {
-    let look = &seen.look;
-    let canary = || look.hits.iter().filter(|hit| is_canary(hit));
-    Observation {
-        checkpoint: match seen.role {
-            Role::SecretMemory => "exit-call".to_owned(),
-            Role::Control | Role::Residue => seen.moment.clone(),
-        },
-        process: look.process,
-        looked: look.looked.clone(),
-        threads: look.threads,
-        coverage: look.coverage.clone(),
-        kept: look.kept.clone(),
-        exposure: look.exposure.clone(),
-        whole: count(canary().filter(|hit| hit.found.whole)),
-        fragments: count(canary().filter(|hit| !hit.found.whole)),
-        decoy_hits: count(look.hits.iter().filter(|hit| is_decoy(hit))),
-    }
+    let at = match seen.role {
+        Role::SecretMemory => "exit-call",
+        Role::Control | Role::Residue => &seen.moment,
+    };
+    judge::observation(at, &seen.look, is_canary, is_decoy)
 }
 
 /// Everything that keeps a clean look from meaning clean.
@@ -127,19 +107,10 @@ fn doubts_of_look(seen: &Seen, all: &[Seen]) -> Vec<String> {
     if let Looked::Missed(why) | Looked::NotLookedAt(why) = &look.looked {
         return vec![format!("{at} missed: {why}")];
     }
-    let mut doubts = Vec::new();
-    for share in &look.coverage.refused {
-        doubts.push(format!("{at}: {} bytes not read: {}", share.bytes, share.why));
-    }
-    if !look.coverage.adds_up() {
-        doubts.push(format!("{at}: the parts of the coverage do not add up"));
-    }
-    if look.coverage.read == 0 {
-        doubts.push(format!("{at}: not one byte was read"));
-    }
+    let mut doubts = judge::unread(at, &look.coverage);
     // What waits behind descriptors at the last call waits there at the end too, and is looked at then.
     if seen.role == Role::Residue {
-        doubts.extend(unread_behind_descriptors(at, look.kept.as_ref()));
+        doubts.extend(judge::unread_behind_descriptors(at, look.kept.as_ref()));
     }
     // At the exit stop nothing can be injected; what was read just before, at the call that ends the process, counts.
     let injected = all

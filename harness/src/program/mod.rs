@@ -266,7 +266,7 @@ pub(crate) fn once<'w>(
             text: "the secret was in what the program printed, or its terminal echoed it".to_owned(),
         });
     }
-    let outcome = judge::judge(options, &record, options.decoys);
+    let outcome = judge::outcome(options, &record, options.decoys);
     let chance = audit::chance(&alone, &outcome);
     Ok((outcome, chance))
 }
