@@ -172,8 +172,12 @@ pub(crate) fn find(dir: &Path) -> io::Result<Option<(PathBuf, File)>> {
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
         if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("core")) {
-            let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(&path)?;
-            return Ok(Some((path, file)));
+            // A target can leave a pipe of that name, which nobody writes to.
+            let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+            let file = File::options().read(true).custom_flags(flags).open(&path)?;
+            if file.metadata()?.is_file() {
+                return Ok(Some((path, file)));
+            }
         }
     }
     Ok(None)

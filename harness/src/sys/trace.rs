@@ -200,6 +200,15 @@ pub(crate) fn listen(task: Pid) -> io::Result<()> {
     request_number(libc::PTRACE_LISTEN, task, 0, 0)
 }
 
+/// Ends the tracing of a stopped tracee, which runs on with `signal` unless it is 0: any signal, real-time ones too.
+///
+/// # Errors
+///
+/// `ESRCH` as for [`resume`].
+pub(crate) fn detach(task: Pid, signal: i32) -> io::Result<()> {
+    request_number(libc::PTRACE_DETACH, task, 0, signal as usize)
+}
+
 /// A request whose data is a number.
 fn request_number(request: libc::c_uint, task: Pid, address: usize, data: usize) -> io::Result<()> {
     // SAFETY: for the requests that this module passes, address and data are numbers that the kernel does not follow.

@@ -6,7 +6,6 @@ use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
 use nix::errno::Errno;
-use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::{EXIT_PATIENCE, Event, How, Process, STOP_PATIENCE, Target, TargetError};
@@ -80,10 +79,10 @@ impl Task {
     /// Ends the tracing of it; a signal that it stopped for is delivered.
     pub(super) fn let_go(&mut self) {
         let signal = match self.stop.take() {
-            Some(Stop::Signal(signal)) => Signal::try_from(signal).ok(),
-            _ => None,
+            Some(Stop::Signal(signal)) => signal,
+            _ => 0,
         };
-        let _ = nix::sys::ptrace::detach(self.id, signal); // ESRCH: it was killed meanwhile
+        let _ = sys::detach(self.id, signal); // ESRCH: it was killed meanwhile
     }
 }
 
@@ -244,6 +243,10 @@ impl Target<'_> {
             Stop::Event(libc::PTRACE_EVENT_EXEC) => {
                 // Every other thread of the process is gone, and the one that called has the process's number.
                 self.tasks.retain(|_, other| other.process != process || other.id == id);
+                // If the first thread had ended before, this is not that thread any more, which had left.
+                if let Some(task) = self.tasks.get_mut(&number) {
+                    *task = Task { stop: task.stop, ..Task::new(id, process) };
+                }
                 if let Some(opened) = self.processes.get_mut(process) {
                     opened.reopen()?;
                     if let Some(pin) = &self.pin {
