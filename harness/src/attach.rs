@@ -10,6 +10,7 @@ use crate::judge;
 use crate::session;
 use crate::snapshot::{self, Injection};
 use crate::target::{Target, TargetError};
+use crate::veil::veil;
 
 /// Why a process could not be looked at.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +95,7 @@ pub fn search(pid: i32, needles: &Needles, interrupted: &AtomicBool) -> Result<O
     let whole = findings.iter().filter(|finding| finding.whole).count();
     let decoy_hits = number(decoys.len());
     let verdict = judge::seen(&findings, &reasons, decoy_hits);
-    Ok(Outcome {
+    let mut outcome = Outcome {
         scenario: name.clone(),
         holder: name,
         ending: "alive".to_owned(),
@@ -119,7 +120,9 @@ pub fn search(pid: i32, needles: &Needles, interrupted: &AtomicBool) -> Result<O
         controls: Controls { planted, decoys: needles.decoys(), decoy_hits },
         findings,
         shows: Vec::new(),
-    })
+    };
+    veil(&mut outcome, &index);
+    Ok(outcome)
 }
 
 /// Stops a process, hands on its memory in pieces (each with its address, ascending), and lets it go on.

@@ -22,6 +22,7 @@ use crate::scan::{Index, Rate};
 use crate::session::{self, Setting};
 use crate::target::Layout;
 use crate::variants::FORMS;
+use crate::veil::veil;
 use crate::{attribute, judge, machine, private};
 
 /// Decoys that are looked for beside every canary and were never planted.
@@ -474,6 +475,7 @@ fn one(row: &Row, machine: &findings::Machine, options: &Options, interrupted: &
         let mut findings: Vec<_> = outcome.findings.iter_mut().collect();
         attribute::attribute(row, machine, options, &mut findings, interrupted);
     }
+    veil(&mut outcome, &index);
     let chance = chance(&alone, &outcome);
     (outcome, chance)
 }

@@ -18,9 +18,10 @@ use crate::canary::{Canary, Seed};
 use crate::judge;
 use crate::progress::{Observer, Progress};
 use crate::scan::{Index, IndexError, Scanner, keys};
-use crate::session::{Hit, chain, nameable, search_core};
+use crate::session::{Hit, chain, search_core};
 use crate::snapshot::{CHUNK, CoreError};
 use crate::variants::{FORMS, encode};
+use crate::veil::{nameable, veil};
 use scenario_protocol::CanaryKind;
 
 /// What to search for.
@@ -164,7 +165,7 @@ pub fn search(
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let verdict = judge::seen(&findings, &reasons, number(decoy_hits));
     let whole = findings.iter().filter(|finding| finding.whole).count();
-    Ok(Outcome {
+    let mut outcome = Outcome {
         scenario: path.display().to_string(),
         holder: "files".to_owned(),
         ending: "at rest".to_owned(),
@@ -189,7 +190,9 @@ pub fn search(
         controls: Controls { planted, decoys: number(needles.decoys.len()), decoy_hits: number(decoy_hits) },
         findings,
         shows: Vec::new(),
-    })
+    };
+    veil(&mut outcome, &index);
+    Ok(outcome)
 }
 
 /// The positive control: how many of the secrets the index finds in every one of their forms, planted in a sheet of

@@ -31,5 +31,6 @@ pub mod snapshot;
 mod sys;
 mod target;
 pub mod variants;
+mod veil;
 
 pub use session::chain;

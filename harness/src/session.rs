@@ -16,6 +16,7 @@ use crate::scan::{Index, Match, Scanner};
 use crate::snapshot::{self, InitialStack, Injection, Part, Region, Registers, Step, Store};
 use crate::sys::End;
 use crate::target::{Event, Launch, Layout, Target, TargetError};
+use crate::veil::nameable;
 
 /// A match with the place in which it lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,6 +185,10 @@ fn follow(
             | Event::Woken => {}
             Event::Ended(end) => {
                 record.ended = end.map(ends);
+                if target.unmet() > 0 {
+                    let why = "new threads or processes ended before they were seen";
+                    record.troubles.push(format!("{} {why}", target.unmet()));
+                }
                 if row.checkpoints.contains(&Checkpoint::Core) {
                     let dumped = matches!(end, Some(End::Signal(_, true)));
                     let mut look = look_at_core(setting, dumped, index);
@@ -252,6 +257,10 @@ pub(crate) fn look(
     if alive != threads.len() {
         troubles.push(format!("{at}: registers of {} of {alive} threads seen", threads.len()));
     }
+    if target.processes()[process].came_back {
+        let why = "exit_group(2) came back: what was read at its entry is out of date";
+        troubles.push(format!("{at}: {why}"));
+    }
     let unseen = target.processes()[process].unseen;
     if unseen > 0 {
         troubles.push(format!("{at}: {unseen} threads ended before their registers could be read"));
@@ -299,21 +308,16 @@ fn threads_alive(target: &Target<'_>, process: usize, standing: usize) -> usize 
     let mut counted = None;
     for _ in 0..50 {
         let text = std::fs::read_to_string(&status).unwrap_or_default();
-        counted = text.lines().find_map(|line| line.strip_prefix("Threads:")?.trim().parse().ok());
+        let field = |name: &str| text.lines().find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()));
+        // A first thread that has ended alone counts until its process ends; it has no registers any more.
+        let ended = usize::from(field("State:").is_some_and(|state| state.starts_with('Z')));
+        counted = field("Threads:").and_then(|threads| threads.parse::<usize>().ok()?.checked_sub(ended));
         if counted == Some(standing) {
             break;
         }
         std::thread::sleep(Duration::from_millis(1));
     }
     counted.unwrap_or(usize::MAX)
-}
-
-/// A name that may stand in a report: the target chooses the names of its files and mappings, and might choose its
-/// secret.
-pub(crate) fn nameable(name: String, index: &Index) -> String {
-    let mut scanner = Scanner::new(index);
-    scanner.feed(0, name.as_bytes());
-    if scanner.finish().is_empty() { name } else { "(a name that holds the secret)".to_owned() }
 }
 
 /// Searches the files that the target left in its directory, which go with the run.

@@ -1,6 +1,7 @@
 //! `residue run`.
 
 use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Duration;
 
 use findings::Verdict;
@@ -13,6 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::args::Run;
 use crate::output::{colour, complain, prepare, say, write_all};
+use crate::secret::read_small;
 use crate::{Failure, chain};
 
 /// Decoys that are looked for in every run and were never planted.
@@ -83,13 +85,7 @@ fn given(text: &str, bytes: bool) -> Result<(Source, Option<String>), Failure> {
                 .ok_or_else(|| Failure::Usage(format!("--secret {name}: there is no variable {variable}")))?;
             (Zeroizing::new(value.into_encoded_bytes()), Some(variable.to_owned()))
         }
-        None => {
-            let read = std::fs::read(from);
-            (
-                Zeroizing::new(read.map_err(|error| Failure::Usage(format!("--secret {name}: read {from}: {error}")))?),
-                None,
-            )
-        }
+        None => (read_small(Path::new(from))?, None),
     };
     if !bytes && secret.last() == Some(&b'\n') {
         secret.pop();

@@ -164,7 +164,8 @@ pub(super) fn run(
         arrived: false,
         delivered: 0,
         tries: 0,
-        gone_before: None,
+        // A file can be mapped, and then no call tells when its bytes came.
+        gone_before: matches!(options.feed, Feed::File(_)).then(BTreeSet::new),
         done: BTreeSet::new(),
         file: wires.watched,
         witness,
@@ -433,6 +434,11 @@ impl Run<'_, '_> {
             self.record.troubles.push(format!(
                 "{others} child processes lived while the secret did and were not looked at: --follow looks at them"
             ));
+        }
+        if target.unmet() > 0 {
+            self.record
+                .troubles
+                .push(format!("{} new threads or processes ended before they were seen", target.unmet()));
         }
         if !self.asks_for_exit() {
             return;

@@ -34,6 +34,7 @@ use crate::repeat;
 use crate::scan::{Index, IndexError};
 use crate::session;
 use crate::variants::FORMS;
+use crate::veil::veil;
 
 /// What to run, with what secret, and when to look.
 #[derive(Debug)]
@@ -242,6 +243,10 @@ pub fn run(options: &Options, interrupted: &AtomicBool, observer: &dyn Observer)
         let mut found: Vec<_> = run.outcomes.iter_mut().flat_map(|outcome| &mut outcome.findings).collect();
         attribute::attribute_program(options, &mut found, interrupted);
         run.interrupted = interrupted.load(Ordering::Relaxed);
+        if let Source::Given(canary) = &options.secret {
+            let index = index(options, &[canary.bytes()])?;
+            run.outcomes.iter_mut().for_each(|outcome| veil(outcome, &index));
+        }
     }
     Ok(run)
 }
@@ -266,7 +271,8 @@ pub(crate) fn once<'w>(
             text: "the secret was in what the program printed, or its terminal echoed it".to_owned(),
         });
     }
-    let outcome = judge::outcome(options, &record, options.decoys);
+    let mut outcome = judge::outcome(options, &record, options.decoys);
+    veil(&mut outcome, &index);
     let chance = audit::chance(&alone, &outcome);
     Ok((outcome, chance))
 }

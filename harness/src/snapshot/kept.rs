@@ -301,6 +301,10 @@ impl Reader<'_> {
         if family == libc::AF_NETLINK || waiting == 0 && !told.contains(PollFlags::POLLIN) {
             return true; // messages of the kernel's own, or nothing
         }
+        if number(libc::SO_ACCEPTCONN).unwrap_or(0) != 0 {
+            self.unknown.push(format!("{at}: connections that nobody has accepted yet cannot be read"));
+            return true;
+        }
         let stream = kind == libc::SOCK_STREAM;
         if !stream && told.contains(PollFlags::POLLERR) {
             self.refuse("a socket with an error that a look would take away", waiting);

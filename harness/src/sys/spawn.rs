@@ -108,10 +108,14 @@ pub(crate) fn spawn_traced(image: &Image<'_>, seize: impl FnOnce(Pid) -> nix::Re
     // A tracee that fails in `execve` reports its errno here and exits without ever reaching the exec stop.
     let mut errno = [0; 4];
     let mut waiting = [PollFd::new(error_read.as_fd(), PollFlags::POLLIN)];
-    if let Ok(0) = nix::poll::poll(&mut waiting, PollTimeout::from(EXEC_PATIENCE_MS)) {
-        abandon(pid);
-        return Err(io::ErrorKind::TimedOut.into());
-    }
+    // A signal breaks the wait off: then it begins again.
+    while match nix::poll::poll(&mut waiting, PollTimeout::from(EXEC_PATIENCE_MS)) {
+        Ok(0) => {
+            abandon(pid);
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        result => result == Err(nix::errno::Errno::EINTR),
+    } {}
     match nix::unistd::read(&error_read, &mut errno) {
         Ok(0) => Ok(pid),
         Ok(_) => {

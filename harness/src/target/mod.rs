@@ -218,6 +218,8 @@ pub(crate) struct Target<'a> {
     deadline: Instant,
     interrupted: &'a AtomicBool,
     first_end: Option<End>,
+    /// Tasks that were gone before anything was known of them.
+    unmet: u32,
 }
 
 impl<'a> Target<'a> {
@@ -360,6 +362,7 @@ impl<'a> Target<'a> {
             deadline: Instant::now() + timeout,
             interrupted,
             first_end: None,
+            unmet: 0,
         }
     }
 
@@ -477,6 +480,11 @@ impl<'a> Target<'a> {
     /// Stops at other things from now on.
     pub(crate) fn stop_at(&mut self, stops: Stops) {
         self.stops = stops;
+    }
+
+    /// How many threads and processes were gone before anything was known of them.
+    pub(crate) const fn unmet(&self) -> u32 {
+        self.unmet
     }
 
     /// The processes of the tree, in the order in which they appeared, ended ones included.

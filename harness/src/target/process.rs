@@ -21,6 +21,8 @@ pub(crate) struct Process {
     pub(crate) ended: bool,
     /// Its threads, the first apart, that ended without standing in their exit stop before our eyes.
     pub(crate) unseen: u32,
+    /// Its call of `exit_group` came back: a filter of system calls can do that.
+    pub(crate) came_back: bool,
 }
 
 impl Process {
@@ -36,7 +38,7 @@ impl Process {
             File::options().read(true).write(write).open(&path).map_err(|source| OpenError { path, source })
         };
         let [mem, pagemap, maps] = [open("mem")?, open("pagemap")?, open("maps")?];
-        Ok(Self { number, pid, mem, pagemap, maps, ended: false, unseen: 0 })
+        Ok(Self { number, pid, mem, pagemap, maps, ended: false, unseen: 0, came_back: false })
     }
 
     /// Opens the files again, after an `execve`.

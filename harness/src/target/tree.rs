@@ -31,6 +31,8 @@ pub(super) struct Task {
     leaving: Option<Instant>,
     /// It has passed its exit stop alone; as a process's first thread it stays on as a zombie.
     left: bool,
+    /// It has entered `exit_group`, which does not return.
+    exiting: bool,
 }
 
 impl Task {
@@ -45,6 +47,7 @@ impl Task {
             vforking: false,
             leaving: None,
             left: false,
+            exiting: false,
         }
     }
 
@@ -149,7 +152,10 @@ impl Target<'_> {
     fn bury(&mut self, id: Pid, end: Option<End>) {
         let Some(task) = self.tasks.remove(&id.as_raw()) else { return };
         self.undecided.retain(|other| *other != id.as_raw());
-        let Some(process) = self.processes.get_mut(task.process) else { return };
+        let Some(process) = self.processes.get_mut(task.process) else {
+            self.unmet += 1; // whatever it was, it is gone
+            return;
+        };
         if process.pid == id {
             process.ended = true;
             if task.process == 0 {
@@ -268,7 +274,14 @@ impl Target<'_> {
                 Ok(side @ (SyscallStop::Entry(_) | SyscallStop::Exit)) => {
                     let event = match side {
                         SyscallStop::Entry(call) => self.decide_call(id, process, call)?,
-                        _ => None,
+                        _ => {
+                            if task.exiting
+                                && let Some(process) = self.processes.get_mut(process)
+                            {
+                                process.came_back = true;
+                            }
+                            None
+                        }
                     };
                     event.or_else(|| self.stops.event(id, process, side))
                 }
@@ -371,7 +384,12 @@ impl Target<'_> {
         let untraced = libc::CLONE_UNTRACED as u64;
         match call {
             Call::Exec => return Ok(Some(Event::ExecEntry(process))),
-            Call::ExitGroup => return Ok(Some(Event::ExitCall(process))),
+            Call::ExitGroup => {
+                if let Some(task) = self.tasks.get_mut(&id.as_raw()) {
+                    task.exiting = true;
+                }
+                return Ok(Some(Event::ExitCall(process)));
+            }
             Call::Exit if self.threads(process) == 1 => return Ok(Some(Event::ExitCall(process))),
             // A child that asks not to be traced would be neither looked at nor ended: it is traced all the same.
             Call::Clone { flags, compat } if flags & untraced != 0 => {
@@ -397,6 +415,7 @@ impl Target<'_> {
     ///
     /// A thread that waits there in vain ended alone, or is waited for by a core dump: it goes on.
     fn decide_exit(&mut self, number: i32) -> Result<Option<Event>, TargetError> {
+        self.adopt(Pid::from_raw(number))?; // one that was killed as soon as it was made has had no stop before
         let Some(task) = self.tasks.get_mut(&number) else { return Ok(None) };
         let process = task.process;
         let since = *task.leaving.get_or_insert_with(Instant::now);
