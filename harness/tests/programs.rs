@@ -192,6 +192,8 @@ fn options(program: &Path, args: &[&str]) -> Result<Options, Failed> {
         decoys: 4,
         unknown_keys: false,
         hidden_variable: None,
+        variables: Vec::new(),
+        digest: true,
         attribute: false,
         output: Output::Stderr,
     })

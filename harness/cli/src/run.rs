@@ -47,6 +47,8 @@ pub(crate) fn run(args: &Run) -> Result<Verdict, Failure> {
         decoys: DECOYS,
         unknown_keys: args.unknown_keys,
         hidden_variable,
+        variables: Vec::new(),
+        digest: true,
         attribute: args.attribute,
         output: if args.json { Output::Stderr } else { Output::Stdout },
     };

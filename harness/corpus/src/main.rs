@@ -159,6 +159,8 @@ fn both(victim: &Victim, prepared: &Prepared) -> Result<Both, String> {
         decoys: 4,
         unknown_keys: false,
         hidden_variable: None,
+        variables: Vec::new(),
+        digest: true,
         output: Output::Discard,
         attribute: false,
     };

@@ -75,8 +75,7 @@ pub(super) fn run(
     let name = options.program.first().ok_or(ProgramError::NoProgram)?;
     let not_found = || ProgramError::NotFound { program: name.to_string_lossy().into_owned() };
     let program = feed::find(name).ok_or_else(not_found)?;
-    let hidden = options.hidden_variable.as_deref();
-    let mut wires = Wires::lay(&options.feed, canary.bytes(), options.text, &options.program, hidden)?;
+    let mut wires = Wires::lay(options, canary.bytes())?;
     let image = std::ffi::CString::new(program.into_os_string().into_encoded_bytes()).map_err(|_| ProgramError::Nul)?;
 
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());

@@ -63,6 +63,10 @@ pub struct Options {
     pub unknown_keys: bool,
     /// A variable of ours that the program does not get: the one that the secret came from.
     pub hidden_variable: Option<String>,
+    /// Variables that it gets besides ours, by name and value; they win.
+    pub variables: Vec<(OsString, OsString)>,
+    /// Whether the run names the file that was run by a digest, for which all of it is read.
+    pub digest: bool,
     /// Where the program's standard output goes.
     pub output: Output,
     /// Whether the writers of findings are looked for. The program is then run a few times more, and what it prints
@@ -218,7 +222,7 @@ pub fn run(options: &Options, interrupted: &AtomicBool, observer: &dyn Observer)
         machine,
         build: Build {
             subject: options.name(),
-            digest: digest(options),
+            digest: if options.digest { digest(options) } else { "unknown".to_owned() },
             profile: "unknown".to_owned(),
             rustc: "unknown".to_owned(),
             ablation: None,
