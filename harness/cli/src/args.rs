@@ -20,8 +20,50 @@ Examples:
 The secret is random unless --secret names one. On stdin a newline follows it, then the end of file; at a terminal (pty) it
 is typed, with Enter, once the program reads. With --bytes it is raw, and nothing follows.
 
+Without PROGRAM, residue.toml of this directory says what to run, and options here win over it:
+  baseline = \"residue-baseline.toml\"      # residues that are known, as in `residue baseline --help`
+
+  [run]
+  program = [\"./server\", \"--port\", \"0\"]
+  repeat = 3                              # timeout and out, too
+
+  [secret]                                # where it comes from, never the secret itself
+  name = \"db\"
+  env = \"DB_PASSWORD\"                     # or file = \"FILE\", or random = 32
+  feed = \"stdin\"                          # kind = \"text\" or \"bytes\", too
+
+  [look]
+  at = [\"stdout:^ready\", \"exit\"]
+  follow = true                           # min-length, unknown-keys and attribute, too
+
 Nothing counts as clean until the secret was seen whole in the program while it lived. The program runs under ptrace: one
 that uses ptrace itself, or a set-user-ID program run by an ordinary user, ends inconclusive.
+";
+
+const BASELINE: &str = "\
+Example:
+  residue run --out evidence -- ./server; residue baseline evidence/run.json --list residue-baseline.toml
+
+The list:
+  schema = \"secmem.baseline/1\"
+
+  [[known]]
+  scenario = \"server\"         # the row of an audit, or the program's name
+  family = \"raw\"              # raw, order, text, mask, limbs, derived or unknown
+  class = \"heap\"              # as in the report: heap, stack, dead-stack, anonymous, register, …
+  length = \"whole\"            # \"under 8\", \"8 to 15\", \"16 to 31\", \"32 or more\" (bytes of the secret) or \"whole\"
+  moment = \"exit\"             # optional: at any moment without it
+  writer = \"tls::session\"     # optional: the function that is charged with it, where the run names one
+  reason = \"the TLS library keeps the session key, issue 12\"
+  owner = \"platform team\"
+  expires = \"2027-12-31\"      # the last day, UTC
+  intermittent = true         # optional: it comes and goes, so its absence is no reason to fail
+
+A residue that is not on the list fails (new), with a draft of its entry; so do an entry without its residue (stale) and
+one whose day has passed (expired). Residues of rows that have to leak, the controls, need no entry, and addresses and
+names of mappings play no part. `residue run --baseline FILE` does the same at once.
+
+Exits 0 when the list holds, 1 when it does not, 2 when the run itself is inconclusive.
 ";
 
 const MERGE: &str = "\
@@ -55,6 +97,9 @@ pub(crate) enum Command {
     /// Put the shards of a run together: run.json and the reports as one whole run would have written them
     #[command(after_help = format!("{MERGE}\n{EXIT_CODES}"))]
     Merge(Merge),
+    /// Hold a run against a list of known residues: new, stale and expired ones fail
+    #[command(after_help = format!("{BASELINE}\n{EXIT_CODES}"))]
+    Baseline(Baseline),
     /// Render the reports of a run again
     #[command(after_help = format!("Example:\n  residue report target/evidence/run.json --out /tmp/report\n\nExits with the verdict of the run. {EXIT_CODES}"))]
     Report(Report),
@@ -63,7 +108,7 @@ pub(crate) enum Command {
     Scan(Scan),
     /// Run any program, give it a secret, and search its memory for what is left
     #[command(after_help = format!("{RUN}\n{EXIT_CODES}"))]
-    Run(Run),
+    Run(Box<Run>),
     /// Name who wrote a residue: run its row again with the place watched, print the stack of the write
     #[command(after_help = format!("Example:\n  residue explain 4f1d0c9a --run target/evidence/run.json --subject target/audit/scenarios\n\nExits 0 when the writer was found, 2 when not. {EXIT_CODES}"))]
     Explain(Explain),
@@ -129,6 +174,16 @@ pub(crate) struct Audit {
     /// Have the kernel put memory at the same addresses in every run, so that runs can be compared
     #[arg(long)]
     pub(crate) fixed_layout: bool,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Baseline {
+    /// The run.json of `residue audit`, `residue merge` or `residue run --out`
+    #[arg(value_name = "RUN.JSON")]
+    pub(crate) run: PathBuf,
+    /// The list, in TOML
+    #[arg(long, value_name = "FILE")]
+    pub(crate) list: PathBuf,
 }
 
 #[derive(Debug, Group)]
@@ -223,24 +278,25 @@ pub(crate) struct Run {
     #[arg(long)]
     pub(crate) bytes: bool,
     /// How the program gets it: stdin, pty, fd:N, env:VAR, file:PATH (made for the run) or arg:N (from 1)
-    #[arg(long, value_name = "HOW", default_value = "stdin")]
-    pub(crate) feed: Feed,
+    /// [default: stdin]
+    #[arg(long, value_name = "HOW")]
+    pub(crate) feed: Option<Feed>,
     /// When to look: exit, stdout:REGEX (first match), signal:NAME and syscall:NAME (the first in each process after the
-    /// secret arrived), after:DURATION; may be given more than once
-    #[arg(long, value_name = "MOMENT", default_value = "exit")]
+    /// secret arrived), after:DURATION; may be given more than once [default: exit]
+    #[arg(long, value_name = "MOMENT")]
     pub(crate) at: Vec<Moment>,
     /// Look at the processes that it starts, too
     #[arg(long)]
     pub(crate) follow: bool,
-    /// Run it so often; a residue that is not in all runs is shown as intermittent
-    #[arg(long, value_name = "TIMES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) repeat: u32,
-    /// Seconds that one run may take
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub(crate) timeout: u64,
-    /// Shortest residue that counts, in bytes of the secret
-    #[arg(long, value_name = "BYTES", default_value_t = 6, value_parser = clap::value_parser!(u16).range(4..=32))]
-    pub(crate) min_length: u16,
+    /// Run it so often; a residue that is not in all runs is shown as intermittent [default: 1]
+    #[arg(long, value_name = "TIMES", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) repeat: Option<u32>,
+    /// Seconds that one run may take [default: 60]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) timeout: Option<u64>,
+    /// Shortest residue that counts, in bytes of the secret [default: 6]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(4..=32))]
+    pub(crate) min_length: Option<u16>,
     /// Also find keys that nobody named, by what they look like: round keys of AES, private keys in DER and PEM, OpenSSH's
     #[arg(long)]
     pub(crate) unknown_keys: bool,
@@ -254,8 +310,11 @@ pub(crate) struct Run {
     /// Print run.json; the program's own output then goes to standard error
     #[arg(long)]
     pub(crate) json: bool,
-    /// The program and its arguments
-    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    /// Hold what was found against this list of known residues, as `residue baseline` does
+    #[arg(long, value_name = "FILE")]
+    pub(crate) baseline: Option<PathBuf>,
+    /// The program and its arguments; without it residue.toml of this directory says what to run
+    #[arg(last = true, value_name = "PROGRAM")]
     pub(crate) program: Vec<OsString>,
 }
 

@@ -7,15 +7,16 @@ use std::time::Duration;
 use findings::Verdict;
 use harness::canary::Canary;
 use harness::interrupt;
-use harness::program::{self, Options, Output, ProgramError, Source};
+use harness::program::{self, Feed, Moment, Options, Output, ProgramError, Source};
 use harness::progress::Progress;
 use reports::Format;
 use zeroize::Zeroizing;
 
 use crate::args::Run;
-use crate::output::{colour, complain, prepare, say, write_all};
+use crate::baseline::List;
+use crate::output::{colour, complain, note, prepare, say, write_all};
 use crate::secret::read_small;
-use crate::{Failure, chain};
+use crate::{Failure, chain, project};
 
 /// Decoys that are looked for in every run and were never planted.
 const DECOYS: u32 = 8;
@@ -23,9 +24,28 @@ const DECOYS: u32 = 8;
 /// Bytes of a random secret.
 const LENGTH: u16 = 32;
 
+/// Seconds that one run may take.
+const TIMEOUT: u64 = 60;
+
+/// Shortest residue that counts, in bytes of the secret.
+const MIN_LENGTH: u16 = 6;
+
 /// `residue run`.
-pub(crate) fn run(args: &Run) -> Result<Verdict, Failure> {
-    let text = args.text || !args.bytes && args.feed.is_text();
+pub(crate) fn run(mut args: Run) -> Result<Verdict, Failure> {
+    match project::complete(&mut args)? {
+        Some(used) => complain(&format!("{} says {}", project::FILE, used.join(", "))),
+        None if args.program.is_empty() => {
+            let why = "what is to be run? Name a program behind --, or put residue.toml here: residue run --help";
+            return Err(Failure::Usage(why.to_owned()));
+        }
+        None if Path::new(project::FILE).exists() => {
+            complain(&format!("{} is not used: a program is named", project::FILE));
+        }
+        None => {}
+    }
+    let list = args.baseline.as_deref().map(List::read).transpose()?;
+    let feed = args.feed.clone().unwrap_or(Feed::Stdin);
+    let text = args.text || !args.bytes && feed.is_text();
     let (secret, hidden_variable) = match &args.secret {
         Some(secret) => given(secret, args.bytes)?,
         None => (Source::Random(usize::from(args.secret_random.unwrap_or(LENGTH))), None),
@@ -37,13 +57,13 @@ pub(crate) fn run(args: &Run) -> Result<Verdict, Failure> {
     let options = Options {
         program: args.program.clone(),
         secret,
-        feed: args.feed.clone(),
+        feed,
         text,
-        moments: args.at.clone(),
+        moments: if args.at.is_empty() { vec![Moment::Exit] } else { args.at.clone() },
         follow: args.follow,
-        repeat: args.repeat,
-        timeout: Duration::from_secs(args.timeout),
-        min_length: usize::from(args.min_length),
+        repeat: args.repeat.unwrap_or(1),
+        timeout: Duration::from_secs(args.timeout.unwrap_or(TIMEOUT)),
+        min_length: usize::from(args.min_length.unwrap_or(MIN_LENGTH)),
         decoys: DECOYS,
         unknown_keys: args.unknown_keys,
         hidden_variable,
@@ -69,7 +89,14 @@ pub(crate) fn run(args: &Run) -> Result<Verdict, Failure> {
             say(&format!("Report: {}\n", dir.join(Format::Html.file_name()).display()))?;
         }
     }
-    Ok(run.verdict)
+    let Some(list) = list else { return Ok(run.verdict) };
+    let (verdict, text) = list.hold(&run)?;
+    if args.json {
+        note(&text);
+    } else {
+        say(&text)?;
+    }
+    Ok(verdict)
 }
 
 /// A secret of the user's, and the variable that it came from.

@@ -4,6 +4,7 @@
 //! places, lengths and names only. Order in every list is the order in which things happened or the order of
 //! the catalogue, so the same run serialises to the same text.
 
+mod baseline;
 mod coverage;
 mod exposure;
 mod finding;
@@ -16,6 +17,7 @@ mod sensitivity;
 mod shard;
 mod verdict;
 
+pub use baseline::{BASELINE_SCHEMA, Baseline, BaselineError, Compared, Known, Residue};
 pub use coverage::{Coverage, Share};
 pub use exposure::{CoreLimit, Dumpable, Exposure};
 pub use finding::{Class, Finding, Form, Frame, Origin, Repeats, Rule, Writer};

@@ -172,7 +172,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::Controls;
 
-    fn outcome(control: bool, verdict: Verdict, as_expected: bool) -> Outcome {
+    pub(crate) fn outcome(control: bool, verdict: Verdict, as_expected: bool) -> Outcome {
         Outcome {
             scenario: "holder/ending".to_owned(),
             holder: "holder".to_owned(),
