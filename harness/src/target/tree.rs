@@ -388,6 +388,9 @@ impl Target<'_> {
                 if let Some(task) = self.tasks.get_mut(&id.as_raw()) {
                     task.exiting = true;
                 }
+                if let Some(process) = self.processes.get_mut(process) {
+                    process.exiting = true;
+                }
                 return Ok(Some(Event::ExitCall(process)));
             }
             Call::Exit if self.threads(process) == 1 => return Ok(Some(Event::ExitCall(process))),
@@ -413,11 +416,14 @@ impl Target<'_> {
 
     /// An exit stop. Once every thread of the process stands in its own the process is at its end, and worth a look.
     ///
-    /// A thread that waits there in vain ended alone, or is waited for by a core dump: it goes on.
+    /// A thread that waits there in vain ended alone, or is waited for by a core dump: it goes on. Where the whole process is
+    /// known to end, it is only a loaded machine that keeps the others, and the wait is longer.
     fn decide_exit(&mut self, number: i32) -> Result<Option<Event>, TargetError> {
         self.adopt(Pid::from_raw(number))?; // one that was killed as soon as it was made has had no stop before
         let Some(task) = self.tasks.get_mut(&number) else { return Ok(None) };
         let process = task.process;
+        let exiting = self.processes.get(process).is_some_and(|process| process.exiting);
+        let patience = if exiting { STOP_PATIENCE } else { EXIT_PATIENCE };
         let since = *task.leaving.get_or_insert_with(Instant::now);
         let mut siblings = self.tasks.values_mut().filter(|task| task.process == process);
         if siblings.all(|task| task.leaving.is_some() || task.left) {
@@ -428,7 +434,7 @@ impl Target<'_> {
             self.undecided.retain(|other| self.tasks.get(other).is_none_or(|task| task.process != process));
             return Ok(Some(Event::ExitStop(process)));
         }
-        if since.elapsed() > EXIT_PATIENCE
+        if since.elapsed() > patience
             && let Some(task) = self.tasks.get_mut(&number)
         {
             task.leaving = None;
