@@ -69,7 +69,7 @@ pub fn search(pid: i32, needles: &Needles, interrupted: &AtomicBool) -> Result<O
 
     let mut target = stop(pid, interrupted)?;
     let mut reasons: Vec<String> = needles.silent().into_iter().collect();
-    let look = session::look(&mut target, 0, "now", Injection::Leave, &index, None, &mut reasons, &mut |_, _| {});
+    let look = session::look(&mut target, 0, "now", Injection::Leave, &index, None, &mut reasons, &mut |_| {});
     drop(target);
 
     let secrets = needles.secrets();

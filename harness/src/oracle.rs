@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use crate::program::{self, Options, ProgramError, Sight};
 use crate::progress::Nobody;
 use crate::scan::brute;
+use crate::session::Shown;
 use crate::snapshot::{self, Part};
 use crate::sys;
 use crate::variants::FORMS;
@@ -69,7 +70,7 @@ pub fn program(options: &Options) -> Result<Twice, ProgramError> {
     let needles = program::Needles::draw(options)?;
     let mut images: Vec<(u32, u64, Vec<u8>)> = Vec::new();
     let mut witness = |sight: Sight<'_>| {
-        let Sight::Memory { process, address: at, bytes } = sight else { return };
+        let Sight::Shown { process, shown: Shown::Memory(at, bytes), .. } = sight else { return };
         match images.last_mut() {
             Some((last, start, image)) if *last == process && *start + image.len() as u64 == at => {
                 image.extend_from_slice(bytes);

@@ -13,7 +13,7 @@ use crate::attribute::{Watching, Writing};
 use crate::canary::Canary;
 use crate::judge;
 use crate::scan::{Index, Match, Scanner};
-use crate::snapshot::{self, InitialStack, Injection, Part, Region, Registers, Step, Store};
+use crate::snapshot::{self, Injection, Part, Places, Registers, Step, Store};
 use crate::sys::End;
 use crate::target::{Event, Launch, Layout, Target, TargetError};
 use crate::veil::nameable;
@@ -147,7 +147,7 @@ fn follow(
             for process in processes {
                 let at = checkpoint.name();
                 let troubles = &mut record.troubles;
-                let seen = look(target, *process, at, injection, index, setting.watching, troubles, &mut |_, _| {});
+                let seen = look(target, *process, at, injection, index, setting.watching, troubles, &mut |_| {});
                 record.looks.push(Look { checkpoint, ..seen });
             }
         };
@@ -226,8 +226,23 @@ fn living(target: &Target<'_>) -> Vec<usize> {
     target.processes().iter().enumerate().filter(|(_, process)| !process.ended).map(|(index, _)| index).collect()
 }
 
+/// What a look shows to whoever watches it: all that it searches, in the order in which it does.
+#[derive(Clone, Copy)]
+pub(crate) enum Shown<'a> {
+    /// The registers of one thread.
+    Registers(&'a Registers),
+    /// The next bytes of what lies behind a descriptor, at this offset.
+    Behind(u64, &'a [u8]),
+    /// That was all of it.
+    BehindEnd(&'a Store),
+    /// Where memory is; comes before any of it.
+    Places(&'a Places),
+    /// A piece of memory, at this address.
+    Memory(u64, &'a [u8]),
+}
+
 /// Looks at the registers and the memory of one process that stands still. `at` is the moment's name for troubles; the
-/// checkpoint of the look is the caller's to fill in. `witness` is shown every piece of memory that is searched.
+/// checkpoint of the look is the caller's to fill in. `witness` is shown everything that is searched.
 #[expect(clippy::too_many_arguments, reason = "one look, made of what two kinds of run know of it")]
 pub(crate) fn look(
     target: &mut Target<'_>,
@@ -237,7 +252,7 @@ pub(crate) fn look(
     index: &Index,
     watching: Option<&Watching<'_>>,
     troubles: &mut Vec<String>,
-    witness: &mut dyn FnMut(u64, &[u8]),
+    witness: &mut dyn FnMut(Shown<'_>),
 ) -> Look {
     let number = target.processes()[process].number;
     let mut hits = Vec::new();
@@ -248,6 +263,7 @@ pub(crate) fn look(
         match snapshot::read_registers(*thread) {
             Ok(registers) => {
                 stacks.push(registers.stack_pointer);
+                witness(Shown::Registers(&registers));
                 hits.extend(search_registers(&registers, index));
             }
             Err(error) => troubles.push(format!("{at}: registers of a thread: {error}")),
@@ -267,25 +283,30 @@ pub(crate) fn look(
     }
     let exposure = snapshot::exposure(target.processes()[process].pid);
     let mut kept = None;
-    let initial = InitialStack::of(&target.processes()[process]);
     let (looked, coverage) = match snapshot::regions(&target.processes()[process]) {
         Ok(regions) => {
             // Before an injected call empties the file that it writes into.
             let mut scanner = Scanner::new(index);
             kept = Some(snapshot::read_kept(target, process, &regions, troubles, &mut |step| match step {
-                Step::Piece(at, bytes) => scanner.feed(at, bytes),
+                Step::Piece(at, bytes) => {
+                    witness(Shown::Behind(at, bytes));
+                    scanner.feed(at, bytes);
+                }
                 Step::End(store) => {
+                    witness(Shown::BehindEnd(store));
                     let scanned = std::mem::replace(&mut scanner, Scanner::new(index));
                     hits.extend(scanned.finish().into_iter().map(|found| behind(found, store)));
                 }
             }));
             writings = watching.map(|watching| watching.writings(target, process, &regions)).unwrap_or_default();
+            let places = Places::of(&target.processes()[process], regions, stacks);
+            witness(Shown::Places(&places));
             let mut scanner = Scanner::new(index);
-            let coverage = snapshot::read_live(target, process, &regions, injection, |at, bytes| {
-                witness(at, bytes);
+            let coverage = snapshot::read_live(target, process, places.regions(), injection, |at, bytes| {
+                witness(Shown::Memory(at, bytes));
                 scanner.feed(at, bytes);
             });
-            hits.extend(scanner.finish().into_iter().map(|found| place(found, &regions, initial, &stacks)));
+            hits.extend(scanner.finish().into_iter().map(|found| place(found, &places)));
             (Looked::Yes, coverage)
         }
         Err(error) => (Looked::Missed(chain(&error)), Coverage::default()),
@@ -352,10 +373,10 @@ fn search_registers(registers: &Registers, index: &Index) -> Vec<Hit> {
     registers.named(scanner.finish()).into_iter().map(register).collect()
 }
 
-fn place(found: Match, regions: &[Region], initial: Option<InitialStack>, stacks: &[u64]) -> Hit {
-    let region = regions.iter().find(|region| region.contains(found.address));
+fn place(found: Match, places: &Places) -> Hit {
+    let region = places.region(found.address);
     Hit {
-        class: region.map_or(Class::Anonymous, |region| region.class(found.address, initial.as_ref(), stacks)),
+        class: places.class(found.address),
         place: region.map(|region| region.name.clone()).unwrap_or_default(),
         permissions: region.map(|region| region.permissions.clone()).unwrap_or_default(),
         found,

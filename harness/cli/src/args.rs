@@ -66,6 +66,22 @@ names of mappings play no part. `residue run --baseline FILE` does the same at o
 Exits 0 when the list holds, 1 when it does not, 2 when the run itself is inconclusive.
 ";
 
+const DIFF: &str = "\
+Examples:
+  residue diff -- ./derive-key
+  residue diff --feed file:/run/app.key --runs 8 --out evidence -- ./server --once
+  residue diff --secret one=a.pem --secret other=b.pem --feed stdin -- ./sign document
+
+A search finds the forms of a key that it knows. This finds the others: a byte that is the same in all runs with a key
+and differs between two keys depends on the key, whatever it was made into. Which bits of the key it tells is not said: a
+result that is meant for the world, a length and a choice of way depend on the key too.
+
+Every run has its memory at the same addresses and gets the same random numbers from the kernel; what the program prints
+goes nowhere. The first key runs as often once more: what differs between its two groups is the noise, and only more than
+that is a leak. Memory that changes between runs with one key, or is not there in all of them, cannot be compared: a
+program that mixes a clock into what it keeps ends inconclusive.
+";
+
 const MERGE: &str = "\
 Example:
   residue audit scenarios --seed-file seed.hex --fixed-layout --shard 1/2 --out one   # on one machine
@@ -109,6 +125,9 @@ pub(crate) enum Command {
     /// Run any program, give it a secret, and search its memory for what is left
     #[command(after_help = format!("{RUN}\n{EXIT_CODES}"))]
     Run(Box<Run>),
+    /// Run a program with two keys by turns, and find what in its memory depends on the key, whatever it was made into
+    #[command(after_help = format!("{DIFF}\n{EXIT_CODES}"))]
+    Diff(Diff),
     /// Name who wrote a residue: run its row again with the place watched, print the stack of the write
     #[command(after_help = format!("Example:\n  residue explain 4f1d0c9a --run target/evidence/run.json --subject target/audit/scenarios\n\nExits 0 when the writer was found, 2 when not. {EXIT_CODES}"))]
     Explain(Explain),
@@ -315,6 +334,46 @@ pub(crate) struct Run {
     pub(crate) baseline: Option<PathBuf>,
     /// The program and its arguments; without it residue.toml of this directory says what to run
     #[arg(last = true, value_name = "PROGRAM")]
+    pub(crate) program: Vec<OsString>,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Diff {
+    /// A key, with a name for it, from a file; given twice. A last newline is left out unless --bytes
+    #[arg(long, value_name = "NAME=FILE", conflicts_with = "secret_random")]
+    pub(crate) secret: Vec<String>,
+    /// Two random keys of so many bytes [default: 32]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(8..=4000))]
+    pub(crate) secret_random: Option<u16>,
+    /// Random keys are letters and digits [default for stdin, pty, env and arg]
+    #[arg(long, conflicts_with = "bytes")]
+    pub(crate) text: bool,
+    /// Random keys are any bytes [default for fd and file], and on stdin no newline follows
+    #[arg(long)]
+    pub(crate) bytes: bool,
+    /// How the program gets it: stdin, pty, fd:N, env:VAR, file:PATH (made for the run) or arg:N (from 1)
+    #[arg(long, value_name = "HOW", default_value = "stdin")]
+    pub(crate) feed: Feed,
+    /// When to look, as for `residue run`; may be given more than once
+    #[arg(long, value_name = "MOMENT", default_value = "exit")]
+    pub(crate) at: Vec<Moment>,
+    /// Look at the processes that it starts, too
+    #[arg(long)]
+    pub(crate) follow: bool,
+    /// Runs with each of the two keys, and as many once more with the first
+    #[arg(long, value_name = "TIMES", default_value_t = 4, value_parser = clap::value_parser!(u32).range(2..=100))]
+    pub(crate) runs: u32,
+    /// Seconds that one run may take
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) timeout: u64,
+    /// Directory for difference.json and difference.txt; made if need be
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print difference.json
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// The program and its arguments
+    #[arg(last = true, required = true, value_name = "PROGRAM")]
     pub(crate) program: Vec<OsString>,
 }
 

@@ -5,6 +5,7 @@
 mod args;
 mod audit;
 mod baseline;
+mod diff;
 mod explain;
 mod output;
 mod project;
@@ -65,6 +66,7 @@ fn real_main() -> ExitCode {
         Command::Scan(args) => scan::scan(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Run(args) => run::run(*args),
+        Command::Diff(args) => diff::diff(&args),
         Command::List(args) => audit::list(&args),
         Command::Doctor => audit::doctor(),
         Command::Panic => panic!("asked to"),

@@ -100,7 +100,7 @@ pub(crate) fn run(mut args: Run) -> Result<Verdict, Failure> {
 }
 
 /// A secret of the user's, and the variable that it came from.
-fn given(text: &str, bytes: bool) -> Result<(Source, Option<String>), Failure> {
+pub(crate) fn given(text: &str, bytes: bool) -> Result<(Source, Option<String>), Failure> {
     let Some((name, from)) = text.split_once('=').filter(|(name, from)| !name.is_empty() && !from.is_empty()) else {
         return Err(Failure::Usage("--secret takes NAME=FILE or NAME=env:VAR".to_owned()));
     };
@@ -124,7 +124,8 @@ fn given(text: &str, bytes: bool) -> Result<(Source, Option<String>), Failure> {
     Ok((Source::Given(canary), variable))
 }
 
-fn failure(error: ProgramError) -> Failure {
+/// What keeps a program from being run: the user's to mend, or ours.
+pub(crate) fn failure(error: ProgramError) -> Failure {
     let usage = match &error {
         ProgramError::NoProgram
         | ProgramError::NotFound { .. }

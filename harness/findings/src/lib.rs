@@ -6,6 +6,7 @@
 
 mod baseline;
 mod coverage;
+mod difference;
 mod exposure;
 mod finding;
 mod kept;
@@ -19,6 +20,7 @@ mod verdict;
 
 pub use baseline::{BASELINE_SCHEMA, Baseline, BaselineError, Compared, Known, Residue};
 pub use coverage::{Coverage, Share};
+pub use difference::{DIFFERENCE_SCHEMA, Difference, Stretch};
 pub use exposure::{CoreLimit, Dumpable, Exposure};
 pub use finding::{Class, Finding, Form, Frame, Origin, Repeats, Rule, Writer};
 pub use kept::Kept;

@@ -15,7 +15,7 @@ use super::{Moment, Options, Output, ProgramError, Sight, Witness};
 use crate::attribute::Watching;
 use crate::canary::Canary;
 use crate::scan::Index;
-use crate::session::{self, Look, chain};
+use crate::session::{self, Look, Shown, chain};
 use crate::snapshot::{self, Injection};
 use crate::target::{Event, Foreign, Layout, Stops, Target, TargetError};
 
@@ -310,8 +310,7 @@ impl Run<'_, '_> {
 
     fn look_for_control(&mut self, target: &mut Target<'_>, process: usize) {
         let mut aside = Vec::new(); // what this look does not see is another look's to answer for
-        let look =
-            session::look(target, process, "planted", Injection::Use, self.index, None, &mut aside, &mut |_, _| {});
+        let look = session::look(target, process, "planted", Injection::Use, self.index, None, &mut aside, &mut |_| {});
         if look.hits.iter().any(is_whole) {
             self.arrived = true;
             let state = &target.processes()[process];
@@ -402,6 +401,7 @@ impl Run<'_, '_> {
     fn look(&mut self, target: &mut Target<'_>, process: usize, moment: &str, role: Role, injection: Injection) {
         let (number, pid) = (target.processes()[process].number, target.processes()[process].pid.as_raw());
         let witness = &mut *self.witness;
+        let mut secret: Vec<std::ops::Range<u64>> = Vec::new();
         if role == Role::Residue {
             witness(Sight::Still { moment, process: number, pid });
         }
@@ -413,11 +413,20 @@ impl Run<'_, '_> {
             self.index,
             self.watching,
             &mut self.record.troubles,
-            &mut {
-                |address: u64, bytes: &[u8]| {
-                    if role == Role::Residue {
-                        witness(Sight::Memory { process: number, address, bytes });
+            &mut |shown| {
+                let is_shown = match (role, shown) {
+                    (Role::Residue, _) => true,
+                    // Of the look for memfd_secret memory, that alone.
+                    (Role::SecretMemory, Shown::Places(places)) => {
+                        let regions = places.regions().iter().filter(|region| region.is_secret_memory());
+                        secret = regions.map(|region| region.start..region.end).collect();
+                        true
                     }
+                    (Role::SecretMemory, Shown::Memory(at, _)) => secret.iter().any(|range| range.contains(&at)),
+                    _ => false,
+                };
+                if is_shown {
+                    witness(Sight::Shown { moment, process: number, shown });
                 }
             },
         );

@@ -19,7 +19,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use findings::{Build, Run, SCHEMA, Sensitivity, Settings, Tool, Verdict};
+use findings::{Build, Outcome, Run, SCHEMA, Sensitivity, Settings, Tool, Verdict};
 use scenario_protocol::CanaryKind;
 
 pub use feed::{Feed, ParseFeedError};
@@ -32,7 +32,7 @@ use crate::machine;
 use crate::progress::{Observer, Progress};
 use crate::repeat;
 use crate::scan::{Index, IndexError};
-use crate::session;
+use crate::session::{self, Shown};
 use crate::variants::FORMS;
 use crate::veil::veil;
 
@@ -160,8 +160,8 @@ pub enum ProgramError {
     },
 }
 
-/// What a test is shown that compares with a search of its own.
-#[derive(Clone, Copy, Debug)]
+/// What one run shows to a test that compares with a search of its own, and to who compares runs.
+#[derive(Clone, Copy)]
 pub(crate) enum Sight<'a> {
     /// This process stands still at this moment, and is searched next; at `planted` it was searched just before.
     Still {
@@ -172,14 +172,14 @@ pub(crate) enum Sight<'a> {
         /// Its number in the kernel's eyes.
         pid: i32,
     },
-    /// A piece of memory in which residues are searched.
-    Memory {
+    /// Something in which residues are searched.
+    Shown {
+        /// The moment's name.
+        moment: &'a str,
         /// The process's number in the tree.
         process: u32,
-        /// Where the piece begins.
-        address: u64,
-        /// What it holds.
-        bytes: &'a [u8],
+        /// What.
+        shown: Shown<'a>,
     },
 }
 
@@ -281,8 +281,25 @@ pub(crate) fn once<'w>(
     Ok((outcome, chance))
 }
 
+/// Runs it once as it is run to name writers: its memory at the same addresses each time, what it asks of chance the
+/// same each time, what it prints nowhere.
+pub(crate) fn once_more(
+    options: &Options,
+    needles: &Needles<'_>,
+    index: &Index,
+    interrupted: &AtomicBool,
+    witness: &mut Witness<'_>,
+) -> Result<Outcome, ProgramError> {
+    if let Some(why) = options.feed.refuses(needles.canary().bytes()) {
+        return Err(ProgramError::Refused { why });
+    }
+    let again = follow::Again { watching: None };
+    let record = follow::run(options, needles.canary(), index, Some(&again), interrupted, witness)?;
+    Ok(judge::outcome(options, &record, options.decoys))
+}
+
 /// All that is looked for.
-fn index(options: &Options, needles: &[&[u8]]) -> Result<Index, IndexError> {
+pub(crate) fn index(options: &Options, needles: &[&[u8]]) -> Result<Index, IndexError> {
     let index = Index::new(needles, &FORMS, options.min_length)?;
     Ok(if options.unknown_keys { index.with_unknown_keys() } else { index })
 }
@@ -338,6 +355,14 @@ impl<'a> Needles<'a> {
             Source::Given(canary) => (None, Some(canary), canary.bytes().len()),
         };
         Ok(Self { drawn, given, decoys: seed.decoys("program", kind, length, options.decoys) })
+    }
+
+    /// With a secret that was given.
+    pub(crate) fn given(canary: &'a Canary, options: &Options) -> Result<Self, ProgramError> {
+        let seed = Seed::random().map_err(|source| ProgramError::Random { source })?;
+        let kind = if options.text { CanaryKind::Text } else { CanaryKind::Bytes };
+        let decoys = seed.decoys("program", kind, canary.bytes().len(), options.decoys);
+        Ok(Self { drawn: None, given: Some(canary), decoys })
     }
 
     pub(crate) fn canary(&self) -> &Canary {

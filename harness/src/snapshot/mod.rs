@@ -1,6 +1,6 @@
 //! What a stopped target holds: mappings, memory, registers, and its core.
 //!
-//! Bytes go from here to a scan in pieces and are wiped behind it; nothing keeps them. What could not be read is
+//! Bytes go from here to a scan in pieces and are wiped behind it; only who compares runs keeps them, for as long as that takes. What could not be read is
 //! counted, to the byte, in [`findings::Coverage`].
 
 mod core;
@@ -9,6 +9,7 @@ mod kept;
 mod live;
 mod maps;
 mod pages;
+mod places;
 mod registers;
 mod shared;
 mod steady;
@@ -19,9 +20,13 @@ pub use core::{CoreError, Part, read as read_core};
 pub(crate) use exposure::read as exposure;
 pub(crate) use kept::{Step, Store, read as read_kept, stable_part};
 pub(crate) use live::{Injection, read as read_live};
-pub(crate) use maps::{InitialStack, regions};
+use maps::InitialStack;
+pub(crate) use maps::regions;
 pub use maps::{MapsError, Region};
-pub(crate) use registers::{Registers, read as read_registers};
+pub(crate) use places::Places;
+pub(crate) use registers::{
+    Registers, explained as explained_registers, name as register_name, read as read_registers,
+};
 
 /// Bytes that one read moves: small enough to stay in the cache for the scan that follows it.
 pub(crate) const CHUNK: usize = 256 * 1024;

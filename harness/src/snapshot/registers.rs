@@ -1,12 +1,13 @@
 //! The registers of a stopped thread, as bytes that can be searched.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use nix::unistd::Pid;
 use zeroize::Zeroize;
 
 use super::xsave::{self, Layout, View};
-use crate::scan::Match;
+use crate::scan::{Index, Match, Scanner};
 use crate::sys;
 
 /// The general registers in the order of the kernel's `user_regs_struct` (sys/user.h), eight bytes each.
@@ -66,6 +67,13 @@ pub(crate) fn read(thread: Pid) -> std::io::Result<Registers> {
 }
 
 impl Registers {
+    /// The general registers, and the extended state as the kernel hands it out; empty on a machine without.
+    pub(crate) fn plain(&self) -> [&[u8]; 2] {
+        let general = self.pieces.first().map_or(&[][..], |(_, bytes)| bytes);
+        let area = self.pieces.get(1..).and_then(<[_]>::last).map_or(&[][..], |(_, bytes)| bytes);
+        [general, area]
+    }
+
     /// What was found in the [`pieces`](Self::pieces), each residue once, with the name of its register.
     ///
     /// Of residues whose bytes are the same or part of another's, the longest stays, and of those alike the one in the
@@ -107,6 +115,31 @@ impl Registers {
     }
 }
 
+/// The name of the register at an offset: in the general ones, or in an area of vector state.
+pub(crate) fn name(area: Option<&[u8]>, offset: usize) -> String {
+    let Some(area) = area else { return general(offset as u64) };
+    let views = xsave::views(area, Layout::of_this_machine());
+    let named = |view: &View| Some(view.name(view.offsets.iter().position(|at| *at == offset)?));
+    views.iter().find_map(named).unwrap_or_default()
+}
+
+/// Offsets of those bytes of an area of vector state that a search explains.
+pub(crate) fn explained(area: &[u8], index: &Index) -> BTreeSet<usize> {
+    let mut explained = BTreeSet::new();
+    for view in xsave::views(area, Layout::of_this_machine()) {
+        let mut bytes: Vec<u8> = view.offsets.iter().map(|at| area[*at]).collect();
+        let mut scanner = Scanner::new(index);
+        scanner.feed(0, &bytes);
+        bytes.zeroize();
+        for hit in scanner.finish() {
+            let first = usize::try_from(hit.address).unwrap_or(usize::MAX);
+            let length = usize::try_from(hit.length).unwrap_or(usize::MAX);
+            explained.extend(view.offsets.iter().skip(first).take(length));
+        }
+    }
+    explained
+}
+
 /// The name of the general register at an offset.
 fn general(offset: u64) -> String {
     GENERAL.get(usize::try_from(offset / 8).unwrap_or(usize::MAX)).map_or("general", |name| name).to_owned()
@@ -115,7 +148,7 @@ fn general(offset: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scan::{Form, Index, Scanner};
+    use crate::scan::Form;
 
     /// Finds a secret in an area of 16 ymm registers.
     fn named(plant: impl FnOnce(&mut [u8], &[u8])) -> Vec<String> {
