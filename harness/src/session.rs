@@ -262,7 +262,7 @@ pub(crate) fn look(
     for thread in &threads {
         match snapshot::read_registers(*thread) {
             Ok(registers) => {
-                stacks.push(registers.stack_pointer);
+                stacks.push((registers.stack_pointer, registers.thread_pointer));
                 witness(Shown::Registers(&registers));
                 hits.extend(search_registers(&registers, index));
             }
@@ -299,7 +299,7 @@ pub(crate) fn look(
                 }
             }));
             writings = watching.map(|watching| watching.writings(target, process, &regions)).unwrap_or_default();
-            let places = Places::of(&target.processes()[process], regions, stacks);
+            let places = Places::of(&target.processes()[process], regions, &stacks, &target.alternates(process));
             witness(Shown::Places(&places));
             let mut scanner = Scanner::new(index);
             let coverage = snapshot::read_live(target, process, places.regions(), injection, |at, bytes| {

@@ -174,9 +174,10 @@ fn compare(run: &Both, score: &mut Score) {
 fn classes(outcome: &Outcome) -> impl Iterator<Item = String> {
     let fits = |finding: &&Finding| match (finding.place.as_str(), finding.rule.class) {
         (_, Class::Register | Class::SecretMemory) => true,
-        ("[heap]", class) => class == Class::Heap,
+        ("[heap]", class) => matches!(class, Class::Heap | Class::AlternateStack),
         ("[stack]", class) => {
-            matches!(class, Class::Stack | Class::DeadStack | Class::Argv | Class::Environ | Class::Auxv)
+            use Class::{AlternateStack, Argv, Auxv, DeadStack, Environ, Stack};
+            matches!(class, Stack | DeadStack | AlternateStack | Argv | Environ | Auxv)
         }
         (_, Class::Heap | Class::Argv | Class::Environ) => false,
         _ => true,

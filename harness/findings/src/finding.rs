@@ -10,9 +10,15 @@ pub enum Class {
     Stack,
     /// A thread's stack below its stack pointer: frames that have returned.
     DeadStack,
+    /// The stack that a living thread named for its signals.
+    AlternateStack,
     /// The allocator's `brk` heap.
     Heap,
-    /// Anonymous memory other than heap and stack.
+    /// A heap of one of glibc's arenas for threads.
+    Arena,
+    /// An allocation that glibc gave a mapping of its own: still allocated, as freeing it unmaps it.
+    MappedChunk,
+    /// Anonymous memory of which no more is known.
     Anonymous,
     /// Private or shared memory of a file.
     File,
@@ -46,10 +52,13 @@ pub enum Class {
 
 impl Class {
     /// All classes, in the order of reports.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::Stack,
         Self::DeadStack,
+        Self::AlternateStack,
         Self::Heap,
+        Self::Arena,
+        Self::MappedChunk,
         Self::Anonymous,
         Self::File,
         Self::Shared,
@@ -72,7 +81,10 @@ impl Class {
         match self {
             Self::Stack => "stack",
             Self::DeadStack => "dead-stack",
+            Self::AlternateStack => "alternate-stack",
             Self::Heap => "heap",
+            Self::Arena => "arena",
+            Self::MappedChunk => "mapped-chunk",
             Self::Anonymous => "anonymous",
             Self::File => "file",
             Self::Shared => "shared",

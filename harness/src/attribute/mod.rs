@@ -149,7 +149,7 @@ fn next_words(wanted: &mut [Wanted<'_>], seen: &Seen) -> Vec<Word> {
 /// The word before a residue on the heap: where an allocator keeps what it knows of a piece, and writes when that is
 /// freed.
 fn before(finding: &Finding) -> Option<Word> {
-    let heap = matches!(finding.rule.class, Class::Heap | Class::Anonymous);
+    let heap = matches!(finding.rule.class, Class::Heap | Class::Arena | Class::MappedChunk | Class::Anonymous);
     let address = (finding.address.checked_sub(1)?) / 8 * 8;
     heap.then_some(Word { address, length: 8 })
 }
@@ -365,7 +365,7 @@ impl Writing {
             return Err("its bytes changed without an instruction or a system call that was seen to change them");
         }
         let frames = symbols::frames(walk, &names.images, names.home.as_deref());
-        let on_stack = matches!(finding.rule.class, Class::Stack | Class::DeadStack);
+        let on_stack = matches!(finding.rule.class, Class::Stack | Class::DeadStack | Class::AlternateStack);
         let holder = walk.sites.iter().position(|site| on_stack && site.holds(finding.address));
         // Inlined functions come before the one whose frame they share.
         let holder = holder.and_then(|number| {

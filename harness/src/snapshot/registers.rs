@@ -16,8 +16,9 @@ const GENERAL: [&str; 27] = [
     "rip", "cs", "eflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs",
 ];
 
-/// Index of the stack pointer in [`GENERAL`].
+/// Indices of the stack pointer and of the thread pointer in [`GENERAL`].
 const STACK_POINTER: usize = 19;
+const THREAD_POINTER: usize = 21;
 
 /// Addresses that one view of the vector state gets, more than the kernel hands out of it.
 const VIEW: u64 = 0x20000;
@@ -26,6 +27,8 @@ const VIEW: u64 = 0x20000;
 pub(crate) struct Registers {
     /// Its stack pointer.
     pub(crate) stack_pointer: u64,
+    /// Address of its control block (`fs_base`); 0 for none.
+    pub(crate) thread_pointer: u64,
     /// Pieces in ascending order of their "address": the general registers at 0, then each view of the vector state at
     /// a multiple of [`VIEW`]. The same bytes stand in several views; [`Registers::named`] sorts that out.
     pub(crate) pieces: Vec<(u64, Vec<u8>)>,
@@ -47,10 +50,11 @@ impl Drop for Registers {
 /// The error of either request. A machine without extended state has none to search.
 pub(crate) fn read(thread: Pid) -> std::io::Result<Registers> {
     let general = sys::general_registers(thread)?;
-    let stack_pointer = general
-        .get(STACK_POINTER * 8..STACK_POINTER * 8 + 8)
-        .and_then(|bytes| bytes.try_into().ok())
-        .map_or(0, u64::from_le_bytes);
+    let word = |number: usize| {
+        let bytes = general.get(number * 8..number * 8 + 8).and_then(|bytes| bytes.try_into().ok());
+        bytes.map_or(0, u64::from_le_bytes)
+    };
+    let (stack_pointer, thread_pointer) = (word(STACK_POINTER), word(THREAD_POINTER));
     let mut pieces = vec![(0, general)];
     let mut views = Vec::new();
     match sys::vector_registers(thread) {
@@ -63,7 +67,7 @@ pub(crate) fn read(thread: Pid) -> std::io::Result<Registers> {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EINVAL)) => {} // no XSAVE here
         Err(error) => return Err(error),
     }
-    Ok(Registers { stack_pointer, pieces, views })
+    Ok(Registers { stack_pointer, thread_pointer, pieces, views })
 }
 
 impl Registers {
@@ -165,7 +169,7 @@ mod tests {
         for (at, bytes) in &pieces {
             scanner.feed(*at, bytes);
         }
-        let registers = Registers { stack_pointer: 0, pieces, views };
+        let registers = Registers { stack_pointer: 0, thread_pointer: 0, pieces, views };
         let name =
             |(hit, name): (Match, String)| format!("{name}: {}{}", hit.length, if hit.whole { " whole" } else { "" });
         registers.named(scanner.finish()).into_iter().map(name).collect()

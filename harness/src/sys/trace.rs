@@ -63,6 +63,11 @@ pub(crate) enum Call {
         /// Address of `struct clone_args`.
         args: u64,
     },
+    /// `sigaltstack`, the 64-bit way.
+    AlternateStack {
+        /// Address of the new stack's `stack_t`; 0 for none.
+        new: u64,
+    },
     /// Any other.
     Other,
 }
@@ -87,6 +92,7 @@ impl Call {
             (true, 1, _) | (false, 60, _) => Self::Exit,
             (true, 120, _) | (false, 56, _) => Self::Clone { flags: first, compat },
             (_, 435, _) => Self::Clone3 { args: first },
+            (false, 131, false) => Self::AlternateStack { new: first },
             _ => Self::Other,
         }
     }

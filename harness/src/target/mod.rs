@@ -6,6 +6,7 @@
 //!
 //! One thread owns a target from its start to its end: the kernel ties a tracee to the thread that seized it.
 
+mod alternate;
 mod inject;
 mod pin;
 mod process;
@@ -495,6 +496,12 @@ impl<'a> Target<'a> {
     /// The threads of a process that stand still now.
     pub(crate) fn standing_threads(&self, process: usize) -> Vec<Pid> {
         self.tasks.values().filter(|task| task.process == process && task.stop.is_some()).map(|task| task.id).collect()
+    }
+
+    /// The stacks that living threads of a process named for their signals, as ranges of addresses.
+    pub(crate) fn alternates(&self, process: usize) -> Vec<(u64, u64)> {
+        let threads = self.tasks.values().filter(|task| task.process == process && !task.gone());
+        threads.filter_map(|task| task.alternate.range()).collect()
     }
 
     /// Device and inode of what it is fed and heard through.

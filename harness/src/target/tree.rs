@@ -8,6 +8,7 @@ use std::time::Instant;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
+use super::alternate::Alternate;
 use super::{EXIT_PATIENCE, Event, How, Process, STOP_PATIENCE, Target, TargetError};
 use crate::sys::{self, Call, End, Stop, SyscallStop, Waited};
 
@@ -23,6 +24,8 @@ pub(super) struct Task {
     parent: Option<usize>,
     /// It was sent one step into the handler of this signal, to see what the signal's frame overwrites.
     stepping: Option<i32>,
+    /// The stack that it named for its signals.
+    pub(super) alternate: Alternate,
     /// A fatal signal that was looked at already and sent again after an injected call, with its siginfo.
     pub(super) resent: Option<(i32, libc::siginfo_t)>,
     /// It waits in the kernel for a child made by `vfork` and cannot be stopped.
@@ -43,6 +46,7 @@ impl Task {
             stop: None,
             parent: None,
             stepping: None,
+            alternate: Alternate::default(),
             resent: None,
             vforking: false,
             leaving: None,
@@ -228,6 +232,9 @@ impl Target<'_> {
         let event = match stop {
             Stop::Event(libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE) => {
                 task.vforking = stop == Stop::Event(libc::PTRACE_EVENT_VFORK);
+                // A thread begins without one, a process with its parent's.
+                let is_process = stop != Stop::Event(libc::PTRACE_EVENT_CLONE);
+                let alternate = if is_process { task.alternate.inherited() } else { Alternate::default() };
                 let lost = |source: io::Error| TargetError::Wait { task: number, source };
                 match nix::sys::ptrace::getevent(id) {
                     Ok(child) => {
@@ -235,6 +242,7 @@ impl Target<'_> {
                         let child = self.tasks.entry(child);
                         let child = child.or_insert_with_key(|child| Task::new(Pid::from_raw(*child), usize::MAX));
                         child.parent = Some(process);
+                        child.alternate = alternate;
                     }
                     // Killed while it stood still; its child dies with the tree, and the missing look shows.
                     Err(Errno::ESRCH) => {}
@@ -280,6 +288,7 @@ impl Target<'_> {
                             {
                                 process.came_back = true;
                             }
+                            task.alternate.settle(id);
                             None
                         }
                     };
@@ -407,6 +416,11 @@ impl Target<'_> {
                 if mem.read_exact_at(&mut flags, args).is_ok() && u64::from_le_bytes(flags) & untraced != 0 {
                     let flags = u64::from_le_bytes(flags) & !untraced;
                     mem.write_all_at(&flags.to_le_bytes(), args).map_err(traced)?;
+                }
+            }
+            Call::AlternateStack { new } => {
+                if let (Some(process), Some(task)) = (self.processes.get(process), self.tasks.get_mut(&id.as_raw())) {
+                    task.alternate.ask(&process.mem, new);
                 }
             }
             Call::Exit | Call::Clone { .. } | Call::Other => {}
