@@ -12,7 +12,7 @@ use findings::{Build, FormChance, NotShown, Outcome, Run, SCHEMA, Sensitivity, S
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
-use scenario_protocol::Row;
+use scenario_protocol::{Checkpoint, Row};
 use zeroize::Zeroizing;
 
 use crate::canary::{Canary, Seed};
@@ -20,6 +20,7 @@ use crate::progress::{Observer, Progress};
 use crate::repeat;
 use crate::scan::{Index, Rate};
 use crate::session::{self, Setting};
+use crate::sweep::{self, Pass, Point, Sweep};
 use crate::target::Layout;
 use crate::variants::FORMS;
 use crate::veil::veil;
@@ -80,12 +81,14 @@ pub struct Course {
     pub repeat: u32,
     /// Whether the kernel is told to put memory at the same addresses in every run.
     pub fixed_layout: bool,
+    /// A signal that is sent while the secret is in use: each row is then run once for each of its points instead.
+    pub sweep: Option<Sweep>,
 }
 
 impl Default for Course {
     /// All rows, once each, as for any user.
     fn default() -> Self {
-        Self { part: None, repeat: 1, fixed_layout: false }
+        Self { part: None, repeat: 1, fixed_layout: false, sweep: None }
     }
 }
 
@@ -442,12 +445,15 @@ fn one(row: &Row, machine: &findings::Machine, options: &Options, interrupted: &
         Ok(indices) => indices,
         Err(error) => return (judge::unrunnable(row, session::chain(&error)), Vec::new()),
     };
-    let mut outcomes = Vec::new();
-    for _ in 0..options.course.repeat.max(1) {
+    let index = &index;
+    let run = |row: &Row, pass: Option<(Pass, &[Checkpoint])>| {
         // One a run: nothing of one may be left for the next.
         let dir = match private::directory() {
             Ok(dir) => dir,
-            Err(error) => return (judge::unrunnable(row, format!("no private directory: {error}")), Vec::new()),
+            Err(error) => {
+                let troubles = vec![format!("no private directory: {error}")];
+                return session::Record { troubles, ..session::Record::default() };
+            }
         };
         let setting = Setting {
             subject: &options.subject,
@@ -458,20 +464,52 @@ fn one(row: &Row, machine: &findings::Machine, options: &Options, interrupted: &
             layout: if options.course.fixed_layout { Layout::Fixed } else { Layout::Natural },
             derived: derived.as_ref().map(|_| options.decoys + 1),
             watching: None,
+            pass,
         };
-        let record = session::run(row, &canary, &index, &setting);
-        outcomes.push(judge::judge(row, &record, options.decoys, &options.required));
-        if record.interrupted {
-            break;
+        session::run(row, &canary, index, &setting)
+    };
+    let judged = |row: &Row, record: &session::Record| judge::judge(row, record, options.decoys, &options.required);
+    let mut outcome = if let Some(sweep) = options.course.sweep {
+        let swept = match catalogue(&options.subject) {
+            Ok(rows) => sweep.row(row, &rows),
+            Err(error) => return (judge::unrunnable(row, session::chain(&error)), Vec::new()),
+        };
+        let announced: Vec<Checkpoint> =
+            row.checkpoints.iter().copied().filter(|checkpoint| checkpoint.announced()).collect();
+        let _one_cpu = attribute::OneCpu::take();
+        let counted = run(row, Some((Pass::Count, &announced)));
+        let Some(window) = counted.window else {
+            let why = counted.troubles.into_iter().next().unwrap_or_else(|| "it never began".to_owned());
+            return (judge::unrunnable(&swept, format!("the window of the sweep was not measured: {why}")), Vec::new());
+        };
+        let mut points: Vec<(Point, Outcome)> = Vec::new();
+        for point in sweep.points(window) {
+            let record = run(&swept, Some((point.pass(), &announced)));
+            points.push((point, judged(&swept, &record)));
+            if record.interrupted {
+                break;
+            }
         }
-    }
-    let mut outcome = repeat::merge(outcomes).expect("at least one run");
+        sweep::merge(&sweep, window, points)
+    } else {
+        let mut outcomes = Vec::new();
+        for _ in 0..options.course.repeat.max(1) {
+            let record = run(row, None);
+            outcomes.push(judged(row, &record));
+            if record.interrupted {
+                break;
+            }
+        }
+        repeat::merge(outcomes).expect("at least one run")
+    };
     let asked = match options.attribution {
         Attribution::Nothing => false,
         Attribution::Unexpected => !outcome.as_expected && !outcome.control,
         Attribution::All => true,
     };
-    if asked {
+    if options.course.sweep.is_some() {
+        outcome.findings.iter_mut().filter(|_| asked).for_each(sweep::unattributed);
+    } else if asked {
         let mut findings: Vec<_> = outcome.findings.iter_mut().collect();
         attribute::attribute(row, machine, options, &mut findings, interrupted);
     }

@@ -289,7 +289,7 @@ pub fn run(
     // The target chooses the names of its files and mappings, and might choose its secret.
     for stretch in [&mut sums.keyed, &mut sums.noise, &mut sums.unknown].into_iter().flatten() {
         for index in &indices {
-            stretch.place = session::nameable(std::mem::take(&mut stretch.place), index);
+            stretch.place = crate::veil::nameable(std::mem::take(&mut stretch.place), index);
         }
     }
     reasons.extend(sums.reasons());

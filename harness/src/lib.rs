@@ -30,6 +30,7 @@ mod repeat;
 pub mod scan;
 mod session;
 pub mod snapshot;
+pub mod sweep;
 mod sys;
 mod target;
 pub mod variants;

@@ -14,6 +14,7 @@ use crate::canary::Canary;
 use crate::judge;
 use crate::scan::{Index, Match, Scanner};
 use crate::snapshot::{self, Injection, Part, Places, Registers, Step, Store};
+use crate::sweep::{MOST_STEPS, Pass, Window};
 use crate::sys::End;
 use crate::target::{Event, Launch, Layout, Target, TargetError};
 use crate::veil::nameable;
@@ -53,6 +54,8 @@ pub(crate) struct Record {
     pub(crate) troubles: Vec<String>,
     /// The user wanted to stop.
     pub(crate) interrupted: bool,
+    /// How long the window of a sweep was, where that was asked.
+    pub(crate) window: Option<Window>,
 }
 
 /// What a row is run with.
@@ -69,6 +72,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) derived: Option<u32>,
     /// Words whose writers are asked for.
     pub(crate) watching: Option<&'a Watching<'a>>,
+    /// What a signal's sweep asks of this run, and the checkpoints that are announced if the signal lets it get there.
+    pub(crate) pass: Option<(Pass, &'a [Checkpoint])>,
 }
 
 /// Runs a row and looks at it. Never fails: what goes wrong is written into the record, which is then inconclusive.
@@ -134,11 +139,30 @@ fn follow(
     };
     let mut target = Target::spawn(&launch, canary.bytes(), setting.interrupted)?;
     target.go_on()?;
+    let checkpoints = setting.pass.map_or(&row.checkpoints[..], |(_, checkpoints)| checkpoints);
     let mut announcements: VecDeque<Checkpoint> =
-        row.checkpoints.iter().copied().filter(|checkpoint| checkpoint.announced()).collect();
+        checkpoints.iter().copied().filter(|checkpoint| checkpoint.announced()).collect();
     let mut planted = false;
+    // What a sweep wants of the window that begins at `planted`, and ends with whatever is looked at next.
+    let mut pass = setting.pass.map(|(pass, _)| pass);
     loop {
         let event = target.next()?;
+        if planted && let Some(pass) = pass.take() {
+            let done = target.end_pace();
+            match (pass, event) {
+                (Pass::Count, Event::TimedOut | Event::Interrupted) => {}
+                (Pass::Count, event) => {
+                    record.window = Some(Window { instructions: done, cut: matches!(event, Event::Paced(_)) });
+                    return Ok(());
+                }
+                (Pass::Send { signal, .. }, Event::Paced(process)) => {
+                    if let Err(error) = target.send(process, signal) {
+                        record.troubles.push(format!("send the signal: {error}"));
+                    }
+                }
+                (Pass::Send { after, .. }, _) => record.troubles.push(too_short(done, after)),
+            }
+        }
         let injection = match (&row.expect, planted) {
             (Expectation::Clean(Claim::Shielded), true) => Injection::Leave,
             _ => Injection::Use,
@@ -158,6 +182,11 @@ fn follow(
                 look_at(&mut target, &living, checkpoint, injection);
                 if checkpoint == Checkpoint::Planted {
                     planted = true;
+                    match pass {
+                        Some(Pass::Count) => target.pace(0, MOST_STEPS),
+                        Some(Pass::Send { after, .. }) => target.pace(0, after),
+                        None => {}
+                    }
                 }
             }
             // One lie is enough: what such a target says later means nothing.
@@ -182,7 +211,8 @@ fn follow(
             | Event::Read(..)
             | Event::Wrote(_)
             | Event::Signalled(..)
-            | Event::Woken => {}
+            | Event::Woken
+            | Event::Paced(_) => {}
             Event::Ended(end) => {
                 record.ended = end.map(ends);
                 if target.unmet() > 0 {
@@ -212,6 +242,11 @@ fn follow(
         }
         target.go_on()?;
     }
+}
+
+/// Why no signal was sent at a point of a sweep.
+pub(crate) fn too_short(done: u64, after: u64) -> String {
+    format!("the window was over after {done} instructions, before the signal was to be sent after {after}")
 }
 
 /// How a process ended.

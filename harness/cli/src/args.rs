@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 use harness::audit::Part;
 use harness::program::{Feed, Moment};
+use harness::sweep::Sweep;
 
 const EXIT_CODES: &str = "Exit codes: 0 clean, 1 leak, 2 inconclusive, 64 wrong usage, 70 internal error.";
 
@@ -15,6 +16,7 @@ Examples:
   residue run --feed pty -- ssh-add key.pem
   residue run --feed env:TOKEN --follow --repeat 5 --out evidence -- ./deploy.sh
   residue run --secret db=password.txt --feed file:/run/db.pass --at 'stdout:^ready' --at exit -- ./server
+  residue run --sweep SIGTERM:64 -- ./server
   residue run --feed arg:1 --at signal:SIGTERM --at after:2s --at syscall:execve -- ./tool KEY
 
 The secret is random unless --secret names one. On stdin a newline follows it, then the end of file; at a terminal (pty) it
@@ -193,6 +195,10 @@ pub(crate) struct Audit {
     /// Have the kernel put memory at the same addresses in every run, so that runs can be compared
     #[arg(long)]
     pub(crate) fixed_layout: bool,
+    /// Send a signal while the secret is in use: run each row once for each of POINTS points, spread over the instructions
+    /// between the moment at which the secret is planted and whatever is looked at next, and judge what the signal leaves
+    #[arg(long, value_name = "SIGNAL:POINTS", conflicts_with = "repeat")]
+    pub(crate) sweep: Option<Sweep>,
 }
 
 #[derive(Debug, Group)]
@@ -319,6 +325,11 @@ pub(crate) struct Run {
     /// Also find keys that nobody named, by what they look like: round keys of AES, private keys in DER and PEM, OpenSSH's
     #[arg(long)]
     pub(crate) unknown_keys: bool,
+    /// Also send a signal while the secret is in use: run it once more for each of POINTS points, spread over the
+    /// instructions between the moment at which the secret is seen alive and the first of --at, and judge what is left in the end.
+    /// What it prints then goes nowhere. Some 150,000 instructions a second; a window of more than a million is cut
+    #[arg(long, value_name = "SIGNAL:POINTS")]
+    pub(crate) sweep: Option<Sweep>,
     /// Directory for run.json and the reports; made if need be
     #[arg(long, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,

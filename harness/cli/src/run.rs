@@ -77,7 +77,7 @@ pub(crate) fn run(mut args: Run) -> Result<Verdict, Failure> {
             complain(text);
         }
     };
-    let run = program::run(&options, &interrupted, &observer).map_err(failure)?;
+    let run = program::swept(&options, args.sweep.as_ref(), &interrupted, &observer).map_err(failure)?;
     if let Some(dir) = &args.out {
         write_all(&run, dir)?;
     }

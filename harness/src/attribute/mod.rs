@@ -304,6 +304,7 @@ impl Subject for Rerun<'_> {
             layout: Layout::Fixed,
             derived: self.row.derived.as_ref().map(|_| 1),
             watching,
+            pass: None,
         };
         let canary = self.options.seed.canary(&self.row.name, self.row.canary, self.row.canary_len);
         let record = session::run(self.row, &canary, &self.index, &setting);
@@ -411,10 +412,10 @@ fn call(number: u64, first: u64) -> String {
 }
 
 /// This thread, and the targets that it starts, on one CPU until dropped.
-struct OneCpu(Option<CpuSet>);
+pub(crate) struct OneCpu(Option<CpuSet>);
 
 impl OneCpu {
-    fn take() -> Self {
+    pub(crate) fn take() -> Self {
         let this = Pid::from_raw(0);
         let before = sched_getaffinity(this).ok();
         let mut one = CpuSet::new();

@@ -17,6 +17,7 @@ use crate::canary::Canary;
 use crate::scan::Index;
 use crate::session::{self, Look, Shown, chain};
 use crate::snapshot::{self, Injection};
+use crate::sweep::{MOST_STEPS, Pass, Window};
 use crate::target::{Event, Foreign, Layout, Stops, Target, TargetError};
 
 /// What a look is for.
@@ -47,13 +48,17 @@ pub(super) struct Record {
     pub(super) interrupted: bool,
     /// The secret was in what the program printed or the terminal echoed.
     pub(super) echoed: bool,
+    /// How long the window of a sweep was, where that was asked.
+    pub(super) window: Option<Window>,
 }
 
-/// What is other in a run that is made to name writers: its memory and the random numbers that it gets are those of every
+/// What is other in a run that is made to name writers, or to send a signal: its memory and the random numbers that it gets are those of every
 /// such run, and what it prints goes nowhere.
 pub(super) struct Again<'a> {
     /// Words whose writers are asked for.
     pub(super) watching: Option<&'a Watching<'a>>,
+    /// What a signal's sweep asks of this run. Then it is looked at at its end alone.
+    pub(super) pass: Option<Pass>,
 }
 
 /// The control's looks after which they come ever more rarely: a program may read for a long time.
@@ -157,6 +162,9 @@ pub(super) fn run(
         options,
         index,
         watching: again.and_then(|again| again.watching),
+        pass: again.and_then(|again| again.pass),
+        swept: again.is_some_and(|again| again.pass.is_some()),
+        begun: None,
         secret: canary.bytes().len() as u64,
         channels,
         record,
@@ -193,6 +201,12 @@ struct Run<'a, 'w> {
     index: &'a Index,
     /// Words whose writers are asked for.
     watching: Option<&'a Watching<'a>>,
+    /// What a sweep asks of this run, until it has that.
+    pass: Option<Pass>,
+    /// Whether it is a run of a sweep: then its end alone is looked at.
+    swept: bool,
+    /// The process in which the window of a sweep has begun.
+    begun: Option<usize>,
     /// Bytes of the secret.
     secret: u64,
     channels: Channels<'a>,
@@ -227,6 +241,9 @@ impl Run<'_, '_> {
                 come = channels.turn();
                 !come.is_empty()
             })?;
+            if self.ends_window(&event) && self.passed(&mut target, &event) {
+                return Ok(());
+            }
             match event {
                 Event::Woken => self.moments(&mut target, &come),
                 Event::Wrote(_) => {
@@ -243,7 +260,9 @@ impl Run<'_, '_> {
                 }
                 Event::ExecEntry(process) => self.call(&mut target, process, libc::SYS_execve as u64),
                 Event::ExitStop(process) => self.exit_stop(&mut target, process),
-                Event::Announced(_) | Event::Babble | Event::FatalSignal(..) => {}
+                // The last moment at which a call can be injected, if a signal ends it.
+                Event::FatalSignal(process, _) => self.exit_call(&mut target, process),
+                Event::Announced(_) | Event::Babble | Event::Paced(_) => {}
                 Event::Ended(end) => {
                     self.channels.turn();
                     self.record.ended = end.map(session::ends);
@@ -290,7 +309,7 @@ impl Run<'_, '_> {
     }
 
     fn asks_for_exit(&self) -> bool {
-        self.options.moments.iter().any(|moment| matches!(moment, Moment::Exit))
+        self.swept || self.options.moments.iter().any(|moment| matches!(moment, Moment::Exit))
     }
 
     /// A read of the secret, or of a part of it, has come back. Once enough has, the secret is looked for while it lives.
@@ -313,6 +332,7 @@ impl Run<'_, '_> {
         let look = session::look(target, process, "planted", Injection::Use, self.index, None, &mut aside, &mut |_| {});
         if look.hits.iter().any(is_whole) {
             self.arrived = true;
+            self.begin_window(target, process);
             let state = &target.processes()[process];
             (self.witness)(Sight::Still { moment: "planted", process: state.number, pid: state.pid.as_raw() });
             self.record.seen.push(Seen { moment: "planted".to_owned(), role: Role::Control, look });
@@ -320,9 +340,60 @@ impl Run<'_, '_> {
         }
     }
 
+    /// A sweep begins where the secret is seen alive.
+    fn begin_window(&mut self, target: &mut Target<'_>, process: usize) {
+        match self.pass {
+            Some(Pass::Count) => target.pace(process, MOST_STEPS),
+            Some(Pass::Send { after, .. }) => target.pace(process, after),
+            None => return,
+        }
+        self.begun = Some(process);
+    }
+
+    /// Whether the window of a sweep is over: at its last point, at a moment that was asked for, or at the process's end.
+    fn ends_window(&self, event: &Event) -> bool {
+        let (Some(begun), Some(_)) = (self.begun, self.pass) else { return false };
+        let any = |fits: &dyn Fn(&Moment) -> bool| self.options.moments.iter().any(fits);
+        match event {
+            Event::Paced(_) | Event::Woken | Event::Ended(_) | Event::TimedOut | Event::Interrupted => true,
+            Event::ExitCall(process) | Event::ExitStop(process) | Event::ExecEntry(process) => *process == begun,
+            Event::FatalSignal(process, _) => *process == begun,
+            Event::Call(process, call) => {
+                *process == begun && any(&|moment| matches!(moment, Moment::Syscall(other, _) if other == call))
+            }
+            Event::Signalled(process, signal) => {
+                *process == begun && any(&|moment| matches!(moment, Moment::Signal(other, _) if other == signal))
+            }
+            _ => false,
+        }
+    }
+
+    /// The window is over, or its point is reached. Says whether that was all that was wanted.
+    fn passed(&mut self, target: &mut Target<'_>, event: &Event) -> bool {
+        let done = target.end_pace();
+        match (self.pass.take(), event) {
+            (Some(Pass::Count), Event::TimedOut | Event::Interrupted) | (None, _) => false,
+            (Some(Pass::Count), event) => {
+                self.record.window = Some(Window { instructions: done, cut: matches!(event, Event::Paced(_)) });
+                true
+            }
+            (Some(Pass::Send { signal, .. }), Event::Paced(process)) => {
+                if let Err(error) = target.send(*process, signal) {
+                    self.record.troubles.push(format!("send the signal: {error}"));
+                }
+                false
+            }
+            (Some(Pass::Send { after, .. }), _) => {
+                self.record.troubles.push(session::too_short(done, after));
+                false
+            }
+        }
+    }
+
     /// Looks at every followed process for moments that concern the whole tree.
     fn moments(&mut self, target: &mut Target<'_>, come: &[usize]) {
-        for moment in come {
+        let swept = self.swept;
+        for moment in come.iter().filter(|_| !swept) {
             let living = |process: &usize| !target.processes()[*process].ended && self.is_followed(*process);
             let processes: Vec<usize> = (0..target.processes().len()).filter(living).collect();
             for process in processes {
@@ -356,7 +427,7 @@ impl Run<'_, '_> {
 
     /// Looks for the moments that come for the first time in this process since the secret arrived.
     fn first(&mut self, target: &mut Target<'_>, process: usize, come: impl Fn(&Moment) -> bool) {
-        if !self.arrived || !self.is_followed(process) {
+        if !self.arrived || self.swept || !self.is_followed(process) {
             return;
         }
         for (number, moment) in self.options.moments.iter().enumerate().filter(|(_, moment)| come(moment)) {

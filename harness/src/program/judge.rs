@@ -10,7 +10,11 @@ use crate::session::Hit;
 
 /// Judges one run.
 pub(super) fn outcome(options: &Options, record: &Record, decoys: u32) -> Outcome {
-    let name = options.name();
+    outcome_at(options, &options.name(), &options.moments, record, decoys)
+}
+
+/// The same, under a name of its own, of a run that was looked at at these moments.
+pub(super) fn outcome_at(options: &Options, name: &str, moments: &[Moment], record: &Record, decoys: u32) -> Outcome {
     let decoy_hits = count(record.seen.iter().flat_map(|seen| &seen.look.hits).filter(|hit| is_decoy(hit)));
     let whole = |role: fn(Role) -> bool| {
         let looks = record.seen.iter().filter(|seen| role(seen.role));
@@ -22,13 +26,13 @@ pub(super) fn outcome(options: &Options, record: &Record, decoys: u32) -> Outcom
         planted => planted,
     };
     let controls = Controls { planted, decoys, decoy_hits };
-    let findings: Vec<Finding> = findings_by_look(&name, record).map(|(_, finding)| finding).collect();
-    let reasons = doubts(options, record, &controls);
+    let findings: Vec<Finding> = findings_by_look(name, record).map(|(_, finding)| finding).collect();
+    let reasons = doubts(options, moments, record, &controls);
     let verdict = judge::seen(&findings, &reasons, decoy_hits);
     Outcome {
-        scenario: name.clone(),
-        holder: name,
-        ending: options.moments.iter().map(Moment::name).collect::<Vec<_>>().join(", "),
+        scenario: name.to_owned(),
+        holder: options.name(),
+        ending: moments.iter().map(Moment::name).collect::<Vec<_>>().join(", "),
         expectation: "clean".to_owned(),
         control: false,
         verdict,
@@ -74,7 +78,7 @@ fn observation(seen: &Seen) -> Observation {
 }
 
 /// Everything that keeps a clean look from meaning clean.
-fn doubts(options: &Options, record: &Record, controls: &Controls) -> Vec<String> {
+fn doubts(options: &Options, moments: &[Moment], record: &Record, controls: &Controls) -> Vec<String> {
     let mut doubts = record.troubles.clone();
     if options.unknown_keys {
         doubts.extend(keys::silent());
@@ -90,7 +94,7 @@ fn doubts(options: &Options, record: &Record, controls: &Controls) -> Vec<String
     if controls.decoy_hits > 0 {
         doubts.push(format!("{} hits of decoys, which were never planted", controls.decoy_hits));
     }
-    for moment in &options.moments {
+    for moment in moments {
         let name = moment.name();
         if !record.seen.iter().any(|seen| seen.moment == name && seen.role == Role::Residue) {
             doubts.push(format!("{name} missed: {}", moment.missed()));

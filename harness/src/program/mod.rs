@@ -33,6 +33,7 @@ use crate::progress::{Observer, Progress};
 use crate::repeat;
 use crate::scan::{Index, IndexError};
 use crate::session::{self, Shown};
+use crate::sweep::{self, Pass, Sweep};
 use crate::variants::FORMS;
 use crate::veil::veil;
 
@@ -200,6 +201,22 @@ impl Options {
 ///
 /// [`ProgramError`] when it cannot be run as asked; what goes wrong later is an inconclusive outcome.
 pub fn run(options: &Options, interrupted: &AtomicBool, observer: &dyn Observer) -> Result<Run, ProgramError> {
+    swept(options, None, interrupted, observer)
+}
+
+/// The same, and then once more for each point of a sweep: a signal comes while the secret is in use, that is between the
+/// moment at which it is seen alive and the first of those that were asked for. What is left at the end of these runs is a
+/// second outcome. What they print goes nowhere, and their memory lies at the same addresses.
+///
+/// # Errors
+///
+/// As [`run`].
+pub fn swept(
+    options: &Options,
+    sweep: Option<&Sweep>,
+    interrupted: &AtomicBool,
+    observer: &dyn Observer,
+) -> Result<Run, ProgramError> {
     let mut outcomes = Vec::new();
     let mut chances = Vec::new();
     observer.on(&Progress::Started { rows: options.repeat.max(1) as usize });
@@ -213,7 +230,15 @@ pub fn run(options: &Options, interrupted: &AtomicBool, observer: &dyn Observer)
         outcomes.push(outcome);
         chances.push(chance);
     }
-    let sensitivity = Sensitivity::of(u32::try_from(options.min_length).unwrap_or(u32::MAX), &outcomes, &chances);
+    let mut at_points = None;
+    if let Some(sweep) = sweep {
+        let (outcome, chance) = signalled(options, sweep, interrupted)?;
+        observer.on(&Progress::judged(&outcome));
+        at_points = Some((outcome, chance));
+    }
+    let all: Vec<_> = outcomes.iter().chain(at_points.iter().map(|(outcome, _)| outcome)).cloned().collect();
+    chances.extend(at_points.iter().map(|(_, chance)| chance.clone()));
+    let sensitivity = Sensitivity::of(u32::try_from(options.min_length).unwrap_or(u32::MAX), &all, &chances);
     let machine = machine::probe();
     let mut run = Run {
         schema: SCHEMA.to_owned(),
@@ -240,11 +265,13 @@ pub fn run(options: &Options, interrupted: &AtomicBool, observer: &dyn Observer)
         shard: None,
         interrupted: interrupted.load(Ordering::Relaxed),
         verdict: Verdict::Inconclusive,
-        outcomes: repeat::merge(outcomes).into_iter().collect(),
+        outcomes: repeat::merge(outcomes).into_iter().chain(at_points.map(|(outcome, _)| outcome)).collect(),
     };
     run.verdict = run.judge();
     if options.attribute && !run.interrupted {
-        let mut found: Vec<_> = run.outcomes.iter_mut().flat_map(|outcome| &mut outcome.findings).collect();
+        let (plain, at_points) = run.outcomes.split_at_mut(1);
+        at_points.iter_mut().flat_map(|outcome| &mut outcome.findings).for_each(sweep::unattributed);
+        let mut found: Vec<_> = plain.iter_mut().flat_map(|outcome| &mut outcome.findings).collect();
         attribute::attribute_program(options, &mut found, interrupted);
         run.interrupted = interrupted.load(Ordering::Relaxed);
         if let Source::Given(canary) = &options.secret {
@@ -293,9 +320,45 @@ pub(crate) fn once_more(
     if let Some(why) = options.feed.refuses(needles.canary().bytes()) {
         return Err(ProgramError::Refused { why });
     }
-    let again = follow::Again { watching: None };
+    let again = follow::Again { watching: None, pass: None };
     let record = follow::run(options, needles.canary(), index, Some(&again), interrupted, witness)?;
     Ok(judge::outcome(options, &record, options.decoys))
+}
+
+/// Runs it once to measure the window, and once for each point in it.
+fn signalled(options: &Options, sweep: &Sweep, interrupted: &AtomicBool) -> Result<audit::Judged, ProgramError> {
+    let needles = Needles::draw(options)?;
+    let all = needles.all();
+    let index = index(options, &all)?;
+    let alone = Index::new(&all[..1], &FORMS, options.min_length)?;
+    let name = format!("{} + {}", options.name(), sweep.signal());
+    let _one_cpu = attribute::OneCpu::take();
+    let run = |pass: Pass| {
+        let again = follow::Again { watching: None, pass: Some(pass) };
+        follow::run(options, needles.canary(), &index, Some(&again), interrupted, &mut |_| {})
+    };
+    let counted = run(Pass::Count)?;
+    let outcome = match counted.window {
+        Some(window) => {
+            let mut points = Vec::new();
+            for point in sweep.points(window) {
+                let record = run(point.pass())?;
+                points.push((point, judge::outcome_at(options, &name, &[Moment::Exit], &record, options.decoys)));
+                if record.interrupted {
+                    break;
+                }
+            }
+            sweep::merge(sweep, window, points)
+        }
+        None => {
+            let mut outcome = judge::outcome_at(options, &name, &[Moment::Exit], &counted, options.decoys);
+            outcome.reasons.insert(0, "the window of the sweep was not measured".to_owned());
+            outcome.verdict = Verdict::Inconclusive;
+            outcome
+        }
+    };
+    let chance = audit::chance(&alone, &outcome);
+    Ok((outcome, chance))
 }
 
 /// All that is looked for.
@@ -322,7 +385,7 @@ impl<'a> Rerun<'a> {
 
 impl attribute::Subject for Rerun<'_> {
     fn run(&self, watching: Option<&Watching<'_>>) -> Result<Seen, String> {
-        let again = follow::Again { watching };
+        let again = follow::Again { watching, pass: None };
         let mut nobody = |_: Sight<'_>| {};
         let canary = self.needles.canary();
         let record = follow::run(self.options, canary, &self.index, Some(&again), self.interrupted, &mut nobody)

@@ -168,6 +168,23 @@ pub(crate) fn step(task: Pid, signal: i32) -> io::Result<()> {
     request_number(libc::PTRACE_SINGLESTEP, task, 0, signal as usize)
 }
 
+/// Whether the SIGTRAP for which a tracee stands still is the end of a step, and not one that it was sent or made itself.
+pub(crate) fn is_step(task: Pid) -> bool {
+    // By the processor, at a call's end, before a handler's first instruction (asm-generic/siginfo.h, kernel/signal.c).
+    const ENDS: [i32; 3] = [libc::TRAP_TRACE, libc::TRAP_BRKPT, libc::SIGTRAP];
+    nix::sys::ptrace::getsiginfo(task).is_ok_and(|info| ENDS.contains(&info.si_code))
+}
+
+/// The address of the next instruction of a stopped tracee.
+///
+/// # Errors
+///
+/// `ESRCH` when it is not stopped.
+pub(crate) fn instruction_pointer(task: Pid) -> io::Result<u64> {
+    let offset = std::mem::offset_of!(libc::user, regs) + std::mem::offset_of!(libc::user_regs_struct, rip);
+    Ok(nix::sys::ptrace::read_user(task, ptr::without_provenance_mut(offset))?.cast_unsigned())
+}
+
 /// The value of debug register `number` of a stopped tracee.
 ///
 /// # Errors

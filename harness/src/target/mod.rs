@@ -8,6 +8,7 @@
 
 mod alternate;
 mod inject;
+mod pace;
 mod pin;
 mod process;
 mod stops;
@@ -37,6 +38,7 @@ use nix::unistd::Pid;
 use scenario_protocol::{CANARY_FD, CONTROL_FD, Checkpoint, FRAME_GO_ON};
 
 use crate::sys::{self, End};
+use pace::Pace;
 use pin::Pin;
 use tree::Task;
 use watch::Watch;
@@ -184,6 +186,8 @@ pub(crate) enum Event {
     Signalled(usize, i32),
     /// Whoever waits for this target wants to look; the whole tree stands still.
     Woken,
+    /// This process has run so many instructions as were asked for; the whole tree stands still.
+    Paced(usize),
     /// The tree is gone; how its first process ended, if that was seen.
     Ended(Option<End>),
     /// The time is up; nothing stands still.
@@ -204,6 +208,8 @@ pub(crate) struct Target<'a> {
     watch: Option<Watch>,
     /// What it gets instead of random numbers, where it does not get those.
     pin: Option<Pin>,
+    /// The process that runs in single steps.
+    pace: Option<Pace>,
     /// What else is stopped at.
     stops: Stops,
     /// None in a program that is no scenario.
@@ -354,6 +360,7 @@ impl<'a> Target<'a> {
             syscalls: true,
             watch: None,
             pin: None,
+            pace: None,
             stops: Stops::default(),
             control: None,
             owes_answer: false,

@@ -223,6 +223,11 @@ impl Target<'_> {
 
     /// What a stop means. `None` when it is nothing to look at; the task then runs on.
     pub(super) fn decide(&mut self, number: i32) -> Result<Option<Event>, TargetError> {
+        if self.pace.is_some()
+            && let Some(event) = self.stepped(number)?
+        {
+            return Ok(event);
+        }
         self.pin(number);
         if self.watch.is_some() && self.decide_watched(number)? {
             return Ok(None);
@@ -320,10 +325,13 @@ impl Target<'_> {
     /// Resumed as if it still stood in the old one, it would pass that unseen, and its registers with it.
     pub(super) fn release(&mut self, number: i32) -> Result<(), TargetError> {
         let stands = self.tasks.get(&number).is_some_and(|task| task.stop.is_some());
-        if stands
-            && !self.take_in(Pid::from_raw(number))?
-            && let Some(task) = self.tasks.get_mut(&number)
-        {
+        if !stands || self.take_in(Pid::from_raw(number))? {
+            return Ok(());
+        }
+        let Some(process) = self.tasks.get(&number).map(|task| task.process) else { return Ok(()) };
+        if self.is_paced(process) {
+            self.step_on(number);
+        } else if let Some(task) = self.tasks.get_mut(&number) {
             task.go_on(self.syscalls);
         }
         Ok(())
