@@ -474,6 +474,7 @@ fn one(row: &Row, machine: &findings::Machine, options: &Options, interrupted: &
             Ok(rows) => sweep.row(row, &rows),
             Err(error) => return (judge::unrunnable(row, session::chain(&error)), Vec::new()),
         };
+        let played = Row { name: row.name.clone(), ..swept.clone() }; // by the name that the subject knows
         let announced: Vec<Checkpoint> =
             row.checkpoints.iter().copied().filter(|checkpoint| checkpoint.announced()).collect();
         let _one_cpu = attribute::OneCpu::take();
@@ -484,7 +485,7 @@ fn one(row: &Row, machine: &findings::Machine, options: &Options, interrupted: &
         };
         let mut points: Vec<(Point, Outcome)> = Vec::new();
         for point in sweep.points(window) {
-            let record = run(&swept, Some((point.pass(), &announced)));
+            let record = run(&played, Some((point.pass(), &announced)));
             points.push((point, judged(&swept, &record)));
             if record.interrupted {
                 break;

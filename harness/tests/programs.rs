@@ -59,6 +59,24 @@ __attribute__((noinline)) static void take(void) {
 int main(void) { take(); return 0; }
 "#;
 
+/// Leaves its line where the clock and its own number say.
+const DRAWN_C: &str = r#"
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+static char field[1 << 20];
+__attribute__((noinline)) static void put(char *at, const char *line) { for (int i = 0; i < 32; i++) at[i] = line[i]; }
+int main(void) {
+    char line[64];
+    struct timespec now;
+    if (read(0, line, sizeof line) < 32 || clock_gettime(CLOCK_MONOTONIC, &now)) return 1;
+    unsigned long drawn = now.tv_nsec * 31 + now.tv_sec * 17 + time(0) + getpid() * 97UL;
+    put(field + drawn % (sizeof field - 64), line);
+    explicit_bzero(line, sizeof line);
+    return 0;
+}
+"#;
+
 fn main() {
     let arguments = Arguments::from_args();
     let python = interpreter("python3", &["-c", "import sys; print(sys.executable)"]);
@@ -91,6 +109,13 @@ fn main() {
                 freed |= finding.freed.as_ref().is_some_and(|freed| is_at(freed, "take", "/* free it */"));
             }
             if read && freed { Ok(()) } else { Err(format!("{found:?}").into()) }
+        }),
+        trial("a_residue_whose_place_depends_on_clock_and_process_number_has_a_writer", compiled("drawn", DRAWN_C), |program| {
+            let found = attributed(program, &[])?;
+            let whole = found.iter().filter(|finding| finding.whole && finding.rule.class.is_in_memory());
+            let mut writers = whole.filter_map(|finding| finding.writer.as_ref());
+            let named = writers.any(|writer| writer.frames.iter().any(|frame| frame.function == "put"));
+            if named { Ok(()) } else { Err(format!("{found:?}").into()) }
         }),
         trial("the_writers_in_an_interpreter_are_named_or_the_reason_is", python_again, |program| {
             let found = attributed(program, &["-c", "import sys; key = sys.stdin.readline(); del key"])?;

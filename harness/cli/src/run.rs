@@ -132,6 +132,7 @@ pub(crate) fn failure(error: ProgramError) -> Failure {
         | ProgramError::Nul
         | ProgramError::Refused { .. }
         | ProgramError::NoSuchArgument { .. }
+        | ProgramError::Input { .. }
         | ProgramError::Weak { .. }
         | ProgramError::Index { .. } => true,
         // No program, no right to run it, or no format that the kernel knows.

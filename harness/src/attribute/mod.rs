@@ -59,8 +59,13 @@ pub fn attribute(
 
 /// The same for findings of one program, which need no catalogue: it is run again with one secret, the same random
 /// numbers, and its output thrown away.
-pub(crate) fn attribute_program(options: &program::Options, findings: &mut [&mut Finding], interrupted: &AtomicBool) {
-    each(findings, interrupted, || program::Rerun::new(options, interrupted).map_err(|error| chain(&error)));
+pub(crate) fn attribute_program(
+    options: &program::Options,
+    input: &program::Input,
+    findings: &mut [&mut Finding],
+    interrupted: &AtomicBool,
+) {
+    each(findings, interrupted, || program::Rerun::new(options, input, interrupted).map_err(|error| chain(&error)));
 }
 
 fn each<S: Subject>(
@@ -77,7 +82,7 @@ fn each<S: Subject>(
     }
     let searched = subject().and_then(|subject| search(&subject, &mut wanted, interrupted));
     if let Err(why) = searched {
-        for open in wanted.iter_mut().filter(|wanted| wanted.is_open()) {
+        for open in wanted.iter_mut().filter(|wanted| !wanted.done) {
             open.give_up(&why);
         }
     }
@@ -85,16 +90,50 @@ fn each<S: Subject>(
 
 /// What can be run again and again, and leaves its residues in the same places as far as it can be made to.
 pub(crate) trait Subject {
-    /// Runs it once more, with words watched or none. Why nothing could be seen is told in words.
-    fn run(&self, watching: Option<&Watching<'_>>) -> Result<Seen, String>;
+    /// Whether it can be given the same clock and process number in every run.
+    fn can_be_pinned(&self) -> bool;
+
+    /// Runs it once more, with words watched or none; `pinned` with the clock and the process number of all such runs. Why
+    /// nothing could be seen is told in words.
+    fn run(&self, watching: Option<&Watching<'_>>, pinned: bool) -> Result<Seen, String>;
+}
+
+/// How much is made the same in every run: as little as will do, for a program may see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effort {
+    /// Addresses, and a program's random numbers.
+    First {
+        /// Whether there is more that can be done.
+        last: bool,
+    },
+    /// The clock and the process number as well.
+    Pinned,
 }
 
 fn search(subject: &impl Subject, wanted: &mut [Wanted<'_>], interrupted: &AtomicBool) -> Result<(), String> {
     let names = Names { images: IMAGES.with(Rc::clone), home: std::env::current_dir().ok() };
     let _one_cpu = OneCpu::take(); // a trap costs four times as much across two
-    let mut seen = subject.run(None)?;
+    let last = !subject.can_be_pinned();
+    try_hard(subject, wanted, Effort::First { last }, &names, interrupted)?;
+    let mut tired = wanted.iter_mut().filter(|wanted| wanted.tired).peekable();
+    if tired.peek().is_none() {
+        return Ok(());
+    }
+    tired.for_each(|wanted| (wanted.tired, wanted.attempts) = (false, 0));
+    try_hard(subject, wanted, Effort::Pinned, &names, interrupted)
+}
+
+fn try_hard(
+    subject: &impl Subject,
+    wanted: &mut [Wanted<'_>],
+    effort: Effort,
+    names: &Names,
+    interrupted: &AtomicBool,
+) -> Result<(), String> {
+    let pinned = effort == Effort::Pinned;
+    let mut seen = subject.run(None, pinned)?;
     loop {
-        let words = next_words(wanted, &seen);
+        let words = next_words(wanted, &seen, effort);
         if wanted.iter().all(|wanted| !wanted.is_open()) {
             return Ok(());
         }
@@ -102,9 +141,9 @@ fn search(subject: &impl Subject, wanted: &mut [Wanted<'_>], interrupted: &Atomi
             return Err("interrupted".to_owned());
         }
         let watching = Watching { words: &words, images: &names.images };
-        let again = subject.run((!words.is_empty()).then_some(&watching))?;
+        let again = subject.run((!words.is_empty()).then_some(&watching), pinned)?;
         for wanted in wanted.iter_mut().filter(|wanted| wanted.is_open()) {
-            wanted.settle(&seen, &again, &words, &names);
+            wanted.settle(&seen, &again, &words, names);
         }
         seen = again;
     }
@@ -112,12 +151,17 @@ fn search(subject: &impl Subject, wanted: &mut [Wanted<'_>], interrupted: &Atomi
 
 /// The words of as many open findings as can be watched at a time; none if the last run showed no open finding. Those
 /// that had their attempts are given up on the way.
-fn next_words(wanted: &mut [Wanted<'_>], seen: &Seen) -> Vec<Word> {
+fn next_words(wanted: &mut [Wanted<'_>], seen: &Seen, effort: Effort) -> Vec<Word> {
     let mut words: Vec<Word> = Vec::new();
     for wanted in wanted.iter_mut().filter(|wanted| wanted.is_open()) {
         let sighting = wanted.among(seen);
         if wanted.attempts >= ATTEMPTS {
-            let runs = format!("in each of {ATTEMPTS} runs with a fixed layout");
+            if effort == (Effort::First { last: false }) {
+                wanted.tired = true;
+                continue;
+            }
+            let clock = if effort == Effort::Pinned { ", the same clock and the same process number" } else { "" };
+            let runs = format!("in each of {ATTEMPTS} runs with a fixed layout{clock}");
             let why = match (&sighting, &seen.trouble) {
                 (None, Some(trouble)) => format!("it did not show again ({trouble})"),
                 (None, None) => format!("it did not stand at the same address again {runs}"),
@@ -160,6 +204,8 @@ struct Wanted<'a> {
     /// Which of the findings with the same fingerprint, in the order of their addresses.
     ordinal: usize,
     attempts: u32,
+    /// It had its attempts, and may get others.
+    tired: bool,
     done: bool,
 }
 
@@ -171,13 +217,13 @@ impl<'a> Wanted<'a> {
             finding.freed = None;
             finding.unattributed = None;
             let ordinal = all.iter().filter(|other| other.finding.fingerprint == finding.fingerprint).count();
-            all.push(Wanted { finding, ordinal, attempts: 0, done: false });
+            all.push(Wanted { finding, ordinal, attempts: 0, tired: false, done: false });
         }
         all
     }
 
     fn is_open(&self) -> bool {
-        !self.done
+        !self.done && !self.tired
     }
 
     fn give_up(&mut self, why: &str) {
@@ -292,8 +338,12 @@ impl<'a> Rerun<'a> {
 }
 
 impl Subject for Rerun<'_> {
+    fn can_be_pinned(&self) -> bool {
+        false
+    }
+
     /// Runs the row with the same canary, arguments, environment and length of directory as every time.
-    fn run(&self, watching: Option<&Watching<'_>>) -> Result<Seen, String> {
+    fn run(&self, watching: Option<&Watching<'_>>, _: bool) -> Result<Seen, String> {
         let dir = private::directory().map_err(|error| format!("no private directory: {error}"))?;
         let setting = Setting {
             subject: &self.options.subject,

@@ -7,10 +7,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::AtomicBool;
 
 use nix::fcntl::OFlag;
+use nix::unistd::Pid;
 use scenario_protocol::Ends;
 
 use super::channels::Channels;
 use super::feed::{self, Feed, Wires};
+use super::input::Input;
 use super::{Moment, Options, Output, ProgramError, Sight, Witness};
 use crate::attribute::Watching;
 use crate::canary::Canary;
@@ -18,7 +20,7 @@ use crate::scan::Index;
 use crate::session::{self, Look, Shown, chain};
 use crate::snapshot::{self, Injection};
 use crate::sweep::{MOST_STEPS, Pass, Window};
-use crate::target::{Event, Foreign, Layout, Stops, Target, TargetError};
+use crate::target::{Event, Foreign, Layout, Same, Stops, Target, TargetError};
 
 /// What a look is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub(super) struct Record {
     pub(super) echoed: bool,
     /// How long the window of a sweep was, where that was asked.
     pub(super) window: Option<Window>,
+    /// The number that its first process had.
+    pub(super) pid: Option<Pid>,
 }
 
 /// What is other in a run that is made to name writers, or to send a signal: its memory and the random numbers that it gets are those of every
@@ -59,6 +63,10 @@ pub(super) struct Again<'a> {
     pub(super) watching: Option<&'a Watching<'a>>,
     /// What a signal's sweep asks of this run. Then it is looked at at its end alone.
     pub(super) pass: Option<Pass>,
+    /// The clock and the process number of all these runs, where those are asked for.
+    pub(super) same: Option<Same>,
+    /// What is on its standard input if it is not fed there.
+    pub(super) input: &'a Input,
 }
 
 /// The control's looks after which they come ever more rarely: a program may read for a long time.
@@ -107,10 +115,20 @@ pub(super) fn run(
         } else {
             None
         };
+    // Ours was read by the first run.
+    let input = match again.map(|again| again.input.again()) {
+        Some(input) => {
+            let null = || File::open("/dev/null");
+            let input = input.and_then(|input| input.map_or_else(null, Ok));
+            Some(input.map_err(|source| ProgramError::Feed { source })?)
+        }
+        None => None,
+    };
+    let input = input.as_ref().map_or(stdin.as_fd(), |input| input.as_fd());
     let standard = match (&wires.stdin, wires.terminal.is_some()) {
         (Some(terminal), true) => [terminal.as_fd(); 3],
         (fed, _) => [
-            fed.as_ref().map_or(stdin.as_fd(), |fed| fed.as_fd()),
+            fed.as_ref().map_or(input, |fed| fed.as_fd()),
             capture.as_ref().map_or(onward, |(_, write)| write.as_fd()),
             errors,
         ],
@@ -132,6 +150,7 @@ pub(super) fn run(
         pass: &passed,
         ours: &ours,
         timeout: options.timeout,
+        same: again.and_then(|again| again.same),
         layout: if again.is_some() { Layout::Fixed } else { Layout::Natural },
         watch: again.map_or(&[], |again| again.watching.map_or(&[], |watching| watching.words)),
     };
@@ -144,6 +163,7 @@ pub(super) fn run(
             return Ok(record);
         }
     };
+    record.pid = target.processes().first().map(|first| first.pid);
     let captured = capture.map(|(read, _)| read); // the program has the other end now
     let outputs = [captured, wires.terminal.take()];
     outputs.into_iter().flatten().for_each(|from| channels.output(from));

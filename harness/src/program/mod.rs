@@ -11,9 +11,11 @@
 mod channels;
 mod feed;
 mod follow;
+mod input;
 mod judge;
 mod moment;
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,6 +25,7 @@ use findings::{Build, Outcome, Run, SCHEMA, Sensitivity, Settings, Tool, Verdict
 use scenario_protocol::CanaryKind;
 
 pub use feed::{Feed, ParseFeedError};
+pub(crate) use input::Input;
 pub use moment::{Moment, ParseMomentError};
 
 use crate::attribute::{self, Seen, Sighting, Watching};
@@ -34,6 +37,7 @@ use crate::repeat;
 use crate::scan::{Index, IndexError};
 use crate::session::{self, Shown};
 use crate::sweep::{self, Pass, Sweep};
+use crate::target::Same;
 use crate::variants::FORMS;
 use crate::veil::veil;
 
@@ -133,6 +137,15 @@ pub enum ProgramError {
         /// Counted from 1, the first after the program's name.
         number: usize,
     },
+    /// The program is to be run several times, and our standard input, which it would read, can be read only once.
+    #[error(
+        "standard input is {what}, which can be read only once, and the program is run several times: give it a file or \
+         /dev/null"
+    )]
+    Input {
+        /// What it is.
+        what: &'static str,
+    },
     /// A pipe, a terminal or a file for the secret cannot be made.
     #[error("make the pipe, terminal or file that the secret is fed through")]
     Feed {
@@ -217,6 +230,8 @@ pub fn swept(
     interrupted: &AtomicBool,
     observer: &dyn Observer,
 ) -> Result<Run, ProgramError> {
+    let again = options.attribute || sweep.is_some();
+    let input = if again { Input::ours(&options.feed)? } else { Input::default() };
     let mut outcomes = Vec::new();
     let mut chances = Vec::new();
     observer.on(&Progress::Started { rows: options.repeat.max(1) as usize });
@@ -232,7 +247,7 @@ pub fn swept(
     }
     let mut at_points = None;
     if let Some(sweep) = sweep {
-        let (outcome, chance) = signalled(options, sweep, interrupted)?;
+        let (outcome, chance) = signalled(options, sweep, &input, interrupted)?;
         observer.on(&Progress::judged(&outcome));
         at_points = Some((outcome, chance));
     }
@@ -272,7 +287,7 @@ pub fn swept(
         let (plain, at_points) = run.outcomes.split_at_mut(1);
         at_points.iter_mut().flat_map(|outcome| &mut outcome.findings).for_each(sweep::unattributed);
         let mut found: Vec<_> = plain.iter_mut().flat_map(|outcome| &mut outcome.findings).collect();
-        attribute::attribute_program(options, &mut found, interrupted);
+        attribute::attribute_program(options, &input, &mut found, interrupted);
         run.interrupted = interrupted.load(Ordering::Relaxed);
         if let Source::Given(canary) = &options.secret {
             let index = index(options, &[canary.bytes()])?;
@@ -326,7 +341,12 @@ pub(crate) fn once_more(
 }
 
 /// Runs it once to measure the window, and once for each point in it.
-fn signalled(options: &Options, sweep: &Sweep, interrupted: &AtomicBool) -> Result<audit::Judged, ProgramError> {
+fn signalled(
+    options: &Options,
+    sweep: &Sweep,
+    input: &Input,
+    interrupted: &AtomicBool,
+) -> Result<audit::Judged, ProgramError> {
     let needles = Needles::draw(options)?;
     let all = needles.all();
     let index = index(options, &all)?;
@@ -334,7 +354,7 @@ fn signalled(options: &Options, sweep: &Sweep, interrupted: &AtomicBool) -> Resu
     let name = format!("{} + {}", options.name(), sweep.signal());
     let _one_cpu = attribute::OneCpu::take();
     let run = |pass: Pass| {
-        let again = follow::Again { watching: None, pass: Some(pass) };
+        let again = follow::Again { watching: None, pass: Some(pass), same: None, input };
         follow::run(options, needles.canary(), &index, Some(&again), interrupted, &mut |_| {})
     };
     let counted = run(Pass::Count)?;
@@ -372,24 +392,37 @@ pub(crate) struct Rerun<'a> {
     options: &'a Options,
     needles: Needles<'a>,
     index: Index,
+    input: &'a Input,
+    /// The clocks of its first run, and the number that its process had.
+    same: Cell<Same>,
     interrupted: &'a AtomicBool,
 }
 
 impl<'a> Rerun<'a> {
-    pub(crate) fn new(options: &'a Options, interrupted: &'a AtomicBool) -> Result<Self, ProgramError> {
+    pub(crate) fn new(
+        options: &'a Options,
+        input: &'a Input,
+        interrupted: &'a AtomicBool,
+    ) -> Result<Self, ProgramError> {
         let needles = Needles::draw(options)?;
         let index = index(options, &[needles.canary().bytes()])?;
-        Ok(Self { options, needles, index, interrupted })
+        Ok(Self { options, needles, index, input, same: Cell::new(Same::now()), interrupted })
     }
 }
 
 impl attribute::Subject for Rerun<'_> {
-    fn run(&self, watching: Option<&Watching<'_>>) -> Result<Seen, String> {
-        let again = follow::Again { watching, pass: None };
+    fn can_be_pinned(&self) -> bool {
+        true
+    }
+
+    fn run(&self, watching: Option<&Watching<'_>>, pinned: bool) -> Result<Seen, String> {
+        let same = self.same.get();
+        let again = follow::Again { watching, pass: None, same: pinned.then_some(same), input: self.input };
         let mut nobody = |_: Sight<'_>| {};
         let canary = self.needles.canary();
         let record = follow::run(self.options, canary, &self.index, Some(&again), self.interrupted, &mut nobody)
             .map_err(|error| session::chain(&error))?;
+        self.same.set(same.with_number(record.pid));
         let name = self.options.name();
         let sightings = judge::findings_by_look(&name, &record)
             .map(|(seen, finding)| Sighting { finding, writings: seen.look.writings.clone() });

@@ -11,12 +11,14 @@ mod inject;
 mod pace;
 mod pin;
 mod process;
+mod same;
 mod stops;
 mod tree;
 mod watch;
 
 pub(crate) use process::OpenError;
 pub(crate) use process::Process;
+pub(crate) use same::Same;
 pub(crate) use stops::{Identity, Stops};
 pub(crate) use watch::{How, Slot, StackCopy, Word, Write};
 
@@ -93,6 +95,8 @@ pub(crate) struct Foreign<'a> {
     /// Those of all these through which it is fed and heard; the others are our caller's.
     pub(crate) ours: &'a [BorrowedFd<'a>],
     pub(crate) timeout: Duration,
+    /// The clock and the process number that it gets, where they are those of other runs.
+    pub(crate) same: Option<Same>,
     /// With a fixed one the random numbers that the kernel gives it are the same in every run, too.
     pub(crate) layout: Layout,
     /// Words whose writers are remembered; at most [`Word::MOST`].
@@ -258,6 +262,7 @@ impl<'a> Target<'a> {
             envp: &envp,
             dir: Some(&dir),
             cores: true,
+            pid: None,
             fixed_layout: launch.layout == Layout::Fixed,
             descriptors: sys::Descriptors {
                 pass: &[(theirs.as_fd(), CONTROL_FD), (canary_read.as_fd(), CANARY_FD), (dropbox.as_fd(), DROPBOX_FD)],
@@ -297,6 +302,7 @@ impl<'a> Target<'a> {
             envp: foreign.envp,
             dir: None,
             fixed_layout: foreign.layout == Layout::Fixed,
+            pid: foreign.same.and_then(|same| same.pid),
             cores: false, // a core would land where the user works
             descriptors: sys::Descriptors {
                 standard: foreign.standard,
@@ -309,7 +315,7 @@ impl<'a> Target<'a> {
         target.dropbox = Some((dropbox, FOREIGN_DROPBOX_FD));
         target.ours = foreign.ours.iter().filter_map(|fd| identity(*fd)).collect();
         if foreign.layout == Layout::Fixed {
-            let pin = Pin::default();
+            let pin = Pin::new(foreign.same);
             pin.image(&target.processes[0]);
             target.pin = Some(pin);
         }
