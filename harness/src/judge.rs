@@ -144,16 +144,16 @@ pub(crate) fn unread(at: &str, coverage: &Coverage) -> Vec<String> {
 
 /// Residues: the canary anywhere after `planted`, and at `planted` anywhere but in its one home.
 fn findings(row: &Row, record: &Record) -> Vec<Finding> {
-    findings_by_look(row, record).into_iter().map(|(_, finding)| finding).collect()
+    findings_by_look(row, record).into_iter().map(|(_, _, finding)| finding).collect()
 }
 
-/// The same, each with the index of the look that showed it.
-pub(crate) fn findings_by_look(row: &Row, record: &Record) -> Vec<(usize, Finding)> {
+/// The same, each with the index of the look that showed it, and of the hit there.
+pub(crate) fn findings_by_look(row: &Row, record: &Record) -> Vec<(usize, usize, Finding)> {
     let mut found = Vec::new();
     let mut home_seen = false; // one home in the whole tree
     for (number, look) in record.looks.iter().enumerate() {
         let planted = look.checkpoint == Checkpoint::Planted;
-        for hit in look.hits.iter().filter(|hit| is_secret(hit)) {
+        for (at, hit) in look.hits.iter().enumerate().filter(|(_, hit)| is_secret(hit)) {
             if planted && !row.sole_home {
                 continue;
             }
@@ -162,7 +162,7 @@ pub(crate) fn findings_by_look(row: &Row, record: &Record) -> Vec<(usize, Findin
                 continue;
             }
             let derived = row.derived.as_deref().filter(|_| hit.found.needle == DERIVED);
-            found.push((number, finding_of(derived, &row.name, look.checkpoint.name(), look.process, hit)));
+            found.push((number, at, finding_of(derived, &row.name, look.checkpoint.name(), look.process, hit)));
         }
     }
     found

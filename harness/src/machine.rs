@@ -74,6 +74,7 @@ fn trace() -> Fact {
             timeout: Duration::from_secs(5),
             layout: Layout::Natural,
             watch: &[],
+            trails: &[],
         };
         let mut target = Target::spawn(&launch, b"", &never).map_err(|error| chain(&error))?;
         loop {

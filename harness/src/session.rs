@@ -13,7 +13,7 @@ use crate::attribute::{Watching, Writing};
 use crate::canary::Canary;
 use crate::judge;
 use crate::scan::{Index, Match, Scanner};
-use crate::snapshot::{self, Injection, Part, Places, Registers, Step, Store};
+use crate::snapshot::{self, Injection, Part, Places, RegisterPart, Registers, Step, Store};
 use crate::sweep::{MOST_STEPS, Pass, Window};
 use crate::sys::End;
 use crate::target::{Event, Launch, Layout, Target, TargetError};
@@ -28,6 +28,9 @@ pub(crate) struct Hit {
     pub(crate) permissions: String,
 }
 
+/// Where in the registers of which thread: its age, as the target counts it, and the bytes.
+pub(crate) type Spot = (u32, RegisterPart);
+
 /// One look at one process at one checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Look {
@@ -40,6 +43,8 @@ pub(crate) struct Look {
     pub(crate) kept: Option<Kept>,
     pub(crate) exposure: Option<Exposure>,
     pub(crate) hits: Vec<Hit>,
+    /// Of the first hits, which are those in registers: the thread's age and its bytes.
+    pub(crate) spots: Vec<Spot>,
     /// Who wrote the watched words last, in their order; empty where none are watched.
     pub(crate) writings: Vec<Writing>,
 }
@@ -117,6 +122,7 @@ fn unseen(checkpoint: Checkpoint, looked: Looked) -> Look {
         kept: None,
         exposure: None,
         hits: Vec::new(),
+        spots: Vec::new(),
         writings: Vec::new(),
     }
 }
@@ -136,6 +142,7 @@ fn follow(
         timeout: setting.timeout,
         layout: setting.layout,
         watch: setting.watching.map_or(&[], |watching| watching.words),
+        trails: setting.watching.map_or(&[], |watching| watching.trails),
     };
     let mut target = Target::spawn(&launch, canary.bytes(), setting.interrupted)?;
     target.go_on()?;
@@ -291,6 +298,7 @@ pub(crate) fn look(
 ) -> Look {
     let number = target.processes()[process].number;
     let mut hits = Vec::new();
+    let mut spots = Vec::new();
     let mut stacks = Vec::new();
     let mut writings = Vec::new();
     let threads = target.standing_threads(process);
@@ -299,7 +307,10 @@ pub(crate) fn look(
             Ok(registers) => {
                 stacks.push((registers.stack_pointer, registers.thread_pointer));
                 witness(Shown::Registers(&registers));
-                hits.extend(search_registers(&registers, index));
+                for (hit, part) in search_registers(&registers, index) {
+                    hits.push(hit);
+                    spots.push((target.born(*thread), part));
+                }
             }
             Err(error) => troubles.push(format!("{at}: registers of a thread: {error}")),
         }
@@ -351,7 +362,18 @@ pub(crate) fn look(
     }
     let threads = u32::try_from(threads.len()).unwrap_or(u32::MAX);
     let exposure = Some(exposure);
-    Look { checkpoint: Checkpoint::Planted, process: number, looked, threads, coverage, kept, exposure, hits, writings }
+    Look {
+        checkpoint: Checkpoint::Planted,
+        process: number,
+        looked,
+        threads,
+        coverage,
+        kept,
+        exposure,
+        hits,
+        spots,
+        writings,
+    }
 }
 
 /// How many threads of a process the kernel counts; a thread that is just going is given time to go.
@@ -394,16 +416,14 @@ fn look_at_leftovers(setting: &Setting<'_>, index: &Index, record: &mut Record) 
     }
 }
 
-fn search_registers(registers: &Registers, index: &Index) -> Vec<Hit> {
+fn search_registers(registers: &Registers, index: &Index) -> Vec<(Hit, RegisterPart)> {
     let mut scanner = Scanner::new(index);
     for (at, bytes) in &registers.pieces {
         scanner.feed(*at, bytes);
     }
-    let register = |(found, place): (Match, String)| Hit {
-        class: Class::Register,
-        place,
-        permissions: String::new(),
-        found: Match { address: 0, ..found },
+    let register = |(found, place, part): (Match, String, RegisterPart)| {
+        let found = Match { address: 0, ..found };
+        (Hit { class: Class::Register, place, permissions: String::new(), found }, part)
     };
     registers.named(scanner.finish()).into_iter().map(register).collect()
 }

@@ -151,7 +151,16 @@ impl Sweep {
             |like| like.checkpoints.clone(),
         );
         let name = format!("{} + {}", row.name, self.signal);
-        Row { name, ending, ends, checkpoints, expect, turned_by: Vec::new(), shows: vec!["H16".to_owned()], ..row.clone() }
+        Row {
+            name,
+            ending,
+            ends,
+            checkpoints,
+            expect,
+            turned_by: Vec::new(),
+            shows: vec!["H16".to_owned()],
+            ..row.clone()
+        }
     }
 }
 
@@ -176,7 +185,10 @@ pub(crate) fn merge(sweep: &Sweep, window: Window, points: Vec<(Point, Outcome)>
         for finding in &outcome.findings {
             let ordinal = met.iter().filter(|other| **other == finding.fingerprint).count();
             met.push(&finding.fingerprint);
-            match all.iter_mut().find(|(other, number, _)| (&other.fingerprint, *number) == (&finding.fingerprint, ordinal)) {
+            match all
+                .iter_mut()
+                .find(|(other, number, _)| (&other.fingerprint, *number) == (&finding.fingerprint, ordinal))
+            {
                 Some((_, _, times)) => *times += 1,
                 None => {
                     let checkpoint = point.moment(&finding.checkpoint);
@@ -192,7 +204,11 @@ pub(crate) fn merge(sweep: &Sweep, window: Window, points: Vec<(Point, Outcome)>
         endings.push(outcome.ended.clone());
         controls = Controls {
             // Every point needs its own control: the weakest counts.
-            planted: if verdicts.len() == 1 { outcome.controls.planted } else { controls.planted.min(outcome.controls.planted) },
+            planted: if verdicts.len() == 1 {
+                outcome.controls.planted
+            } else {
+                controls.planted.min(outcome.controls.planted)
+            },
             decoys: outcome.controls.decoys,
             decoy_hits: controls.decoy_hits + outcome.controls.decoy_hits,
         };
@@ -218,7 +234,8 @@ pub(crate) fn merge(sweep: &Sweep, window: Window, points: Vec<(Point, Outcome)>
         .into_iter()
         .map(|(mut finding, _, times)| {
             if times > 1 {
-                finding.checkpoint = finding.checkpoint.replacen(')', &format!(", and at {} points more)", times - 1), 1);
+                finding.checkpoint =
+                    finding.checkpoint.replacen(')', &format!(", and at {} points more)", times - 1), 1);
             }
             finding
         })

@@ -110,13 +110,17 @@ fn main() {
             }
             if read && freed { Ok(()) } else { Err(format!("{found:?}").into()) }
         }),
-        trial("a_residue_whose_place_depends_on_clock_and_process_number_has_a_writer", compiled("drawn", DRAWN_C), |program| {
-            let found = attributed(program, &[])?;
-            let whole = found.iter().filter(|finding| finding.whole && finding.rule.class.is_in_memory());
-            let mut writers = whole.filter_map(|finding| finding.writer.as_ref());
-            let named = writers.any(|writer| writer.frames.iter().any(|frame| frame.function == "put"));
-            if named { Ok(()) } else { Err(format!("{found:?}").into()) }
-        }),
+        trial(
+            "a_residue_whose_place_depends_on_clock_and_process_number_has_a_writer",
+            compiled("drawn", DRAWN_C),
+            |program| {
+                let found = attributed(program, &[])?;
+                let whole = found.iter().filter(|finding| finding.whole && finding.rule.class.is_in_memory());
+                let mut writers = whole.filter_map(|finding| finding.writer.as_ref());
+                let named = writers.any(|writer| writer.frames.iter().any(|frame| frame.function == "put"));
+                if named { Ok(()) } else { Err(format!("{found:?}").into()) }
+            },
+        ),
         trial("the_writers_in_an_interpreter_are_named_or_the_reason_is", python_again, |program| {
             let found = attributed(program, &["-c", "import sys; key = sys.stdin.readline(); del key"])?;
             let decided = |finding: &Finding| finding.writer.is_some() != finding.unattributed.is_some();

@@ -33,11 +33,11 @@ int main(int argc, char **argv) {
   struct sigaction act = {.sa_handler = handler};
   sigaction(SIGTERM, &act, 0);
   if (read(0, (char *)key, sizeof key) < 32) return 1;
-  work(1000);
+  work(300);
   for (int i = 0; i < 32; i++) copy[i] = key[i];
-  work(1000);
+  work(300);
   wipe(copy);
-  work(1000);
+  work(300);
   if (argc > 1 && !strcmp(argv[1], "raise")) raise(SIGTERM);
   wipe(key);
   return 0;
@@ -92,11 +92,11 @@ fn main() {
             check(one[0].verdict == Verdict::Clean && one[0].ended == "exit 0", &one)
         }),
         trial("a_sweep_finds_the_moments_at_which_the_signal_leaves_a_copy_and_names_them", || {
-            let both = outcomes(&[], &[], Some("SIGTERM:12"))?;
+            let both = outcomes(&[], &[], Some("SIGTERM:8"))?;
             let swept = &both[1];
             check(both[0].verdict == Verdict::Clean && swept.verdict == Verdict::Leak, &both)?;
             check(swept.scenario == "victim + SIGTERM", &both)?;
-            check(swept.ending.starts_with("SIGTERM at 12 points of "), &both)?;
+            check(swept.ending.starts_with("SIGTERM at 8 points of "), &both)?;
             let whole = swept.findings.iter().find(|finding| finding.whole);
             let named = whole.is_some_and(|finding| {
                 finding.checkpoint.starts_with("exit (SIGTERM after ")
@@ -106,10 +106,10 @@ fn main() {
             // At some points, not at all of them.
             let looks = swept.observations.iter().filter(|look| look.checkpoint.starts_with("exit "));
             let with: Vec<bool> = looks.map(|look| look.whole > 0).collect();
-            check(with.len() == 12 && with.contains(&true) && with.contains(&false), &both)
+            check(with.len() == 8 && with.contains(&true) && with.contains(&false), &both)
         }),
         trial("a_program_that_wipes_at_every_moment_is_clean_at_every_point", || {
-            let both = outcomes(&["-DBOTH"], &[], Some("SIGTERM:12"))?;
+            let both = outcomes(&["-DBOTH"], &[], Some("SIGTERM:8"))?;
             check(both[1].verdict == Verdict::Clean && both[1].ended == "exit 0", &both)
         }),
         trial("a_signal_that_nobody_catches_leaves_the_key_wherever_it_comes", || {

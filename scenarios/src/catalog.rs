@@ -6,8 +6,8 @@
 use scenario_protocol::{Claim, Expectation, ParseExpectationError, Row, Shape};
 
 use crate::ending::{
-    ABORT, EXEC, EXIT, Ending, FORK, OVERRUN, PANIC_ABORT, PANIC_THREAD, PANIC_UNWIND, RETURN, SIGABRT, SIGBUS,
-    SIGFPE, SIGHUP, SIGILL, SIGINT, SIGKILL, SIGQUIT, SIGSEGV, SIGTERM, TIMEOUT, UNDERSCORE_EXIT, WIPE,
+    ABORT, EXEC, EXIT, Ending, FORK, OVERRUN, PANIC_ABORT, PANIC_THREAD, PANIC_UNWIND, RETURN, SIGABRT, SIGBUS, SIGFPE,
+    SIGHUP, SIGILL, SIGINT, SIGKILL, SIGQUIT, SIGSEGV, SIGTERM, TIMEOUT, UNDERSCORE_EXIT, WIPE,
 };
 use crate::holder::{
     ARGV, ENVIRON, GROWN_VEC, Holder, MEMSEC, MOVED_ARRAY, MOVED_BOX, SECMEM_MEMFD, SECMEM_MLOCK, STACK_ARRAY,
@@ -313,7 +313,8 @@ mod tests {
     #[test]
     fn ours_are_clean_or_a_limit_that_is_named() {
         for row in all().into_iter().filter(|row| row.sole_home) {
-            let nothing_runs = ["_exit", "sigkill", "sigsegv", "sigbus", "sigfpe", "sigill"].contains(&row.ending.as_str());
+            let nothing_runs =
+                ["_exit", "sigkill", "sigsegv", "sigbus", "sigfpe", "sigill"].contains(&row.ending.as_str());
             let expected = match (nothing_runs, row.holder.as_str()) {
                 (false, _) => "clean",
                 (true, "secmem-memfd") => "clean (shielded)",
@@ -336,8 +337,7 @@ mod tests {
         for row in all() {
             let has = |checkpoint| row.checkpoints.contains(&checkpoint);
             let unique: BTreeSet<Checkpoint> = row.checkpoints.iter().copied().collect();
-            let dumping =
-                [libc::SIGQUIT, libc::SIGABRT, libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
+            let dumping = [libc::SIGQUIT, libc::SIGABRT, libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
             let dumps_core = dumping.map(Ends::Signal).contains(&row.ends);
             let exits = matches!(row.ends, Ends::Exit(_));
 

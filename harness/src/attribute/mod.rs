@@ -11,6 +11,7 @@
 //! that write left. Anything else is *not attributed*, with the reason.
 
 mod image;
+mod register;
 mod symbols;
 mod unwind;
 
@@ -26,9 +27,9 @@ use scenario_protocol::Row;
 use crate::audit::{self, Options};
 use crate::canary::Canary;
 use crate::scan::Index;
-use crate::session::{self, Setting, chain};
+use crate::session::{self, Look, Setting, Spot, chain};
 use crate::snapshot::Region;
-use crate::target::{How, Layout, Slot, Target, Word};
+use crate::target::{How, Layout, Slot, Target, Trail, Word};
 use crate::variants::FORMS;
 use crate::{judge, machine, private, program};
 
@@ -114,6 +115,12 @@ fn search(subject: &impl Subject, wanted: &mut [Wanted<'_>], interrupted: &Atomi
     let names = Names { images: IMAGES.with(Rc::clone), home: std::env::current_dir().ok() };
     let _one_cpu = OneCpu::take(); // a trap costs four times as much across two
     let last = !subject.can_be_pinned();
+    if wanted.iter().any(|wanted| wanted.is_open() && wanted.is_register()) {
+        register::search(subject, wanted, &names, interrupted)?;
+    }
+    if wanted.iter().all(|wanted| !wanted.is_open()) {
+        return Ok(());
+    }
     try_hard(subject, wanted, Effort::First { last }, &names, interrupted)?;
     let mut tired = wanted.iter_mut().filter(|wanted| wanted.tired).peekable();
     if tired.peek().is_none() {
@@ -140,7 +147,7 @@ fn try_hard(
         if interrupted.load(Ordering::Relaxed) {
             return Err("interrupted".to_owned());
         }
-        let watching = Watching { words: &words, images: &names.images };
+        let watching = Watching { words: &words, trails: &[], images: &names.images };
         let again = subject.run((!words.is_empty()).then_some(&watching), pinned)?;
         for wanted in wanted.iter_mut().filter(|wanted| wanted.is_open()) {
             wanted.settle(&seen, &again, &words, names);
@@ -226,6 +233,10 @@ impl<'a> Wanted<'a> {
         !self.done && !self.tired
     }
 
+    fn is_register(&self) -> bool {
+        self.finding.rule.class == Class::Register
+    }
+
     fn give_up(&mut self, why: &str) {
         self.finding.unattributed = Some(why.to_owned());
         self.done = true;
@@ -233,7 +244,6 @@ impl<'a> Wanted<'a> {
 
     fn refuse_what_cannot_be_watched(&mut self) {
         match self.finding.rule.class {
-            Class::Register => self.give_up("registers are not watched"),
             class if class.is_behind_descriptor() => self.give_up("what lies behind descriptors is not watched"),
             Class::Core if self.finding.place == "notes" => self.give_up("the notes of a core are the kernel's"),
             Class::Data => self.give_up("the bytes of a file have no writer that could be watched"),
@@ -292,6 +302,16 @@ const GIVEN_UP: &str = "its place was written more than 100,000 times: given up"
 pub(crate) struct Sighting {
     pub(crate) finding: Finding,
     pub(crate) writings: Vec<Writing>,
+    /// Where it lies, if that is a register.
+    spot: Option<Spot>,
+}
+
+impl Sighting {
+    /// A finding of this hit of a look.
+    pub(crate) fn new(finding: Finding, look: &Look, hit: usize) -> Self {
+        let spot = look.spots.get(hit).filter(|_| finding.rule.class == Class::Register).cloned();
+        Self { finding, writings: look.writings.clone(), spot }
+    }
 }
 
 /// What a run of ours showed.
@@ -363,7 +383,7 @@ impl Subject for Rerun<'_> {
         }
         let sightings = judge::findings_by_look(self.row, &record)
             .into_iter()
-            .map(|(look, finding)| Sighting { finding, writings: record.looks[look].writings.clone() });
+            .map(|(look, hit, finding)| Sighting::new(finding, &record.looks[look], hit));
         Ok(Seen { sightings: sightings.collect(), trouble: record.troubles.first().cloned() })
     }
 }
@@ -371,6 +391,8 @@ impl Subject for Rerun<'_> {
 /// Which words a run watches, and what turns their writes into places in the code.
 pub(crate) struct Watching<'a> {
     pub(crate) words: &'a [Word],
+    /// Registers whose writers are looked for. What is known of them is told before what is known of words.
+    pub(crate) trails: &'a [Trail],
     images: &'a Images,
 }
 
@@ -384,6 +406,8 @@ pub(crate) struct Writing {
     /// Whether the word can be read from outside, so that the kernel's writes are seen.
     readable: bool,
     given_up: bool,
+    /// For a register: the call's entry or exit behind which it took the value that it has.
+    from: u64,
 }
 
 impl Watching<'_> {
@@ -395,8 +419,17 @@ impl Watching<'_> {
             stands: slot.stands(mem),
             readable: slot.is_readable(),
             given_up: slot.is_given_up(),
+            from: 0,
         };
-        target.watched(process).iter().map(writing).collect()
+        let nowhere = Word { address: 0, length: 8 };
+        let followed = target.followups(process).map(|followup| Writing {
+            last: followup.last.map(|write| (write.how, walk(write, nowhere, regions, self.images))),
+            stands: followup.stands,
+            readable: true,
+            given_up: followup.given_up,
+            from: followup.from,
+        });
+        followed.chain(target.watched(process).iter().map(writing)).collect()
     }
 }
 

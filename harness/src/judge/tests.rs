@@ -54,6 +54,7 @@ fn look(checkpoint: Checkpoint, hits: Vec<Hit>) -> Look {
         kept,
         exposure,
         hits,
+        spots: Vec::new(),
         writings: Vec::new(),
     }
 }

@@ -153,6 +153,7 @@ pub(super) fn run(
         same: again.and_then(|again| again.same),
         layout: if again.is_some() { Layout::Fixed } else { Layout::Natural },
         watch: again.map_or(&[], |again| again.watching.map_or(&[], |watching| watching.words)),
+        trails: again.and_then(|again| again.watching).map_or(&[], |watching| watching.trails),
     };
     let mut record = Record::default();
     let target = match Target::spawn_foreign(&foreign, interrupted) {

@@ -26,7 +26,7 @@ pub(super) fn outcome_at(options: &Options, name: &str, moments: &[Moment], reco
         planted => planted,
     };
     let controls = Controls { planted, decoys, decoy_hits };
-    let findings: Vec<Finding> = findings_by_look(name, record).map(|(_, finding)| finding).collect();
+    let findings: Vec<Finding> = findings_by_look(name, record).map(|(_, _, finding)| finding).collect();
     let reasons = doubts(options, moments, record, &controls);
     let verdict = judge::seen(&findings, &reasons, decoy_hits);
     Outcome {
@@ -46,11 +46,12 @@ pub(super) fn outcome_at(options: &Options, name: &str, moments: &[Moment], reco
     }
 }
 
-/// The residues, each with the look that showed it.
-pub(super) fn findings_by_look<'a>(name: &str, record: &'a Record) -> impl Iterator<Item = (&'a Seen, Finding)> {
-    let hits = record.seen.iter().flat_map(|seen| seen.look.hits.iter().map(move |hit| (seen, hit)));
-    hits.filter(|(seen, hit)| !is_decoy(hit) && is_residue(seen, hit))
-        .map(move |(seen, hit)| (seen, judge::finding(name, &seen.moment, seen.look.process, hit)))
+/// The residues, each with the look that showed it, and the index of the hit there.
+pub(super) fn findings_by_look<'a>(name: &str, record: &'a Record) -> impl Iterator<Item = (&'a Seen, usize, Finding)> {
+    let hits =
+        record.seen.iter().flat_map(|seen| seen.look.hits.iter().enumerate().map(move |(at, hit)| (seen, at, hit)));
+    hits.filter(|(seen, _, hit)| !is_decoy(hit) && is_residue(seen, hit))
+        .map(move |(seen, at, hit)| (seen, at, judge::finding(name, &seen.moment, seen.look.process, hit)))
 }
 
 fn is_canary(hit: &Hit) -> bool {

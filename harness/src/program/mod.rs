@@ -424,8 +424,8 @@ impl attribute::Subject for Rerun<'_> {
             .map_err(|error| session::chain(&error))?;
         self.same.set(same.with_number(record.pid));
         let name = self.options.name();
-        let sightings = judge::findings_by_look(&name, &record)
-            .map(|(seen, finding)| Sighting { finding, writings: seen.look.writings.clone() });
+        let sightings =
+            judge::findings_by_look(&name, &record).map(|(seen, hit, finding)| Sighting::new(finding, &seen.look, hit));
         Ok(Seen { sightings: sightings.collect(), trouble: record.troubles.first().cloned() })
     }
 }

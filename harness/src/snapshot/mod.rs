@@ -25,7 +25,7 @@ pub(crate) use maps::regions;
 pub use maps::{MapsError, Region};
 pub(crate) use places::Places;
 pub(crate) use registers::{
-    Registers, explained as explained_registers, name as register_name, read as read_registers,
+    RegisterPart, Registers, explained as explained_registers, name as register_name, read as read_registers,
 };
 
 /// Bytes that one read moves: small enough to stay in the cache for the scan that follows it.

@@ -23,6 +23,15 @@ const THREAD_POINTER: usize = 21;
 /// Addresses that one view of the vector state gets, more than the kernel hands out of it.
 const VIEW: u64 = 0x20000;
 
+/// Bytes of a thread's registers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RegisterPart {
+    /// Offsets in the general registers, as the kernel hands them out.
+    General(Vec<usize>),
+    /// Offsets in the extended state, in the layout of XSAVE.
+    Vector(Vec<usize>),
+}
+
 /// The registers of one thread.
 pub(crate) struct Registers {
     /// Its stack pointer.
@@ -78,15 +87,19 @@ impl Registers {
         [general, area]
     }
 
-    /// What was found in the [`pieces`](Self::pieces), each residue once, with the name of its register.
+    /// What was found in the [`pieces`](Self::pieces), each residue once, with the name of its register and its bytes there.
     ///
     /// Of residues whose bytes are the same or part of another's, the longest stays, and of those alike the one in the
     /// narrowest registers.
-    pub(crate) fn named(&self, found: Vec<Match>) -> Vec<(Match, String)> {
+    pub(crate) fn named(&self, found: Vec<Match>) -> Vec<(Match, String, RegisterPart)> {
         let (mut named, mut vector) = (Vec::new(), Vec::new());
         for hit in found {
             match hit.address.checked_sub(VIEW) {
-                None => named.push((hit, general(hit.address))),
+                None => {
+                    let first = usize::try_from(hit.address).unwrap_or(usize::MAX);
+                    let last = first.saturating_add(usize::try_from(hit.length).unwrap_or(0));
+                    named.push((hit, general(hit.address), RegisterPart::General((first..last).collect())));
+                }
                 Some(place) => {
                     let number = usize::try_from(place / VIEW).unwrap_or(usize::MAX);
                     let first = usize::try_from(place % VIEW).unwrap_or(usize::MAX);
@@ -112,7 +125,8 @@ impl Registers {
             let view = &self.views[number];
             let (from, to) = (view.name(first), view.name(last.saturating_sub(1)));
             let whole_area = number + 1 == self.views.len();
-            named.push((hit, if from == to || whole_area { from } else { format!("{from} to {to}") }));
+            let name = if from == to || whole_area { from } else { format!("{from} to {to}") };
+            named.push((hit, name, RegisterPart::Vector(view.offsets.get(first..last).unwrap_or_default().to_vec())));
             kept.push((hit, bytes));
         }
         named
@@ -170,8 +184,9 @@ mod tests {
             scanner.feed(*at, bytes);
         }
         let registers = Registers { stack_pointer: 0, thread_pointer: 0, pieces, views };
-        let name =
-            |(hit, name): (Match, String)| format!("{name}: {}{}", hit.length, if hit.whole { " whole" } else { "" });
+        let name = |(hit, name, _): (Match, String, RegisterPart)| {
+            format!("{name}: {}{}", hit.length, if hit.whole { " whole" } else { "" })
+        };
         registers.named(scanner.finish()).into_iter().map(name).collect()
     }
 

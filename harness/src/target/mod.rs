@@ -13,6 +13,7 @@ mod pin;
 mod process;
 mod same;
 mod stops;
+mod trail;
 mod tree;
 mod watch;
 
@@ -20,6 +21,7 @@ pub(crate) use process::OpenError;
 pub(crate) use process::Process;
 pub(crate) use same::Same;
 pub(crate) use stops::{Identity, Stops};
+pub(crate) use trail::{MOST_STEPS as TRAIL_STEPS, Trail};
 pub(crate) use watch::{How, Slot, StackCopy, Word, Write};
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -42,6 +44,7 @@ use scenario_protocol::{CANARY_FD, CONTROL_FD, Checkpoint, FRAME_GO_ON};
 use crate::sys::{self, End};
 use pace::Pace;
 use pin::Pin;
+use trail::Followed;
 use tree::Task;
 use watch::Watch;
 
@@ -71,6 +74,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) layout: Layout,
     /// Words whose writers are remembered; at most [`Word::MOST`].
     pub(crate) watch: &'a [Word],
+    /// Registers whose writers are looked for.
+    pub(crate) trails: &'a [Trail],
 }
 
 /// Where the target's memory lies.
@@ -101,6 +106,8 @@ pub(crate) struct Foreign<'a> {
     pub(crate) layout: Layout,
     /// Words whose writers are remembered; at most [`Word::MOST`].
     pub(crate) watch: &'a [Word],
+    /// Registers whose writers are looked for.
+    pub(crate) trails: &'a [Trail],
 }
 
 impl Foreign<'_> {
@@ -214,6 +221,12 @@ pub(crate) struct Target<'a> {
     pin: Option<Pin>,
     /// The process that runs in single steps.
     pace: Option<Pace>,
+    /// Whether any has done so.
+    has_paced: bool,
+    /// The registers whose writers are looked for.
+    followed: Vec<Followed>,
+    /// Threads that were started since the first.
+    births: u32,
     /// What else is stopped at.
     stops: Stops,
     /// None in a program that is no scenario.
@@ -274,6 +287,7 @@ impl<'a> Target<'a> {
         target.control = Some(control);
         target.dropbox = Some((dropbox, DROPBOX_FD));
         target.watch(launch.watch);
+        target.follow(launch.trails);
         // A canary fits the pipe's 64 KiB, so this cannot block.
         let written = nix::unistd::write(&canary_write, canary)
             .map_err(|errno| TargetError::Channel { what: "hand the canary over", source: errno.into() })?;
@@ -320,6 +334,7 @@ impl<'a> Target<'a> {
             target.pin = Some(pin);
         }
         target.watch(foreign.watch);
+        target.follow(foreign.trails);
         Ok(target)
     }
 
@@ -367,6 +382,9 @@ impl<'a> Target<'a> {
             watch: None,
             pin: None,
             pace: None,
+            has_paced: false,
+            followed: Vec::new(),
+            births: 0,
             stops: Stops::default(),
             control: None,
             owes_answer: false,

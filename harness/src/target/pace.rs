@@ -33,6 +33,7 @@ impl Target<'_> {
     /// From the next [`go_on`](Self::go_on) on a process runs in single steps. [`Event::Paced`] comes after so many
     /// instructions, at least one.
     pub(crate) fn pace(&mut self, process: usize, until: u64) {
+        self.has_paced = true;
         self.pace = Some(Pace { process, done: 0, until: until.max(1), page: None });
     }
 
@@ -80,16 +81,29 @@ impl Target<'_> {
     pub(super) fn stepped(&mut self, number: i32) -> Result<Option<Option<Event>>, TargetError> {
         let Some(task) = self.tasks.get(&number) else { return Ok(None) };
         let (id, process) = (task.id, task.process);
-        if !self.is_paced(process) || task.stop != Some(Stop::Signal(libc::SIGTRAP)) || !sys::is_step(id) {
+        if task.stop != Some(Stop::Signal(libc::SIGTRAP)) || !sys::is_step(id) {
             return Ok(None);
+        }
+        if !self.is_paced(process) {
+            // The end of the last step, which came when nobody counted any more: nothing of it is delivered.
+            if let Some(task) = self.tasks.get_mut(&number) {
+                task.stop = Some(Stop::Event(libc::PTRACE_EVENT_STOP));
+            }
+            self.release(number)?;
+            return Ok(Some(None));
         }
         for turn in 1.. {
             let Some(pace) = &mut self.pace else { break };
             pace.done += 1;
             let full = pace.done >= pace.until;
+            self.follow_step(number);
             // The trap is ours: nothing of it is delivered.
             if let Some(task) = self.tasks.get_mut(&number) {
                 task.stop = Some(Stop::Event(libc::PTRACE_EVENT_STOP));
+            }
+            if full && self.lose_trail() {
+                self.release(number)?;
+                break;
             }
             if full {
                 self.stop_tree()?;

@@ -18,6 +18,8 @@ pub(super) struct Task {
     pub(super) id: Pid,
     /// Index of its process.
     pub(super) process: usize,
+    /// Its age: how many threads of the tree were there before it.
+    pub(super) born: u32,
     /// Why it stands still; `None` while it runs.
     pub(super) stop: Option<Stop>,
     /// Process of the task that made it; for a process it is the one whose memory it began with.
@@ -43,6 +45,7 @@ impl Task {
         Self {
             id,
             process,
+            born: 0,
             stop: None,
             parent: None,
             stepping: None,
@@ -223,12 +226,13 @@ impl Target<'_> {
 
     /// What a stop means. `None` when it is nothing to look at; the task then runs on.
     pub(super) fn decide(&mut self, number: i32) -> Result<Option<Event>, TargetError> {
-        if self.pace.is_some()
+        if self.has_paced
             && let Some(event) = self.stepped(number)?
         {
             return Ok(event);
         }
         self.pin(number);
+        self.follow_call(number);
         if self.watch.is_some() && self.decide_watched(number)? {
             return Ok(None);
         }
@@ -490,6 +494,8 @@ impl Target<'_> {
             watch.arm(id); // debug registers are not handed on to new threads and processes
         }
         if let Some(task) = self.tasks.get_mut(&id.as_raw()) {
+            self.births += 1;
+            task.born = self.births;
             task.process = process;
         }
         Ok(())
