@@ -15,7 +15,7 @@ use findings::{Controls, Finding, Outcome, Verdict};
 use nix::sys::signal::Signal;
 use scenario_protocol::{Checkpoint, Claim, Ends, Expectation, Row};
 
-/// Instructions after which a window is cut: at 150,000 a second they take seven seconds.
+/// Instructions after which a window is cut: each costs two switches between the target and us.
 pub const MOST_STEPS: u64 = 1_000_000;
 
 /// Points that a sweep may have.

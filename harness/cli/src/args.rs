@@ -327,7 +327,7 @@ pub(crate) struct Run {
     pub(crate) unknown_keys: bool,
     /// Also send a signal while the secret is in use: run it once more for each of POINTS points, spread over the
     /// instructions between the moment at which the secret is seen alive and the first of --at, and judge what is left in the end.
-    /// What it prints then goes nowhere. Some 150,000 instructions a second; a window of more than a million is cut
+    /// What it prints then goes nowhere. A window of more than a million is cut
     #[arg(long, value_name = "SIGNAL:POINTS")]
     pub(crate) sweep: Option<Sweep>,
     /// Directory for run.json and the reports; made if need be

@@ -3,8 +3,6 @@
 //! All threads of the process are stepped, and their instructions counted together. A system call is one
 //! instruction, and is stopped at as ever: what a call means is decided in `tree`. What a repeated string instruction does
 //! counts once a repetition.
-//!
-//! Measured here, tracer and target on one CPU: some 150,000 instructions a second.
 
 use std::os::unix::fs::FileExt;
 

@@ -17,7 +17,7 @@ use crate::snapshot::RegisterPart;
 use crate::sys;
 use crate::sys::{Stop, SyscallStop};
 
-/// Instructions after which a window is given up: at some 100,000 a second they take ten seconds.
+/// Instructions after which a window is given up: each costs two switches between the target and us.
 pub(crate) const MOST_STEPS: u64 = 1_000_000;
 
 /// What is followed.
