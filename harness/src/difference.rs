@@ -24,7 +24,7 @@ use zeroize::Zeroizing;
 use crate::canary::Canary;
 use crate::program::{self, Needles, Options, ProgramError, Sight};
 use crate::scan::{Index, Scanner};
-use crate::session::{self, Shown};
+use crate::session::Shown;
 use crate::snapshot::{self, PAGE, Places, Region};
 
 /// Pages that are kept, images and what differs from them: 512 MiB.

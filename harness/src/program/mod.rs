@@ -335,7 +335,9 @@ pub(crate) fn once_more(
     if let Some(why) = options.feed.refuses(needles.canary().bytes()) {
         return Err(ProgramError::Refused { why });
     }
-    let again = follow::Again { watching: None, pass: None };
+    // What can be read only once is nothing in all of these runs.
+    let input = Input::ours(&options.feed).unwrap_or_default();
+    let again = follow::Again { watching: None, pass: None, same: None, input: &input };
     let record = follow::run(options, needles.canary(), index, Some(&again), interrupted, witness)?;
     Ok(judge::outcome(options, &record, options.decoys))
 }
