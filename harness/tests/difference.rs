@@ -193,6 +193,8 @@ fn options(program: &Path) -> Result<Options, Failed> {
         hidden_variable: None,
         attribute: false,
         output: Output::Stderr,
+        variables: Vec::new(),
+        digest: true,
     })
 }
 

@@ -132,6 +132,8 @@ fn every_place(program: &Path) -> Result<(), Failed> {
         hidden_variable: None,
         attribute: false,
         output: Output::Stderr,
+        variables: Vec::new(),
+        digest: true,
     };
     let run = program::run(&options, &AtomicBool::new(false), &Nobody)?;
     let outcome = run.outcomes.first().ok_or("no run")?;

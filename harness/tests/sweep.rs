@@ -71,6 +71,8 @@ fn outcomes(flags: &[&str], args: &[&str], sweep: Option<&str>) -> Result<Vec<Ou
         hidden_variable: None,
         attribute: false,
         output: Output::Discard,
+        variables: Vec::new(),
+        digest: true,
     };
     let sweep = sweep.map(str::parse).transpose()?;
     Ok(program::swept(&options, sweep.as_ref(), &AtomicBool::new(false), &Nobody)?.outcomes)

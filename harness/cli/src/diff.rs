@@ -44,6 +44,8 @@ pub(crate) fn diff(args: &Diff) -> Result<Verdict, Failure> {
         hidden_variable: None,
         attribute: false,
         output: Output::Discard,
+        variables: Vec::new(),
+        digest: true,
     };
     let difference = difference::run(&options, other.as_ref(), args.runs, &interrupted).map_err(failure)?;
     if let Some(dir) = &args.out {
