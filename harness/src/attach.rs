@@ -113,6 +113,8 @@ pub fn search(pid: i32, needles: &Needles, interrupted: &AtomicBool) -> Result<O
             coverage: look.coverage.clone(),
             kept: look.kept.clone(),
             exposure: look.exposure.clone(),
+            core: look.core,
+            kept_freed: None,
             whole: number(whole),
             fragments: number(findings.len() - whole),
             decoy_hits,
@@ -139,7 +141,7 @@ pub fn read(pid: i32, interrupted: &AtomicBool, piece: impl FnMut(u64, &[u8])) -
     Ok(snapshot::read_live(&mut target, 0, &regions, Injection::Leave, piece))
 }
 
-fn stop(pid: i32, interrupted: &AtomicBool) -> Result<Target<'_>, AttachError> {
+pub(crate) fn stop(pid: i32, interrupted: &AtomicBool) -> Result<Target<'_>, AttachError> {
     let process = Pid::from_raw(pid);
     if pid <= 0 {
         return Err(AttachError::Gone { pid });

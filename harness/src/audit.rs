@@ -16,6 +16,7 @@ use scenario_protocol::{Checkpoint, Row};
 use zeroize::Zeroizing;
 
 use crate::canary::{Canary, Seed};
+use crate::handler::Handler;
 use crate::progress::{Observer, Progress};
 use crate::repeat;
 use crate::scan::{Index, Rate};
@@ -460,6 +461,7 @@ fn one(row: &Row, machine: &findings::Machine, options: &Options, interrupted: &
             dir: dir.path(),
             timeout: options.timeout,
             no_core: machine::no_core(machine),
+            handler: Handler::of_this_machine(),
             interrupted,
             layout: if options.course.fixed_layout { Layout::Fixed } else { Layout::Natural },
             derived: derived.as_ref().map(|_| options.decoys + 1),
@@ -514,7 +516,7 @@ fn one(row: &Row, machine: &findings::Machine, options: &Options, interrupted: &
         let mut findings: Vec<_> = outcome.findings.iter_mut().collect();
         attribute::attribute(row, machine, options, &mut findings, interrupted);
     }
-    veil(&mut outcome, &index);
+    veil(&mut outcome, index);
     let chance = chance(&alone, &outcome);
     (outcome, chance)
 }

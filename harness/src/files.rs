@@ -1,4 +1,5 @@
-//! Searching files: cores by their headers, everything else as plain bytes.
+//! Searching files: cores by their headers, those that a crash handler stored unpacked on the way, everything else as plain
+//! bytes.
 //!
 //! Directories are walked without following symbolic links. What is no regular file and what cannot be read makes the
 //! search inconclusive. The needles prove themselves in every search: each is found in a sheet of bytes in
@@ -18,8 +19,8 @@ use crate::canary::{Canary, Seed};
 use crate::judge;
 use crate::progress::{Observer, Progress};
 use crate::scan::{Index, IndexError, Scanner, keys};
-use crate::session::{Hit, chain, search_core};
-use crate::snapshot::{CHUNK, CoreError};
+use crate::session::{Hit, chain, search_core, search_core_stream};
+use crate::snapshot::{self, CHUNK, CoreError, Stored};
 use crate::variants::{FORMS, encode};
 use crate::veil::{nameable, veil};
 use scenario_protocol::CanaryKind;
@@ -183,6 +184,8 @@ pub fn search(
             coverage,
             kept: None,
             exposure: None,
+            core: None,
+            kept_freed: None,
             whole: number(whole),
             fragments: number(findings.len() - whole),
             decoy_hits: number(decoy_hits),
@@ -246,18 +249,27 @@ pub(crate) fn one(path: &Path, index: &Index) -> Result<(Coverage, Vec<Hit>), Co
     if is_core(&file)? {
         return search_core(&file, index);
     }
+    let (mut coverage, mut hits) = (Coverage::default(), Vec::new());
+    if let Some(Stored { mut core, is_report }) = snapshot::open_stored(&file)? {
+        (coverage, hits) = search_core_stream(&mut core, index)?;
+        if !is_report {
+            return Ok((coverage, hits));
+        }
+    }
     let listed = file.metadata()?.len();
-    let (read, hits) = plain(&file, index)?;
-    let mut coverage = Coverage { listed: listed.max(read), read, ..Coverage::default() };
-    coverage.refuse("the file shrank while it was read", coverage.listed - read);
+    let (read, in_text) = plain(&file, index)?;
+    let mut text = Coverage { listed: listed.max(read), read, ..Coverage::default() };
+    text.refuse("the file shrank while it was read", text.listed - read);
+    coverage.add(&text);
+    hits.extend(in_text);
     Ok((coverage, hits))
 }
 
-/// Whether a file begins like an ELF core (`e_type` 4 at byte 16, elf(5)).
+/// Whether a file begins like an ELF core.
 fn is_core(file: &File) -> io::Result<bool> {
     let mut start = [0; 18];
     match file.read_exact_at(&mut start, 0) {
-        Ok(()) => Ok(start[..4] == *b"\x7fELF" && start[16..] == [4, 0]),
+        Ok(()) => Ok(snapshot::begins_core(&start)),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),
     }

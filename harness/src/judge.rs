@@ -123,6 +123,8 @@ pub(crate) fn observation(
         coverage: look.coverage.clone(),
         kept: look.kept.clone(),
         exposure: look.exposure.clone(),
+        core: look.core,
+        kept_freed: None,
         whole: count(secret().filter(|hit| hit.found.whole)),
         fragments: count(secret().filter(|hit| !hit.found.whole)),
         decoy_hits: count(look.hits.iter().filter(|hit| is_decoy(hit))),

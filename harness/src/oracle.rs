@@ -12,7 +12,7 @@ use crate::snapshot::{self, Part};
 use crate::sys;
 use crate::variants::FORMS;
 
-/// Any bytes, taken as a core file: no panic, no more bytes handed on than the file has, and the parts add up.
+/// Any bytes, taken as a core file and as a core that is unpacked: no panic, no more bytes handed on than the file has, and the parts add up.
 ///
 /// # Panics
 ///
@@ -32,6 +32,13 @@ pub fn core(data: &[u8]) {
     if let Ok(coverage) = coverage {
         assert_eq!(coverage.read, handed_on as u64);
         // A header may list more than can be counted; then nothing may pass for complete.
+        assert!(coverage.adds_up() || coverage.refused_bytes() > 0);
+    }
+    let mut streamed = 0;
+    let coverage = snapshot::read_core_stream(&mut &data[..], |_, _, bytes| streamed += bytes.len());
+    assert!(streamed <= data.len());
+    if let Ok(coverage) = coverage {
+        assert_eq!(coverage.read, streamed as u64);
         assert!(coverage.adds_up() || coverage.refused_bytes() > 0);
     }
 }

@@ -2,18 +2,20 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use findings::{Class, Coverage, Exposure, Kept, Looked};
+use findings::{Class, CoreSource, Coverage, Exposure, Kept, Looked};
 use scenario_protocol::{Checkpoint, Claim, Ends, Expectation, Row};
 
 use crate::attribute::{Watching, Writing};
 use crate::canary::Canary;
+use crate::handler::Handler;
 use crate::judge;
 use crate::scan::{Index, Match, Scanner};
-use crate::snapshot::{self, Injection, Part, Places, RegisterPart, Registers, Step, Store};
+use crate::snapshot::{self, Extent, Injection, Notes, Part, Places, RegisterPart, Registers, Step, Store};
 use crate::sweep::{MOST_STEPS, Pass, Window};
 use crate::sys::End;
 use crate::target::{Event, Launch, Layout, Target, TargetError};
@@ -42,6 +44,8 @@ pub(crate) struct Look {
     /// What the kernel keeps for it; `None` where nobody looked.
     pub(crate) kept: Option<Kept>,
     pub(crate) exposure: Option<Exposure>,
+    /// Who wrote the core that was looked at.
+    pub(crate) core: Option<CoreSource>,
     pub(crate) hits: Vec<Hit>,
     /// Of the first hits, which are those in registers: the thread's age and its bytes.
     pub(crate) spots: Vec<Spot>,
@@ -71,6 +75,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) timeout: Duration,
     /// Why no kernel core can be had here, or `None` if one can.
     pub(crate) no_core: Option<&'a str>,
+    /// Who gets the kernel's cores instead.
+    pub(crate) handler: Option<Handler>,
     pub(crate) interrupted: &'a AtomicBool,
     pub(crate) layout: Layout,
     /// Number among the needles of what the row makes of its canary.
@@ -121,6 +127,7 @@ fn unseen(checkpoint: Checkpoint, looked: Looked) -> Look {
         coverage: Coverage::default(),
         kept: None,
         exposure: None,
+        core: None,
         hits: Vec::new(),
         spots: Vec::new(),
         writings: Vec::new(),
@@ -150,6 +157,7 @@ fn follow(
     let mut announcements: VecDeque<Checkpoint> =
         checkpoints.iter().copied().filter(|checkpoint| checkpoint.announced()).collect();
     let mut planted = false;
+    let mut dumped = None;
     // What a sweep wants of the window that begins at `planted`, and ends with whatever is looked at next.
     let mut pass = setting.pass.map(|(pass, _)| pass);
     loop {
@@ -169,6 +177,12 @@ fn follow(
                 }
                 (Pass::Send { after, .. }, _) => record.troubles.push(too_short(done, after)),
             }
+        }
+        if let Event::FatalSignal(0, _) = event
+            && row.checkpoints.contains(&Checkpoint::Core)
+            && setting.handler.is_some()
+        {
+            dumped = Some(Piped::dump(&mut target, setting));
         }
         let injection = match (&row.expect, planted) {
             (Expectation::Clean(Claim::Shielded), true) => Injection::Leave,
@@ -227,8 +241,11 @@ fn follow(
                     record.troubles.push(format!("{} {why}", target.unmet()));
                 }
                 if row.checkpoints.contains(&Checkpoint::Core) {
-                    let dumped = matches!(end, Some(End::Signal(_, true)));
-                    let mut look = look_at_core(setting, dumped, index);
+                    let by_kernel = matches!(end, Some(End::Signal(_, true)));
+                    let mut look = match (&setting.handler, dumped.take()) {
+                        (Some(handler), Some(piped)) if by_kernel => look_at_piped_core(setting, handler, piped, index),
+                        _ => look_at_core(setting, by_kernel, index),
+                    };
                     // The dump shows the memory of the exit stop.
                     let exit =
                         record.looks.iter().find(|look| look.checkpoint == Checkpoint::Exit && look.process == 1);
@@ -362,18 +379,8 @@ pub(crate) fn look(
     }
     let threads = u32::try_from(threads.len()).unwrap_or(u32::MAX);
     let exposure = Some(exposure);
-    Look {
-        checkpoint: Checkpoint::Planted,
-        process: number,
-        looked,
-        threads,
-        coverage,
-        kept,
-        exposure,
-        hits,
-        spots,
-        writings,
-    }
+    let nothing = self::unseen(Checkpoint::Planted, looked);
+    Look { process: number, threads, coverage, kept, exposure, hits, spots, writings, ..nothing }
 }
 
 /// How many threads of a process the kernel counts; a thread that is just going is given time to go.
@@ -459,32 +466,114 @@ fn look_at_core(setting: &Setting<'_>, dumped: bool, index: &Index) -> Look {
     // The directory goes with the run; a core is too much secret to wait for that.
     let removed = std::fs::remove_file(path);
     match (read, removed) {
-        (Ok((coverage, hits)), Ok(())) => Look { coverage, hits, ..unseen(Checkpoint::Core, Looked::Yes) },
+        (Ok((coverage, hits)), Ok(())) => {
+            Look { coverage, hits, core: Some(CoreSource::Kernel), ..unseen(Checkpoint::Core, Looked::Yes) }
+        }
         (Err(error), _) => missed(chain(&error)),
         (_, Err(error)) => missed(format!("remove the core: {error}")),
     }
 }
 
+/// A core of our own, for when the kernel's goes to a program.
+struct Piped {
+    pid: i32,
+    since: SystemTime,
+    core: Result<File, String>,
+}
+
+impl Piped {
+    /// Writes what the kernel is about to write, into a file without a name that goes when it is closed.
+    fn dump(target: &mut Target<'_>, setting: &Setting<'_>) -> Self {
+        let (pid, since) = (target.processes()[0].pid.as_raw(), SystemTime::now());
+        let core = tempfile::tempfile_in(setting.dir).map_err(|error| format!("make a file for a core: {error}"));
+        let core = core.and_then(|file| {
+            let dumped =
+                snapshot::write_core(target, 0, Extent::LikeTheKernel, &file).map_err(|error| chain(&error))?;
+            match dumped.troubles.into_iter().next() {
+                Some(trouble) => Err(trouble),
+                None => Ok(file),
+            }
+        });
+        Self { pid, since, core }
+    }
+}
+
+/// Looks at the core that the handler stored, or where there is none that can be read at our own.
+fn look_at_piped_core(setting: &Setting<'_>, handler: &Handler, piped: Piped, index: &Index) -> Look {
+    let stored = handler.stored(setting.subject, piped.pid, piped.since);
+    let by_handler = stored.and_then(|path| crate::files::one(&path, index).ok());
+    let look =
+        |coverage, hits, core| Look { coverage, hits, core: Some(core), ..unseen(Checkpoint::Core, Looked::Yes) };
+    if let Some((coverage, hits)) = by_handler {
+        return look(coverage, hits, CoreSource::Handler);
+    }
+    let own = piped.core.and_then(|file| search_core(&file, index).map_err(|error| chain(&error)));
+    match own {
+        Ok((coverage, hits)) => look(coverage, hits, CoreSource::Own),
+        Err(why) => unseen(Checkpoint::Core, Looked::Missed(why)),
+    }
+}
+
 /// Searches the notes and the memory of a core.
 pub(crate) fn search_core(file: &std::fs::File, index: &Index) -> Result<(Coverage, Vec<Hit>), snapshot::CoreError> {
-    let [mut notes, mut memory, mut rest] = [(); 3].map(|()| Scanner::new(index));
-    let coverage = snapshot::read_core(file, |part, at, bytes| match part {
-        Part::Notes => notes.feed(at, bytes),
-        Part::Memory => memory.feed(at, bytes),
-        Part::Rest => rest.feed(at, bytes),
-    })?;
-    let hit = |found: Match, place: &str| Hit {
-        found,
-        class: Class::Core,
-        place: place.to_owned(),
-        permissions: String::new(),
-    };
-    let hits = notes
-        .finish()
-        .into_iter()
-        .map(|found| hit(found, "notes"))
-        .chain(memory.finish().into_iter().map(|found| hit(found, "memory")))
-        .chain(rest.finish().into_iter().map(|found| hit(found, "outside of all segments, by offset")))
-        .collect();
-    Ok((coverage, hits))
+    let mut search = CoreSearch::new(index);
+    let coverage = snapshot::read_core(file, |part, at, bytes| search.feed(part, at, bytes))?;
+    Ok(search.finish(coverage))
 }
+
+/// The same in a core that is unpacked as it goes by.
+pub(crate) fn search_core_stream(
+    stream: &mut dyn std::io::Read,
+    index: &Index,
+) -> Result<(Coverage, Vec<Hit>), snapshot::CoreError> {
+    let mut search = CoreSearch::new(index);
+    let coverage = snapshot::read_core_stream(stream, |part, at, bytes| search.feed(part, at, bytes))?;
+    Ok(search.finish(coverage))
+}
+
+/// The search of one core.
+pub(crate) struct CoreSearch<'a> {
+    index: &'a Index,
+    scanners: [Scanner<'a>; 3],
+    notes: Notes,
+}
+
+impl<'a> CoreSearch<'a> {
+    pub(crate) fn new(index: &'a Index) -> Self {
+        Self { index, scanners: [(); 3].map(|()| Scanner::new(index)), notes: Notes::default() }
+    }
+
+    /// Takes in the next piece; those of one part ascend.
+    pub(crate) fn feed(&mut self, part: Part, at: u64, bytes: &[u8]) {
+        if part == Part::Notes {
+            self.notes.take(at, bytes);
+        }
+        self.scanners[part as usize].feed(at, bytes);
+    }
+
+    /// What was found, and the account with what the core's writer left out of it.
+    pub(crate) fn finish(self, mut coverage: Coverage) -> (Coverage, Vec<Hit>) {
+        let hit = |found: Match, place: String| Hit { found, class: Class::Core, place, permissions: String::new() };
+        let mut hits = Vec::new();
+        let taken = self.notes.registers(|registers| {
+            let found = search_registers(registers, self.index).into_iter();
+            hits.extend(found.map(|(found, _)| hit(found.found, format!("register {}", found.place))));
+        });
+        // What lies in a register was found there, put together.
+        let in_register = |found: &Match| {
+            let end = found.address.saturating_add(found.length);
+            let after = taken.partition_point(|(_, behind)| *behind < end);
+            taken.get(after).is_some_and(|(start, _)| *start <= found.address)
+        };
+        let [notes, memory, rest] = self.scanners.map(Scanner::finish);
+        hits.extend(notes.into_iter().filter(|found| !in_register(found)).map(|found| hit(found, "notes".to_owned())));
+        hits.extend(memory.into_iter().map(|found| hit(found, "memory".to_owned())));
+        let outside = "outside of all segments, by offset";
+        hits.extend(rest.into_iter().map(|found| hit(found, outside.to_owned())));
+        self.notes.account(&mut coverage, |text| nameable(text, self.index));
+        (coverage, hits)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -192,6 +192,7 @@ fn options(program: &Path) -> Result<Options, Failed> {
         unknown_keys: false,
         hidden_variable: None,
         attribute: false,
+        keep_freed: None,
         output: Output::Stderr,
         variables: Vec::new(),
         digest: true,

@@ -251,6 +251,7 @@ fn options(program: &Path, args: &[&str]) -> Result<Options, Failed> {
         variables: Vec::new(),
         digest: true,
         attribute: false,
+        keep_freed: None,
         output: Output::Stderr,
     })
 }

@@ -131,6 +131,7 @@ fn every_place(program: &Path) -> Result<(), Failed> {
         unknown_keys: false,
         hidden_variable: None,
         attribute: false,
+        keep_freed: None,
         output: Output::Stderr,
         variables: Vec::new(),
         digest: true,

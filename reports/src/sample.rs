@@ -213,6 +213,8 @@ fn look(checkpoint: &str, process: u32, whole: u32, fragments: u32) -> Observati
             core_limit: Some(CoreLimit::Unlimited),
             coredump_filter: Some(0x33),
         }),
+        core: None,
+        kept_freed: None,
         whole,
         fragments,
         decoy_hits: 0,

@@ -84,6 +84,18 @@ that is a leak. Memory that changes between runs with one key, or is not there i
 program that mixes a clock into what it keeps ends inconclusive.
 ";
 
+const CORE: &str = "\
+Example:
+  residue core 4321 -o before.core
+  residue scan before.core --secret-file key.bin
+
+The process stands still while it is written, and then goes on. The file is its owner's alone and holds whatever the process
+held. What lies behind descriptors (pipes, sockets) is no part of a core.
+
+Exits 0 when all of the memory is in the file, and 2 when some could not be read: the file says which, and a scan of it that
+finds nothing is then inconclusive.
+";
+
 const MERGE: &str = "\
 Example:
   residue audit scenarios --seed-file seed.hex --fixed-layout --shard 1/2 --out one   # on one machine
@@ -124,6 +136,9 @@ pub(crate) enum Command {
     /// Search files, directories, core dumps and live processes for a secret, whole and in pieces, in every form
     #[command(after_help = format!("Examples:\n  residue scan core.1234 --secret-file key.bin\n  residue scan 4321 --secret-file key.bin\n  residue scan 4321 --unknown-keys\n  residue scan target/ --seed-file seed.hex --subject target/audit/scenarios\n\n{EXIT_CODES}"))]
     Scan(Scan),
+    /// Write a core of a process that runs: its memory and registers, to be searched as often as need be
+    #[command(after_help = format!("{CORE}\n{EXIT_CODES}"))]
+    Core(Core),
     /// Run any program, give it a secret, and search its memory for what is left
     #[command(after_help = format!("{RUN}\n{EXIT_CODES}"))]
     Run(Box<Run>),
@@ -263,8 +278,8 @@ pub(crate) struct Report {
 
 #[derive(Debug, Group)]
 pub(crate) struct Scan {
-    /// Files, directories (walked without following links), ELF cores (searched by their headers), or numbers of
-    /// processes, which are stopped, searched and let go on
+    /// Files, directories (walked without following links), ELF cores (searched by their headers; also as systemd-coredump
+    /// and apport store them, unpacked on the way), or numbers of processes, which are stopped, searched and let go on
     #[arg(required = true, value_name = "PATH|PID")]
     pub(crate) paths: Vec<PathBuf>,
     /// Search for the bytes of this file, all of them; may be given more than once
@@ -285,6 +300,16 @@ pub(crate) struct Scan {
     /// Print the findings as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Core {
+    /// Number of the process
+    #[arg(value_name = "PID")]
+    pub(crate) process: i32,
+    /// Where to write it; a file that is there is not overwritten
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
 }
 
 #[derive(Debug, Group)]
@@ -337,6 +362,10 @@ pub(crate) struct Run {
     /// prints
     #[arg(long)]
     pub(crate) attribute: bool,
+    /// Keep what the program frees from being used again, so that residues in it stay visible: by a library that is loaded into
+    /// it, libresidue_keep_freed.so beside this program unless named
+    #[arg(long, value_name = "LIBRARY", num_args = 0..=1, require_equals = true)]
+    pub(crate) keep_freed: Option<Option<PathBuf>>,
     /// Print run.json; the program's own output then goes to standard error
     #[arg(long)]
     pub(crate) json: bool,

@@ -43,6 +43,7 @@ pub(crate) fn diff(args: &Diff) -> Result<Verdict, Failure> {
         unknown_keys: false,
         hidden_variable: None,
         attribute: false,
+        keep_freed: None,
         output: Output::Discard,
         variables: Vec::new(),
         digest: true,

@@ -6,6 +6,7 @@ mod args;
 mod audit;
 mod baseline;
 mod diff;
+mod dump;
 mod explain;
 mod output;
 mod project;
@@ -63,6 +64,7 @@ fn real_main() -> ExitCode {
         Command::Baseline(args) => baseline::baseline(&args),
         Command::Merge(args) => output::merge(&args),
         Command::Report(args) => output::report(&args),
+        Command::Core(args) => dump::core(&args),
         Command::Scan(args) => scan::scan(&args),
         Command::Explain(args) => explain::explain(&args),
         Command::Run(args) => run::run(*args),

@@ -1,7 +1,7 @@
 //! `residue run`.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use findings::Verdict;
@@ -20,6 +20,9 @@ use crate::{Failure, chain, project};
 
 /// Decoys that are looked for in every run and were never planted.
 const DECOYS: u32 = 8;
+
+/// File name of the library that keeps freed memory.
+const KEEPER: &str = "libresidue_keep_freed.so";
 
 /// Bytes of a random secret.
 const LENGTH: u16 = 32;
@@ -70,6 +73,7 @@ pub(crate) fn run(mut args: Run) -> Result<Verdict, Failure> {
         variables: Vec::new(),
         digest: true,
         attribute: args.attribute,
+        keep_freed: args.keep_freed.as_ref().map(|library| keeper(library.as_deref())).transpose()?,
         output: if args.json { Output::Stderr } else { Output::Stdout },
     };
     let observer = |event: &Progress| {
@@ -97,6 +101,23 @@ pub(crate) fn run(mut args: Run) -> Result<Verdict, Failure> {
         say(&text)?;
     }
     Ok(verdict)
+}
+
+/// The library that keeps freed memory: the one that was named, or the one that cargo built beside us.
+fn keeper(named: Option<&Path>) -> Result<PathBuf, Failure> {
+    if let Some(named) = named {
+        return Ok(named.to_owned());
+    }
+    let own = std::env::current_exe().map_err(|error| Failure::internal("find this program", &error))?;
+    let beside = own.with_file_name(KEEPER);
+    if beside.is_file() {
+        return Ok(beside);
+    }
+    Err(Failure::Usage(format!(
+        "--keep-freed: there is no {}; build it with `cargo build --release --package residue-keep-freed` and give its path: \
+         --keep-freed=target/release/{KEEPER}",
+        beside.display()
+    )))
 }
 
 /// A secret of the user's, and the variable that it came from.
@@ -133,6 +154,7 @@ pub(crate) fn failure(error: ProgramError) -> Failure {
         | ProgramError::Refused { .. }
         | ProgramError::NoSuchArgument { .. }
         | ProgramError::Input { .. }
+        | ProgramError::KeepFreed { .. }
         | ProgramError::Weak { .. }
         | ProgramError::Index { .. } => true,
         // No program, no right to run it, or no format that the kernel knows.

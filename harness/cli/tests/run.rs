@@ -263,3 +263,12 @@ fn standard_input_that_can_be_read_only_once_is_refused_where_the_program_runs_a
         assert!(String::from_utf8_lossy(&output.stderr).contains("a pipe, which can be read only once"), "{again:?}");
     }
 }
+
+#[test]
+fn a_library_that_keeps_freed_memory_has_to_be_one() {
+    let other = residue(&["run", "--keep-freed=/bin/sh", "--", "true"]);
+    let absent = residue(&["run", "--keep-freed=/nowhere/library.so", "--", "true"]);
+
+    assert_eq!((other.status.code(), absent.status.code()), (Some(64), Some(64)));
+    assert!(String::from_utf8_lossy(&other.stderr).contains("is not the library"));
+}

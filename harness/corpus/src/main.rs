@@ -163,6 +163,7 @@ fn both(victim: &Victim, prepared: &Prepared) -> Result<Both, String> {
         digest: true,
         output: Output::Discard,
         attribute: false,
+        keep_freed: None,
     };
     let (mut places, mut troubles) = (Vec::new(), Vec::new());
     let outcome = harness::oracle::frozen(&options, &mut |secret, moment, process, pid| match oracle::look(

@@ -25,7 +25,7 @@ pub use exposure::{CoreLimit, Dumpable, Exposure};
 pub use finding::{Class, Finding, Form, Frame, Origin, Repeats, Rule, Writer};
 pub use kept::Kept;
 pub use key::{Family, Key, Length};
-pub use outcome::{Controls, Looked, Observation, Outcome};
+pub use outcome::{Controls, CoreSource, KeptFreed, Looked, Observation, Outcome};
 pub use repeatable::{REPEATABLE_SCHEMA, Repeatable, RepeatableRow};
 pub use run::{Build, CORE, Fact, Machine, NotShown, Run, SCHEMA, Settings, Tool};
 pub use sensitivity::{FormChance, Sensitivity};

@@ -157,6 +157,8 @@ mod tests {
                 coverage: Coverage { listed: rank, read: rank, ..Coverage::default() },
                 kept: None,
                 exposure: None,
+                core: None,
+                kept_freed: None,
                 whole: 0,
                 fragments: 0,
                 decoy_hits: 0,

@@ -26,6 +26,7 @@ use scenario_protocol::Row;
 
 use crate::audit::{self, Options};
 use crate::canary::Canary;
+use crate::handler::Handler;
 use crate::scan::Index;
 use crate::session::{self, Look, Setting, Spot, chain};
 use crate::snapshot::Region;
@@ -370,6 +371,7 @@ impl Subject for Rerun<'_> {
             dir: dir.path(),
             timeout: self.options.timeout,
             no_core: machine::no_core(self.machine),
+            handler: Handler::of_this_machine(),
             interrupted: self.interrupted,
             layout: Layout::Fixed,
             derived: self.row.derived.as_ref().map(|_| 1),

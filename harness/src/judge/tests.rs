@@ -53,6 +53,7 @@ fn look(checkpoint: Checkpoint, hits: Vec<Hit>) -> Look {
         coverage,
         kept,
         exposure,
+        core: None,
         hits,
         spots: Vec::new(),
         writings: Vec::new(),

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::atomic::AtomicBool;
 
+use findings::KeptFreed;
 use nix::fcntl::OFlag;
 use nix::unistd::Pid;
 use scenario_protocol::Ends;
@@ -13,6 +14,7 @@ use scenario_protocol::Ends;
 use super::channels::Channels;
 use super::feed::{self, Feed, Wires};
 use super::input::Input;
+use super::keep::Keeper;
 use super::{Moment, Options, Output, ProgramError, Sight, Witness};
 use crate::attribute::Watching;
 use crate::canary::Canary;
@@ -39,6 +41,8 @@ pub(super) struct Seen {
     pub(super) moment: String,
     pub(super) role: Role,
     pub(super) look: Look,
+    /// What was freed and kept, if that was asked for and done.
+    pub(super) kept_freed: Option<KeptFreed>,
 }
 
 /// All that one run of a program showed.
@@ -89,6 +93,10 @@ pub(super) fn run(
     let not_found = || ProgramError::NotFound { program: name.to_string_lossy().into_owned() };
     let program = feed::find(name).ok_or_else(not_found)?;
     let mut wires = Wires::lay(options, canary.bytes())?;
+    let keeper = options.keep_freed.as_deref().map(Keeper::new).transpose()?;
+    if let Some(keeper) = &keeper {
+        keeper.preload(&mut wires.envp);
+    }
     let image = std::ffi::CString::new(program.into_os_string().into_encoded_bytes()).map_err(|_| ProgramError::Nul)?;
 
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
@@ -182,6 +190,7 @@ pub(super) fn run(
     let mut run = Run {
         options,
         index,
+        keeper,
         watching: again.and_then(|again| again.watching),
         pass: again.and_then(|again| again.pass),
         swept: again.is_some_and(|again| again.pass.is_some()),
@@ -220,6 +229,8 @@ fn pipe() -> std::io::Result<(File, OwnedFd)> {
 struct Run<'a, 'w> {
     options: &'a Options,
     index: &'a Index,
+    /// Keeps what the program frees.
+    keeper: Option<Keeper>,
     /// Words whose writers are asked for.
     watching: Option<&'a Watching<'a>>,
     /// What a sweep asks of this run, until it has that.
@@ -356,7 +367,8 @@ impl Run<'_, '_> {
             self.begin_window(target, process);
             let state = &target.processes()[process];
             (self.witness)(Sight::Still { moment: "planted", process: state.number, pid: state.pid.as_raw() });
-            self.record.seen.push(Seen { moment: "planted".to_owned(), role: Role::Control, look });
+            let moment = "planted".to_owned();
+            self.record.seen.push(Seen { moment, role: Role::Control, look, kept_freed: None });
             self.set_watch(target);
         }
     }
@@ -522,7 +534,31 @@ impl Run<'_, '_> {
                 }
             },
         );
-        self.record.seen.push(Seen { moment: moment.to_owned(), role, look });
+        let kept_freed = self.kept_freed(target, process, moment);
+        self.record.seen.push(Seen { moment: moment.to_owned(), role, look, kept_freed });
+    }
+
+    /// What was freed and kept in a process, if that was asked for; what was not kept is a trouble.
+    fn kept_freed(&mut self, target: &Target<'_>, process: usize, moment: &str) -> Option<KeptFreed> {
+        let state = &target.processes()[process];
+        let mut doubt = |why: String| {
+            let doubt = format!("{moment}: freed memory was not kept in process {}: {why}", state.number);
+            if !self.record.troubles.contains(&doubt) {
+                self.record.troubles.push(doubt);
+            }
+        };
+        match self.keeper.as_ref()?.kept(state) {
+            Ok(kept) => {
+                if kept.released > 0 {
+                    doubt(format!("the limit was met, and {} blocks were freed after all", kept.released));
+                }
+                Some(kept)
+            }
+            Err(why) => {
+                doubt(why);
+                None
+            }
+        }
     }
 
     /// Adds what was not seen of the tree, once it is gone.

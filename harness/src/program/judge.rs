@@ -75,7 +75,7 @@ fn observation(seen: &Seen) -> Observation {
         Role::SecretMemory => "exit-call",
         Role::Control | Role::Residue => &seen.moment,
     };
-    judge::observation(at, &seen.look, is_canary, is_decoy)
+    Observation { kept_freed: seen.kept_freed, ..judge::observation(at, &seen.look, is_canary, is_decoy) }
 }
 
 /// Everything that keeps a clean look from meaning clean.

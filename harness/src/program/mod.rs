@@ -13,11 +13,12 @@ mod feed;
 mod follow;
 mod input;
 mod judge;
+mod keep;
 mod moment;
 
 use std::cell::Cell;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -26,6 +27,7 @@ use scenario_protocol::CanaryKind;
 
 pub use feed::{Feed, ParseFeedError};
 pub(crate) use input::Input;
+pub use keep::KeepError;
 pub use moment::{Moment, ParseMomentError};
 
 use crate::attribute::{self, Seen, Sighting, Watching};
@@ -77,6 +79,8 @@ pub struct Options {
     /// Whether the writers of findings are looked for. The program is then run a few times more, and what it prints
     /// then goes nowhere.
     pub attribute: bool,
+    /// The library that keeps what the program frees from being used again, by its path; none if it is not to be kept.
+    pub keep_freed: Option<PathBuf>,
 }
 
 /// Where a secret comes from.
@@ -151,6 +155,13 @@ pub enum ProgramError {
     Feed {
         /// Why.
         source: std::io::Error,
+    },
+    /// Freed memory cannot be kept.
+    #[error("keep freed memory")]
+    KeepFreed {
+        /// Why.
+        #[from]
+        source: KeepError,
     },
     /// The secret cannot be told from other bytes.
     #[error("the secret")]

@@ -59,27 +59,36 @@ impl Drop for Registers {
 /// The error of either request. A machine without extended state has none to search.
 pub(crate) fn read(thread: Pid) -> std::io::Result<Registers> {
     let general = sys::general_registers(thread)?;
-    let word = |number: usize| {
-        let bytes = general.get(number * 8..number * 8 + 8).and_then(|bytes| bytes.try_into().ok());
-        bytes.map_or(0, u64::from_le_bytes)
-    };
-    let (stack_pointer, thread_pointer) = (word(STACK_POINTER), word(THREAD_POINTER));
-    let mut pieces = vec![(0, general)];
-    let mut views = Vec::new();
     match sys::vector_registers(thread) {
-        Ok(mut area) => {
+        Ok(area) => Ok(Registers::new(general, Some(area))),
+        // no XSAVE here
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EINVAL)) => {
+            Ok(Registers::new(general, None))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+impl Registers {
+    /// General registers in the kernel's order, and the extended state in the layout that XSAVE has on this machine.
+    pub(crate) fn new(general: Vec<u8>, area: Option<Vec<u8>>) -> Self {
+        let word = |number: usize| {
+            let bytes = general.get(number * 8..number * 8 + 8).and_then(|bytes| bytes.try_into().ok());
+            bytes.map_or(0, u64::from_le_bytes)
+        };
+        let (stack_pointer, thread_pointer) = (word(STACK_POINTER), word(THREAD_POINTER));
+        let mut pieces = vec![(0, general)];
+        let mut views = Vec::new();
+        if let Some(mut area) = area {
+            area.truncate(usize::try_from(VIEW).unwrap_or(usize::MAX)); // a note can be of any length
             views = xsave::views(&area, Layout::of_this_machine());
             let gathered = |view: &View| view.offsets.iter().map(|offset| area[*offset]).collect();
             pieces.extend((1..).zip(&views).map(|(number, view)| (number * VIEW, gathered(view))));
             area.zeroize();
         }
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EINVAL)) => {} // no XSAVE here
-        Err(error) => return Err(error),
+        Self { stack_pointer, thread_pointer, pieces, views }
     }
-    Ok(Registers { stack_pointer, thread_pointer, pieces, views })
-}
 
-impl Registers {
     /// The general registers, and the extended state as the kernel hands it out; empty on a machine without.
     pub(crate) fn plain(&self) -> [&[u8]; 2] {
         let general = self.pieces.first().map_or(&[][..], |(_, bytes)| bytes);

@@ -277,6 +277,15 @@ pub(crate) fn general_registers(task: Pid) -> io::Result<Vec<u8>> {
     regset(task, libc::NT_PRSTATUS, 512)
 }
 
+/// The x87 and SSE registers of a stopped task in the layout of FXSAVE, as bytes.
+///
+/// # Errors
+///
+/// `ESRCH` when it is not stopped.
+pub(crate) fn float_registers(task: Pid) -> io::Result<Vec<u8>> {
+    regset(task, libc::NT_PRFPREG, 512)
+}
+
 /// The extended state of a stopped task (x87, SSE, AVX and up) in the layout of XSAVE, as bytes.
 ///
 /// # Errors
