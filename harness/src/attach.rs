@@ -117,6 +117,7 @@ pub fn search(pid: i32, needles: &Needles, interrupted: &AtomicBool) -> Result<O
             kept_freed: None,
             whole: number(whole),
             fragments: number(findings.len() - whole),
+            public: 0,
             decoy_hits,
         }],
         controls: Controls { planted, decoys: needles.decoys(), decoy_hits },

@@ -188,6 +188,7 @@ pub fn search(
             kept_freed: None,
             whole: number(whole),
             fragments: number(findings.len() - whole),
+            public: 0,
             decoy_hits: number(decoy_hits),
         }],
         controls: Controls { planted, decoys: number(needles.decoys.len()), decoy_hits: number(decoy_hits) },

@@ -127,6 +127,7 @@ pub(crate) fn observation(
         kept_freed: None,
         whole: count(secret().filter(|hit| hit.found.whole)),
         fragments: count(secret().filter(|hit| !hit.found.whole)),
+        public: look.public,
         decoy_hits: count(look.hits.iter().filter(|hit| is_decoy(hit))),
     }
 }

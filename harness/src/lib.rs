@@ -28,6 +28,7 @@ pub mod oracle;
 mod private;
 pub mod program;
 pub mod progress;
+mod public;
 mod repeat;
 pub mod scan;
 mod session;

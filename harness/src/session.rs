@@ -14,6 +14,7 @@ use crate::attribute::{Watching, Writing};
 use crate::canary::Canary;
 use crate::handler::Handler;
 use crate::judge;
+use crate::public;
 use crate::scan::{Index, Match, Scanner};
 use crate::snapshot::{self, Extent, Injection, Notes, Part, Places, RegisterPart, Registers, Step, Store};
 use crate::sweep::{MOST_STEPS, Pass, Window};
@@ -49,6 +50,8 @@ pub(crate) struct Look {
     pub(crate) hits: Vec<Hit>,
     /// Of the first hits, which are those in registers: the thread's age and its bytes.
     pub(crate) spots: Vec<Spot>,
+    /// Hits that are not among them, because anybody can read those bytes in the program's own file.
+    pub(crate) public: u32,
     /// Who wrote the watched words last, in their order; empty where none are watched.
     pub(crate) writings: Vec<Writing>,
 }
@@ -130,6 +133,7 @@ fn unseen(checkpoint: Checkpoint, looked: Looked) -> Look {
         core: None,
         hits: Vec::new(),
         spots: Vec::new(),
+        public: 0,
         writings: Vec::new(),
     }
 }
@@ -346,6 +350,7 @@ pub(crate) fn look(
     }
     let exposure = snapshot::exposure(target.processes()[process].pid);
     let mut kept = None;
+    let mut public = 0;
     let (looked, coverage) = match snapshot::regions(&target.processes()[process]) {
         Ok(regions) => {
             // Before an injected call empties the file that it writes into.
@@ -370,6 +375,15 @@ pub(crate) fn look(
                 scanner.feed(at, bytes);
             });
             hits.extend(scanner.finish().into_iter().map(|found| place(found, &places)));
+            if let Some(began) = target.began() {
+                let regions = places.regions();
+                let known = public::known(&hits, regions, &target.processes()[process], began, index);
+                let mut kept = hits.iter().map(|hit| !public::is_public(hit, &known, index));
+                spots.retain(|_| kept.next().unwrap_or(true));
+                let before = hits.len();
+                hits.retain(|hit| !public::is_public(hit, &known, index));
+                public = u32::try_from(before - hits.len()).unwrap_or(u32::MAX);
+            }
             (Looked::Yes, coverage)
         }
         Err(error) => (Looked::Missed(chain(&error)), Coverage::default()),
@@ -380,7 +394,7 @@ pub(crate) fn look(
     let threads = u32::try_from(threads.len()).unwrap_or(u32::MAX);
     let exposure = Some(exposure);
     let nothing = self::unseen(Checkpoint::Planted, looked);
-    Look { process: number, threads, coverage, kept, exposure, hits, spots, writings, ..nothing }
+    Look { process: number, threads, coverage, kept, exposure, hits, spots, public, writings, ..nothing }
 }
 
 /// How many threads of a process the kernel counts; a thread that is just going is given time to go.

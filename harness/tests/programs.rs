@@ -8,6 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use findings::{Class, Finding, Verdict, Writer};
+use harness::canary::Canary;
 use harness::oracle::{self, Twice};
 use harness::program::{self, Feed, Options, Output, Source};
 use harness::progress::Nobody;
@@ -94,6 +95,26 @@ int main(void) {
 }
 "#;
 
+/// Holds what every key of a kind begins with, and one whole key. Wipes what it reads, unless it has an argument.
+const KNOWN_C: &str = r#"
+#include <string.h>
+#include <unistd.h>
+const char prefix[] = "AGE-SECRET-KEY-1", whole[] = "AGE-SECRET-KEY-1QTEXVLKJ3W5M8ZRD4N7HYCP9";
+static volatile char wanted[16];
+int main(int count, char **words) {
+    static char line[256];
+    for (int at = 0; at < 16; at++) wanted[at] = prefix[at];
+    ssize_t got = read(0, line, sizeof line);
+    int same = line[0] == whole[0];
+    if (count == 1) explicit_bzero(line, sizeof line);
+    return got > 0 && same && words ? 0 : 1;
+}
+"#;
+
+/// A key that [`KNOWN_C`] holds as a whole, and one of which it holds the beginning.
+const HARD_CODED: &[u8] = b"AGE-SECRET-KEY-1QTEXVLKJ3W5M8ZRD4N7HYCP9";
+const FRESH: &[u8] = b"AGE-SECRET-KEY-1WZ6DM4UQ2YHN8XRTJ5GLC7EKVP3";
+
 fn main() {
     let arguments = Arguments::from_args();
     let python = interpreter("python3", &["-c", "import sys; print(sys.executable)"]);
@@ -144,6 +165,23 @@ fn main() {
             if holds { Ok(()) } else { Err(format!("{found:?}").into()) }
         }),
     ];
+    let trials = trials.into_iter().chain([trial(
+        "what_anybody_can_read_in_a_program_is_no_residue_and_a_key_that_is_hard_coded_is_one",
+        compiled("known", KNOWN_C),
+        |program| {
+            let run = |secret: &[u8], args: &[&str]| -> Result<Twice, Failed> {
+                let secret = Source::Given(Canary::given(secret.to_vec().into())?);
+                Ok(oracle::program(&Options { secret, ..options(program, args)? })?)
+            };
+            let (wiped, kept, hard_coded) = (run(FRESH, &[])?, run(FRESH, &["keep"])?, run(HARD_CODED, &[])?);
+            let public = |twice: &Twice| twice.outcome.observations.iter().map(|look| look.public).sum::<u32>();
+            let whole = |finding: &Finding| finding.whole && finding.rule.class == Class::File;
+            check(wiped.outcome.verdict == Verdict::Clean && public(&wiped) > 0 && !wiped.brute.is_empty(), &wiped)?;
+            check(kept.outcome.verdict == Verdict::Leak && kept.outcome.findings.iter().all(whole), &kept)?;
+            check(hard_coded.outcome.findings.iter().any(whole), &hard_coded)
+        },
+    )]);
+    let trials = trials.collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     drop(dir);
     conclusion.exit();

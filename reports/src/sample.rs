@@ -217,6 +217,7 @@ fn look(checkpoint: &str, process: u32, whole: u32, fragments: u32) -> Observati
         kept_freed: None,
         whole,
         fragments,
+        public: 0,
         decoy_hits: 0,
     }
 }

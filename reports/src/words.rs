@@ -117,7 +117,13 @@ pub(crate) fn beside_memory(outcome: &Outcome) -> Vec<String> {
             let blocks = count(usize::try_from(kept.blocks).unwrap_or(usize::MAX), "freed block");
             format!("{blocks} of {} bytes kept from being used again{limit}", grouped(kept.bytes))
         });
-        let told: Vec<_> = [behind, core, freed, facts].into_iter().flatten().collect();
+        let public = (look.public > 0).then(|| {
+            format!(
+                "{} of the secret not counted, which the program's own file shows to anybody",
+                count(look.public as usize, "piece")
+            )
+        });
+        let told: Vec<_> = [behind, core, freed, facts, public].into_iter().flatten().collect();
         if told.is_empty() {
             continue;
         }

@@ -64,6 +64,9 @@ pub struct Observation {
     pub whole: u32,
     /// Pieces of the canary.
     pub fragments: u32,
+    /// Pieces of the canary that are no residue, because the program's own file shows the same bytes of it to anybody.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub public: u32,
     /// Hits of decoys, which were never planted.
     pub decoy_hits: u32,
 }
@@ -102,6 +105,10 @@ impl CoreSource {
             Self::Own => "written by the harness at the fatal signal, as the kernel would have",
         }
     }
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// Whether a checkpoint was looked at.

@@ -131,6 +131,7 @@ mod tests {
             kept_freed: None,
             whole: 0,
             fragments: 0,
+            public: 0,
             decoy_hits: 0,
         }];
         outcome

@@ -56,6 +56,7 @@ fn look(checkpoint: Checkpoint, hits: Vec<Hit>) -> Look {
         core: None,
         hits,
         spots: Vec::new(),
+        public: 0,
         writings: Vec::new(),
     }
 }

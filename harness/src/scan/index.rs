@@ -167,6 +167,12 @@ impl Index {
         self
     }
 
+    /// Bytes of a needle; 0 if no form shows it as it is.
+    pub(crate) fn needle_length(&self, needle: u32) -> u64 {
+        let raw = |one: &&Indexed| one.needle == needle && one.pattern.form() == Form::Raw;
+        self.patterns.iter().filter(raw).map(|one| one.pattern.bytes().len() as u64).max().unwrap_or(0)
+    }
+
     /// Whether keys that nobody named are looked for.
     pub(crate) fn finds_unknown_keys(&self) -> bool {
         self.unknown_keys

@@ -32,7 +32,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::memfd::MFdFlags;
 use nix::sys::ptrace::Options;
@@ -239,6 +239,8 @@ pub(crate) struct Target<'a> {
     ours: BTreeSet<(u64, u64)>,
     /// Whether it was there before us and must be there after us.
     attached: bool,
+    /// When it was started; `None` for one that was there before us.
+    began: Option<SystemTime>,
     deadline: Instant,
     interrupted: &'a AtomicBool,
     first_end: Option<End>,
@@ -391,6 +393,7 @@ impl<'a> Target<'a> {
             dropbox: None,
             ours: BTreeSet::new(),
             attached: false,
+            began: Some(SystemTime::now()),
             deadline: Instant::now() + timeout,
             interrupted,
             first_end: None,
@@ -407,6 +410,7 @@ impl<'a> Target<'a> {
         let refused = |source: io::Error| TargetError::Seize { source };
         let mut target = Self::new(STOP_PATIENCE, interrupted);
         target.attached = true;
+        target.began = None;
         // Threads may start threads until all that are listed stand still.
         loop {
             let listed = std::fs::read_dir(format!("/proc/{pid}/task"))
@@ -517,6 +521,11 @@ impl<'a> Target<'a> {
     /// How many threads and processes were gone before anything was known of them.
     pub(crate) const fn unmet(&self) -> u32 {
         self.unmet
+    }
+
+    /// When its first process was started; `None` if that was there before us.
+    pub(crate) fn began(&self) -> Option<SystemTime> {
+        self.began
     }
 
     /// The processes of the tree, in the order in which they appeared, ended ones included.
