@@ -34,6 +34,7 @@ pub(crate) fn check(check: &Check, name: &str, number: u32) -> Result<(), String
         variables: vec![(child::VARIABLE.into(), Task::text(number, check.length).into())],
         digest: false,           // test programs are large, and nobody compares this run with another
         output: Output::Discard, // what the test's harness has to say of one test
+        keep_freed: None,
         attribute: check.writers,
     };
     let mut run = program::run(&options, &AtomicBool::new(false), &Nobody)
