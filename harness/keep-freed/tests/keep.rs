@@ -49,6 +49,8 @@ fn compile(dir: &Path, flags: &[&str]) -> Option<PathBuf> {
 
 fn options(program: &Path, keep_freed: Option<PathBuf>) -> Options {
     Options {
+        digest: true,
+        variables: Vec::new(),
         program: vec![OsString::from(program)],
         secret: Source::Random(32),
         feed: Feed::Stdin,
