@@ -72,6 +72,7 @@ fn outcomes(flags: &[&str], args: &[&str], sweep: Option<&str>) -> Result<Vec<Ou
         attribute: false,
         output: Output::Discard,
         variables: Vec::new(),
+        keep_freed: None,
         digest: true,
     };
     let sweep = sweep.map(str::parse).transpose()?;
