@@ -142,7 +142,7 @@ pub fn search(
             reasons.push("interrupted".to_owned());
             break;
         }
-        match one(&file, &index) {
+        match one(&file, &index, interrupted) {
             Ok((part, hits)) => {
                 observer.on(&Progress::Searched { bytes: part.read });
                 coverage.add(&part);
@@ -245,7 +245,16 @@ pub(crate) fn list(path: &Path, root: &Path, files: &mut Vec<PathBuf>, reasons: 
     }
 }
 
-pub(crate) fn one(path: &Path, index: &Index) -> Result<(Coverage, Vec<Hit>), CoreError> {
+/// Searches one file: a core, a stored core, or anything else as it is.
+///
+/// # Errors
+///
+/// When it cannot be opened, or is a core that cannot be read as one.
+pub(crate) fn one(
+    path: &Path,
+    index: &Index,
+    interrupted: &AtomicBool,
+) -> Result<(Coverage, Vec<Hit>), CoreError> {
     let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
     if is_core(&file)? {
         return search_core(&file, index);
@@ -258,9 +267,7 @@ pub(crate) fn one(path: &Path, index: &Index) -> Result<(Coverage, Vec<Hit>), Co
         }
     }
     let listed = file.metadata()?.len();
-    let (read, in_text) = plain(&file, index)?;
-    let mut text = Coverage { listed: listed.max(read), read, ..Coverage::default() };
-    text.refuse("the file shrank while it was read", text.listed - read);
+    let (text, in_text) = plain(&file, listed, index, interrupted)?;
     coverage.add(&text);
     hits.extend(in_text);
     Ok((coverage, hits))
@@ -276,22 +283,40 @@ fn is_core(file: &File) -> io::Result<bool> {
     }
 }
 
-fn plain(mut file: &File, index: &Index) -> io::Result<(u64, Vec<Hit>)> {
+/// Reads a file but for its holes, which hold zeroes; they count as never populated.
+fn plain(file: &File, length: u64, index: &Index, interrupted: &AtomicBool) -> io::Result<(Coverage, Vec<Hit>)> {
     let mut scanner = Scanner::new(index);
-    let mut buffer = vec![0; CHUNK];
+    let mut buffer = Zeroizing::new(vec![0; CHUNK]);
+    let mut coverage = Coverage { listed: length, ..Coverage::default() };
     let mut at = 0;
-    let read = loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break Ok(at),
-            Ok(read) => {
-                scanner.feed(at, &buffer[..read]);
-                at += read as u64;
+    // One that grows is read to where it ends then; one that tells no length, as those of /proc, as well.
+    'all: loop {
+        let (start, end) = if at < length { snapshot::next_data(file, at, length) } else { (at, u64::MAX) };
+        coverage.never_populated += start - at;
+        at = start;
+        while at < end {
+            if interrupted.load(Ordering::Relaxed) {
+                coverage.refuse("interrupted", length.saturating_sub(at));
+                break 'all;
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => break Err(error),
+            let want = CHUNK.min(usize::try_from(end - at).unwrap_or(CHUNK));
+            match file.read_at(&mut buffer[..want], at) {
+                Ok(0) if at < length => {
+                    coverage.refuse("the file shrank while it was read", length - at);
+                    break 'all;
+                }
+                Ok(0) => break 'all,
+                Ok(read) => {
+                    scanner.feed(at, &buffer[..read]);
+                    coverage.read += read as u64;
+                    at += read as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
         }
-    };
-    buffer.zeroize();
+    }
+    coverage.listed = coverage.listed.max(at);
     let hit = |found| Hit { found, class: Class::Data, place: String::new(), permissions: String::new() };
-    Ok((read?, scanner.finish().into_iter().map(hit).collect()))
+    Ok((coverage, scanner.finish().into_iter().map(hit).collect()))
 }

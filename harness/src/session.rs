@@ -374,7 +374,11 @@ pub(crate) fn look(
                 witness(Shown::Memory(at, bytes));
                 scanner.feed(at, bytes);
             });
-            hits.extend(scanner.finish().into_iter().map(|found| place(found, &places)));
+            let (found, unlisted) = scanner.finish_counted();
+            if unlisted > 0 {
+                troubles.push(format!("{at}: {unlisted} places more that hold a needle are not listed"));
+            }
+            hits.extend(found.into_iter().map(|found| place(found, &places)));
             if let Some(began) = target.began() {
                 let regions = places.regions();
                 let known = public::known(&hits, regions, &target.processes()[process], began, index);
@@ -425,7 +429,7 @@ fn look_at_leftovers(setting: &Setting<'_>, index: &Index, record: &mut Record) 
     crate::files::list(setting.dir, setting.dir, &mut files, &mut record.troubles);
     for file in files {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        match crate::files::one(&file, index) {
+        match crate::files::one(&file, index, setting.interrupted) {
             Ok((coverage, hits)) => {
                 let place = nameable(format!("file left behind: {name}"), index);
                 let hits = hits.into_iter().map(|hit| Hit { place: place.clone(), ..hit }).collect();
@@ -515,7 +519,7 @@ impl Piped {
 /// Looks at the core that the handler stored, or where there is none that can be read at our own.
 fn look_at_piped_core(setting: &Setting<'_>, handler: &Handler, piped: Piped, index: &Index) -> Look {
     let stored = handler.stored(setting.subject, piped.pid, piped.since);
-    let by_handler = stored.and_then(|path| crate::files::one(&path, index).ok());
+    let by_handler = stored.and_then(|path| crate::files::one(&path, index, setting.interrupted).ok());
     let look =
         |coverage, hits, core| Look { coverage, hits, core: Some(core), ..unseen(Checkpoint::Core, Looked::Yes) };
     if let Some((coverage, hits)) = by_handler {

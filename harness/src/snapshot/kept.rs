@@ -21,6 +21,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::unistd::{Pid, Whence, lseek};
 use zeroize::Zeroize;
 
+use super::holes::next_data;
 use super::{CHUNK, PAGE, Region};
 use crate::sys::{self, Peeked};
 use crate::target::Target;
@@ -532,20 +533,4 @@ fn copy(from: BorrowedFd<'_>) -> io::Result<(File, usize)> {
         }
     };
     Ok((read.into(), copied))
-}
-
-/// The next bytes between two offsets that a file holds: where they begin and end. Both are `end` when there are none;
-/// what cannot be asked counts as data.
-fn next_data(file: &File, at: u64, end: u64) -> (u64, u64) {
-    let seek = |from: u64, whence| {
-        let from = i64::try_from(from).map_err(|_| Errno::EOVERFLOW)?;
-        lseek(file, from, whence).map(|offset| offset.cast_unsigned())
-    };
-    let data = match seek(at, Whence::SeekData) {
-        Ok(data) => data.clamp(at, end),
-        Err(Errno::ENXIO) => end,
-        Err(_) => at,
-    };
-    let hole = if data == end { end } else { seek(data, Whence::SeekHole).unwrap_or(end).clamp(data, end) };
-    if hole == data && data < end { (data, end) } else { (data, hole) }
 }

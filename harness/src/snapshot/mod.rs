@@ -6,6 +6,7 @@
 mod core;
 mod dump;
 mod exposure;
+mod holes;
 mod kept;
 mod live;
 mod maps;
@@ -24,6 +25,7 @@ pub use core::{CoreError, Part, read as read_core};
 pub use dump::DumpError;
 pub(crate) use dump::{Extent, write as write_core};
 pub(crate) use exposure::read as exposure;
+pub(crate) use holes::next_data;
 pub(crate) use kept::{Step, Store, read as read_kept, stable_part};
 pub(crate) use live::{Injection, read as read_live};
 use maps::InitialStack;
