@@ -99,6 +99,7 @@ fn every_planted_copy_is_found_and_none_else() {
             "heap" => (Class::Heap, "rw-p", Form::Raw),
             "hex" => (Class::Heap, "rw-p", Form::HexLower),
             "shared" => (Class::Shared, "rw-s", Form::Raw),
+            "device" => (Class::File, "rw-p", Form::Raw),
             "read-only" => (Class::Anonymous, "r--p", Form::Raw),
             "no-access" => (Class::Anonymous, "---p", Form::Raw),
             "memfd-secret" => (Class::SecretMemory, "rw-s", Form::Raw),
@@ -110,7 +111,7 @@ fn every_planted_copy_is_found_and_none_else() {
             "{name}"
         );
     }
-    let expected = 10 + usize::from(places.contains_key("memfd-secret"));
+    let expected = 11 + usize::from(places.contains_key("memfd-secret"));
     assert_eq!(places.len(), expected - 1);
     // The copy from which all others were made, and nothing of the page that was unmapped.
     let whole: Vec<_> =

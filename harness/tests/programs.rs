@@ -120,8 +120,10 @@ fn interpreter(name: &str, ask: &[&str]) -> Option<PathBuf> {
 fn compile(dir: &Path, name: &str, source: &str) -> Option<PathBuf> {
     let (code, program) = (dir.join(format!("{name}.c")), dir.join(name));
     std::fs::write(&code, source).ok()?;
-    let status = Command::new("cc").args(["-g", "-O2", "-o"]).arg(&program).arg(&code).status().ok()?;
-    status.success().then_some(program)
+    let output = Command::new("cc").args(["-g", "-O2", "-o"]).arg(&program).arg(&code).output().ok()?; // not installed
+    // Only that is a reason to skip: a source that does not compile is a test that fails.
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    Some(program)
 }
 
 fn trial(

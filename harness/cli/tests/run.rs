@@ -87,16 +87,24 @@ fn a_file_that_exists_is_never_overwritten() {
 
 #[test]
 fn each_moment_sees_the_secret_that_is_gone_at_the_end() {
-    let script = "read -r key; echo ready; kill -USR1 $$; sleep 2; exec sleep 0";
-    let moments = ["stdout:^rea.y", "signal:USR1", "after:1s", "syscall:execve"];
+    let script = "read -r key; echo ready; kill -USR1 $$; sleep 8; exec sleep 0";
+    let moments = ["stdout:^rea.y", "signal:USR1", "after:5s", "syscall:execve"];
     let at: Vec<_> = moments.iter().flat_map(|moment| ["--at", moment]).collect();
 
     let (code, run) = run(&at, &format!("trap '' USR1; {script}"));
 
     assert_eq!(code, 1, "{run}");
-    for moment in ["stdout:^rea.y", "signal:SIGUSR1", "after:1s", "syscall:execve"] {
+    for moment in ["stdout:^rea.y", "signal:SIGUSR1", "after:5s", "syscall:execve"] {
         assert!(!classes(&run, moment).is_empty(), "{moment}: {run}");
     }
+}
+
+#[test]
+fn a_look_before_the_secret_came_is_no_clean_look() {
+    let (code, run) = run(&["--at", "after:50ms"], "sleep 2; read -r key; exec sleep 0");
+
+    assert_eq!(code, 2, "{run}");
+    assert!(reasons(&run).contains("came before the secret was seen"), "{run}");
 }
 
 #[test]

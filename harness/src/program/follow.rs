@@ -176,6 +176,11 @@ pub(super) fn run(
     Ok(run.record)
 }
 
+/// Whether it is the whole secret.
+fn is_whole(hit: &session::Hit) -> bool {
+    hit.found.needle == crate::judge::CANARY && hit.found.whole
+}
+
 /// A pipe whose end on our side does not block.
 fn pipe() -> std::io::Result<(File, OwnedFd)> {
     let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
@@ -307,7 +312,7 @@ impl Run<'_, '_> {
         let mut aside = Vec::new(); // what this look does not see is another look's to answer for
         let look =
             session::look(target, process, "planted", Injection::Use, self.index, None, &mut aside, &mut |_, _| {});
-        if look.hits.iter().any(|hit| hit.found.needle == crate::judge::CANARY && hit.found.whole) {
+        if look.hits.iter().any(is_whole) {
             self.arrived = true;
             let state = &target.processes()[process];
             (self.witness)(Sight::Still { moment: "planted", process: state.number, pid: state.pid.as_raw() });
@@ -324,6 +329,15 @@ impl Run<'_, '_> {
             for process in processes {
                 self.look(target, process, &self.options.moments[*moment].name(), Role::Residue, Injection::Use);
             }
+            self.doubt_early(&self.options.moments[*moment].name());
+        }
+    }
+
+    /// What was looked at before the secret came shows nothing, clean or not.
+    fn doubt_early(&mut self, moment: &str) {
+        let is_there = |seen: &Seen| seen.moment == moment && seen.look.hits.iter().any(is_whole);
+        if !self.arrived && !self.record.seen.iter().any(is_there) {
+            self.record.troubles.push(format!("{moment} came before the secret was seen in the program"));
         }
     }
 

@@ -143,8 +143,11 @@ impl Region {
     }
 
     fn is_device(&self, process: &Process) -> bool {
+        // A private mapping's written pages are the process's own memory, and so is all of /dev/zero (zero(4)).
         // Unlinked, unknown or out of reach: it is read, and what a read refuses is counted.
-        self.name.starts_with('/')
+        self.shared
+            && self.name.starts_with('/')
+            && !self.name.starts_with("/dev/zero")
             && std::fs::metadata(format!("/proc/{}/root{}", process.pid, self.name)).is_ok_and(|meta| {
                 let kind = meta.file_type();
                 meta.ino() == self.inode && (kind.is_char_device() || kind.is_block_device())
