@@ -63,6 +63,12 @@ impl Task {
         self.left && self.stop.is_none()
     }
 
+    /// Whether what it stands before can be the end of the others of its process: `exit_group` surely, a signal or another
+    /// call (`execve`) perhaps.
+    pub(super) const fn may_end_others(&self) -> (bool, bool) {
+        (self.exiting, matches!(self.stop, Some(Stop::Signal(_) | Stop::Syscall)))
+    }
+
     /// Lets it run on from a stop that was about the tracer's own business: there is nothing to deliver.
     fn go_on_unsignalled(&mut self, syscalls: bool) {
         if self.stop.take().is_some() {
