@@ -8,20 +8,23 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use findings::{Build, NotShown, Outcome, Run, SCHEMA, Sensitivity, Settings, Shard, Tool, Verdict};
+use findings::{Build, FormChance, NotShown, Outcome, Run, SCHEMA, Sensitivity, Settings, Shard, Tool, Verdict};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
-use scenario_protocol::Row;
+use scenario_protocol::{Checkpoint, Row};
 use zeroize::Zeroizing;
 
 use crate::canary::{Canary, Seed};
+use crate::handler::Handler;
 use crate::progress::{Observer, Progress};
 use crate::repeat;
-use crate::scan::Index;
+use crate::scan::{Index, Rate};
 use crate::session::{self, Setting};
+use crate::sweep::{self, Pass, Point, Sweep};
 use crate::target::Layout;
 use crate::variants::FORMS;
+use crate::veil::veil;
 use crate::{attribute, judge, machine, private};
 
 /// Decoys that are looked for beside every canary and were never planted.
@@ -79,12 +82,14 @@ pub struct Course {
     pub repeat: u32,
     /// Whether the kernel is told to put memory at the same addresses in every run.
     pub fixed_layout: bool,
+    /// A signal that is sent while the secret is in use: each row is then run once for each of its points instead.
+    pub sweep: Option<Sweep>,
 }
 
 impl Default for Course {
     /// All rows, once each, as for any user.
     fn default() -> Self {
-        Self { part: None, repeat: 1, fixed_layout: false }
+        Self { part: None, repeat: 1, fixed_layout: false, sweep: None }
     }
 }
 
@@ -341,13 +346,13 @@ pub fn run(
             repeat: options.course.repeat.max(1),
             fixed_layout: options.course.fixed_layout,
         },
-        sensitivity: sensitivity(options.min_length, &outcomes, &chances),
+        sensitivity: Sensitivity::of(u32::try_from(options.min_length).unwrap_or(u32::MAX), &outcomes, &chances),
         shard: options.course.part.map(|part| Shard {
             number: part.number,
             of: part.of,
             rows: total,
             ranks: done,
-            chances: chances.iter().map(|chance| chance.expected).collect(),
+            chances,
         }),
         interrupted,
         verdict: Verdict::Inconclusive,
@@ -390,18 +395,26 @@ pub(crate) fn derived(row: &Row, subject: &Path, canary: &Canary) -> Result<Opti
     Canary::given(bytes).map(Some).map_err(|error| format!("the {name}: {error}"))
 }
 
-type Place = Mutex<Option<(Outcome, Chance)>>;
+/// An outcome, and what chance alone would give in it.
+pub(crate) type Judged = (Outcome, Vec<FormChance>);
+
+type Place = Mutex<Option<Judged>>;
 
 fn claim<'a>(next: &AtomicUsize, rows: &[&'a Row], places: &'a [Place]) -> Option<(&'a Row, &'a Place)> {
     let at = next.fetch_add(1, Ordering::Relaxed);
     Some((rows.get(at).copied()?, places.get(at)?))
 }
 
-/// How many hits chance alone would give in a row.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Chance {
-    pub(crate) windows: u64,
-    pub(crate) expected: f64,
+/// What chance alone would give in all that a row's looks read; `alone` is the index of the canary without its decoys.
+pub(crate) fn chance(alone: &Index, outcome: &Outcome) -> Vec<FormChance> {
+    let read = outcome.coverage().read as f64;
+    let in_form = |rate: Rate| FormChance {
+        form: rate.form,
+        windows: rate.windows,
+        in_random_bytes: rate.random * read,
+        in_own_alphabet: rate.chance * read,
+    };
+    alone.rates().into_iter().map(in_form).collect()
 }
 
 /// Runs and judges one row, on a machine that was probed before.
@@ -411,74 +424,101 @@ pub fn row(row: &Row, machine: &findings::Machine, options: &Options, interrupte
     one(row, machine, options, interrupted).0
 }
 
-fn one(row: &Row, machine: &findings::Machine, options: &Options, interrupted: &AtomicBool) -> (Outcome, Chance) {
+fn one(row: &Row, machine: &findings::Machine, options: &Options, interrupted: &AtomicBool) -> Judged {
     if let Some(why) = machine::lacks(machine, &row.needs) {
-        return (judge::unrunnable(row, why), Chance::default());
+        return (judge::unrunnable(row, why), Vec::new());
     }
     if !CANARY_LENGTHS.contains(&row.canary_len) {
         let (least, most) = CANARY_LENGTHS.into_inner();
         let why = format!("a canary of {} bytes; {least} to {most} can be planted", row.canary_len);
-        return (judge::unrunnable(row, why), Chance::default());
+        return (judge::unrunnable(row, why), Vec::new());
     }
     let canary = options.seed.canary(&row.name, row.canary, row.canary_len);
     let decoys = options.seed.decoys(&row.name, row.canary, row.canary_len, options.decoys);
     let derived = match derived(row, &options.subject, &canary) {
         Ok(derived) => derived,
-        Err(why) => return (judge::unrunnable(row, why), Chance::default()),
+        Err(why) => return (judge::unrunnable(row, why), Vec::new()),
     };
     let needles: Vec<_> = [&canary].into_iter().chain(&decoys).chain(&derived).map(Canary::bytes).collect();
     let indices = Index::new(&needles, &FORMS, options.min_length)
         .and_then(|index| Ok((index, Index::new(&needles[..1], &FORMS, options.min_length)?)));
     let (index, alone) = match indices {
         Ok(indices) => indices,
-        Err(error) => return (judge::unrunnable(row, session::chain(&error)), Chance::default()),
+        Err(error) => return (judge::unrunnable(row, session::chain(&error)), Vec::new()),
     };
-    let mut outcomes = Vec::new();
-    for _ in 0..options.course.repeat.max(1) {
+    let index = &index;
+    let run = |row: &Row, pass: Option<(Pass, &[Checkpoint])>| {
         // One a run: nothing of one may be left for the next.
         let dir = match private::directory() {
             Ok(dir) => dir,
-            Err(error) => return (judge::unrunnable(row, format!("no private directory: {error}")), Chance::default()),
+            Err(error) => {
+                let troubles = vec![format!("no private directory: {error}")];
+                return session::Record { troubles, ..session::Record::default() };
+            }
         };
         let setting = Setting {
             subject: &options.subject,
             dir: dir.path(),
             timeout: options.timeout,
             no_core: machine::no_core(machine),
+            handler: Handler::of_this_machine(),
             interrupted,
             layout: if options.course.fixed_layout { Layout::Fixed } else { Layout::Natural },
             derived: derived.as_ref().map(|_| options.decoys + 1),
             watching: None,
+            pass,
         };
-        let record = session::run(row, &canary, &index, &setting);
-        outcomes.push(judge::judge(row, &record, options.decoys, &options.required));
-        if record.interrupted {
-            break;
+        session::run(row, &canary, index, &setting)
+    };
+    let judged = |row: &Row, record: &session::Record| judge::judge(row, record, options.decoys, &options.required);
+    let mut outcome = if let Some(sweep) = options.course.sweep {
+        let swept = match catalogue(&options.subject) {
+            Ok(rows) => sweep.row(row, &rows),
+            Err(error) => return (judge::unrunnable(row, session::chain(&error)), Vec::new()),
+        };
+        let played = Row { name: row.name.clone(), ..swept.clone() }; // by the name that the subject knows
+        let announced: Vec<Checkpoint> =
+            row.checkpoints.iter().copied().filter(|checkpoint| checkpoint.announced()).collect();
+        let _one_cpu = attribute::OneCpu::take();
+        let counted = run(row, Some((Pass::Count, &announced)));
+        let Some(window) = counted.window else {
+            let why = counted.troubles.into_iter().next().unwrap_or_else(|| "it never began".to_owned());
+            return (judge::unrunnable(&swept, format!("the window of the sweep was not measured: {why}")), Vec::new());
+        };
+        let mut points: Vec<(Point, Outcome)> = Vec::new();
+        for point in sweep.points(window) {
+            let record = run(&played, Some((point.pass(), &announced)));
+            points.push((point, judged(&swept, &record)));
+            if record.interrupted {
+                break;
+            }
         }
-    }
-    let mut outcome = repeat::merge(outcomes).expect("at least one run");
+        sweep::merge(&sweep, window, points)
+    } else {
+        let mut outcomes = Vec::new();
+        for _ in 0..options.course.repeat.max(1) {
+            let record = run(row, None);
+            outcomes.push(judged(row, &record));
+            if record.interrupted {
+                break;
+            }
+        }
+        repeat::merge(outcomes).expect("at least one run")
+    };
     let asked = match options.attribution {
         Attribution::Nothing => false,
         Attribution::Unexpected => !outcome.as_expected && !outcome.control,
         Attribution::All => true,
     };
-    if asked {
+    if options.course.sweep.is_some() {
+        outcome.findings.iter_mut().filter(|_| asked).for_each(sweep::unattributed);
+    } else if asked {
         let mut findings: Vec<_> = outcome.findings.iter_mut().collect();
         attribute::attribute(row, machine, options, &mut findings, interrupted);
     }
-    let chance = Chance { windows: alone.windows(), expected: alone.expected_chance_hits(outcome.coverage().read) };
+    veil(&mut outcome, index);
+    let chance = chance(&alone, &outcome);
     (outcome, chance)
-}
-
-pub(crate) fn sensitivity(min_length: usize, outcomes: &[Outcome], chances: &[Chance]) -> Sensitivity {
-    Sensitivity {
-        min_length: u32::try_from(min_length).unwrap_or(u32::MAX),
-        windows: chances.iter().map(|chance| chance.windows).max().unwrap_or(0),
-        searched: outcomes.iter().map(|outcome| outcome.coverage().read).sum(),
-        expected_chance_hits: chances.iter().map(|chance| chance.expected).sum(),
-        decoys: outcomes.iter().map(|outcome| u64::from(outcome.controls.decoys)).sum(),
-        decoy_hits: outcomes.iter().map(|outcome| u64::from(outcome.controls.decoy_hits)).sum(),
-    }
 }
 
 fn digest(subject: &Path) -> Result<String, AuditError> {

@@ -1,6 +1,6 @@
 //! From what was seen to what may be said. Pure: a row and a record in, an outcome out.
 
-use findings::{CORE, Controls, Finding, Form, Kept, Looked, Observation, Outcome, Rule, Verdict};
+use findings::{CORE, Controls, Coverage, Finding, Form, Kept, Looked, Observation, Outcome, Rule, Verdict};
 use scenario_protocol::{Checkpoint, Claim, Expectation, Row, Shape};
 
 use crate::session::{Hit, Look, Record};
@@ -43,7 +43,7 @@ pub(crate) fn judge(row: &Row, record: &Record, decoys: u32, required: &[String]
         as_expected,
         reasons,
         ended: ended(record),
-        observations: record.looks.iter().map(observation).collect(),
+        observations: record.looks.iter().map(observed).collect(),
         controls,
         findings,
         shows: row.shows.clone(),
@@ -89,7 +89,8 @@ fn is_derived_planted(row: &Row, record: &Record) -> bool {
     row.derived.is_none() || planted.flat_map(|look| &look.hits).any(|hit| hit.found.needle == DERIVED && is_home(hit))
 }
 
-fn count(items: impl Iterator) -> u32 {
+/// How many there are.
+pub(crate) fn count(items: impl Iterator) -> u32 {
     u32::try_from(items.count()).unwrap_or(u32::MAX)
 }
 
@@ -102,34 +103,60 @@ fn is_secret(hit: &Hit) -> bool {
     is_canary(hit) || hit.found.needle == DERIVED
 }
 
-fn observation(look: &Look) -> Observation {
+fn observed(look: &Look) -> Observation {
+    observation(look.checkpoint.name(), look, is_secret, |hit| !is_secret(hit))
+}
+
+/// What a look showed, in numbers. A hit that is neither the secret nor a decoy counts for nothing here.
+pub(crate) fn observation(
+    checkpoint: &str,
+    look: &Look,
+    is_secret: fn(&Hit) -> bool,
+    is_decoy: fn(&Hit) -> bool,
+) -> Observation {
     let secret = || look.hits.iter().filter(|hit| is_secret(hit));
     Observation {
-        checkpoint: look.checkpoint.name().to_owned(),
+        checkpoint: checkpoint.to_owned(),
         process: look.process,
         looked: look.looked.clone(),
         threads: look.threads,
         coverage: look.coverage.clone(),
         kept: look.kept.clone(),
         exposure: look.exposure.clone(),
+        core: look.core,
+        kept_freed: None,
         whole: count(secret().filter(|hit| hit.found.whole)),
         fragments: count(secret().filter(|hit| !hit.found.whole)),
-        decoy_hits: count(look.hits.iter().filter(|hit| !is_secret(hit))),
+        public: look.public,
+        decoy_hits: count(look.hits.iter().filter(|hit| is_decoy(hit))),
     }
+}
+
+/// What keeps a look with this coverage from meaning clean.
+pub(crate) fn unread(at: &str, coverage: &Coverage) -> Vec<String> {
+    let mut doubts: Vec<String> =
+        coverage.refused.iter().map(|share| format!("{at}: {} bytes not read: {}", share.bytes, share.why)).collect();
+    if !coverage.adds_up() {
+        doubts.push(format!("{at}: the parts of the coverage do not add up"));
+    }
+    if coverage.read == 0 {
+        doubts.push(format!("{at}: not one byte was read"));
+    }
+    doubts
 }
 
 /// Residues: the canary anywhere after `planted`, and at `planted` anywhere but in its one home.
 fn findings(row: &Row, record: &Record) -> Vec<Finding> {
-    findings_by_look(row, record).into_iter().map(|(_, finding)| finding).collect()
+    findings_by_look(row, record).into_iter().map(|(_, _, finding)| finding).collect()
 }
 
-/// The same, each with the index of the look that showed it.
-pub(crate) fn findings_by_look(row: &Row, record: &Record) -> Vec<(usize, Finding)> {
+/// The same, each with the index of the look that showed it, and of the hit there.
+pub(crate) fn findings_by_look(row: &Row, record: &Record) -> Vec<(usize, usize, Finding)> {
     let mut found = Vec::new();
     let mut home_seen = false; // one home in the whole tree
     for (number, look) in record.looks.iter().enumerate() {
         let planted = look.checkpoint == Checkpoint::Planted;
-        for hit in look.hits.iter().filter(|hit| is_secret(hit)) {
+        for (at, hit) in look.hits.iter().enumerate().filter(|(_, hit)| is_secret(hit)) {
             if planted && !row.sole_home {
                 continue;
             }
@@ -138,7 +165,7 @@ pub(crate) fn findings_by_look(row: &Row, record: &Record) -> Vec<(usize, Findin
                 continue;
             }
             let derived = row.derived.as_deref().filter(|_| hit.found.needle == DERIVED);
-            found.push((number, finding_of(derived, &row.name, look.checkpoint.name(), look.process, hit)));
+            found.push((number, at, finding_of(derived, &row.name, look.checkpoint.name(), look.process, hit)));
         }
     }
     found
@@ -236,16 +263,7 @@ fn doubts_of_look(row: &Row, look: &Look, required: &[String]) -> Vec<String> {
         Looked::NotLookedAt(_) => return Vec::new(),
         Looked::Yes => {}
     }
-    let mut doubts = Vec::new();
-    for share in &look.coverage.refused {
-        doubts.push(format!("{at}: {} bytes not read: {}", share.bytes, share.why));
-    }
-    if !look.coverage.adds_up() {
-        doubts.push(format!("{at}: the parts of the coverage do not add up"));
-    }
-    if look.coverage.read == 0 {
-        doubts.push(format!("{at}: not one byte was read"));
-    }
+    let mut doubts = unread(at.name(), &look.coverage);
     doubts.extend(unread_behind_descriptors(at.name(), look.kept.as_ref()));
     let left = look.kept.as_ref().map_or(0, |kept| kept.bytes.excluded_bytes());
     if left > 0 {

@@ -7,11 +7,12 @@ use std::sync::atomic::AtomicBool;
 use crate::program::{self, Options, ProgramError, Sight};
 use crate::progress::Nobody;
 use crate::scan::brute;
+use crate::session::Shown;
 use crate::snapshot::{self, Part};
 use crate::sys;
 use crate::variants::FORMS;
 
-/// Any bytes, taken as a core file: no panic, no more bytes handed on than the file has, and the parts add up.
+/// Any bytes, taken as a core file and as a core that is unpacked: no panic, no more bytes handed on than the file has, and the parts add up.
 ///
 /// # Panics
 ///
@@ -31,6 +32,13 @@ pub fn core(data: &[u8]) {
     if let Ok(coverage) = coverage {
         assert_eq!(coverage.read, handed_on as u64);
         // A header may list more than can be counted; then nothing may pass for complete.
+        assert!(coverage.adds_up() || coverage.refused_bytes() > 0);
+    }
+    let mut streamed = 0;
+    let coverage = snapshot::read_core_stream(&mut &data[..], |_, _, bytes| streamed += bytes.len());
+    assert!(streamed <= data.len());
+    if let Ok(coverage) = coverage {
+        assert_eq!(coverage.read, streamed as u64);
         assert!(coverage.adds_up() || coverage.refused_bytes() > 0);
     }
 }
@@ -69,7 +77,7 @@ pub fn program(options: &Options) -> Result<Twice, ProgramError> {
     let needles = program::Needles::draw(options)?;
     let mut images: Vec<(u32, u64, Vec<u8>)> = Vec::new();
     let mut witness = |sight: Sight<'_>| {
-        let Sight::Memory { process, address: at, bytes } = sight else { return };
+        let Sight::Shown { process, shown: Shown::Memory(at, bytes), .. } = sight else { return };
         match images.last_mut() {
             Some((last, start, image)) if *last == process && *start + image.len() as u64 == at => {
                 image.extend_from_slice(bytes);

@@ -163,12 +163,19 @@ pub const fn control(class: Class) -> Control {
         Class::DeadStack => {
             (BEFORE_REUSE, true, EvidenceFor, "Frames that later calls had overwritten before the look.")
         }
-        Class::Heap => (
+        Class::AlternateStack => (
+            BEFORE_REUSE,
+            true,
+            EvidenceFor,
+            "Frames of signals that later ones had overwritten, and stacks that were named before the look began.",
+        ),
+        Class::Heap | Class::Arena => (
             HEAP,
             true,
             EvidenceFor,
             "Blocks that were reused before the look, and other allocators than this build's.",
         ),
+        Class::MappedChunk => (CLEARTEXT, true, EvidenceFor, "Allocations that were given back before the look."),
         Class::Anonymous => (CLEARTEXT, true, EvidenceFor, "Pages that were given back to the kernel before the look."),
         Class::File => {
             (CLEARTEXT, true, Partial, "The file itself, the kernel's cache of it, and its pages that are not mapped.")

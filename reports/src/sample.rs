@@ -1,8 +1,9 @@
 //! Runs made by hand, with something of everything: one set for the tests of all formats.
 
 use findings::{
-    Build, Class, Controls, CoreLimit, Coverage, Dumpable, Exposure, Fact, Finding, Form, Frame, Kept, Looked, Machine,
-    NotShown, Observation, Origin, Outcome, Rule, Run, SCHEMA, Sensitivity, Settings, Share, Tool, Verdict, Writer,
+    Build, Class, Controls, CoreLimit, Coverage, Dumpable, Exposure, Fact, Finding, Form, FormChance, Frame, Kept,
+    Looked, Machine, NotShown, Observation, Origin, Outcome, Rule, Run, SCHEMA, Sensitivity, Settings, Share, Tool,
+    Verdict, Writer,
 };
 
 /// A name that tries to speak HTML, Markdown and terminal.
@@ -121,6 +122,14 @@ fn judged(outcomes: Vec<Outcome>) -> Run {
             windows: 1_458,
             searched: outcomes.iter().map(|outcome| outcome.coverage().read).sum(),
             expected_chance_hits: 0.000_032,
+            expected_in_random_bytes: Some(0.000_002),
+            chance_hits_below: Some(0.375),
+            forms: vec![FormChance {
+                form: Form::Raw,
+                windows: 27,
+                in_random_bytes: 0.000_002,
+                in_own_alphabet: 0.000_032,
+            }],
             decoys: 8 * outcomes.len() as u64,
             decoy_hits: 0,
         },
@@ -204,8 +213,11 @@ fn look(checkpoint: &str, process: u32, whole: u32, fragments: u32) -> Observati
             core_limit: Some(CoreLimit::Unlimited),
             coredump_filter: Some(0x33),
         }),
+        core: None,
+        kept_freed: None,
         whole,
         fragments,
+        public: 0,
         decoy_hits: 0,
     }
 }

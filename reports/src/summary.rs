@@ -342,13 +342,30 @@ impl<'a> Summary<'a> {
         figures.push(Figure {
             label: "sensitivity",
             value: count(self.run.sensitivity.min_length as usize, "byte"),
-            note: format!(
-                "of the secret, at any offset; {} hits expected by chance",
-                chance(self.run.sensitivity.expected_chance_hits)
-            ),
+            note: match self.run.sensitivity.chance_hits_below {
+                Some(bound) => format!(
+                    "of the secret, at any offset; below {} hits by chance, by what the decoys hit (95 %)",
+                    chance(bound)
+                ),
+                None => format!(
+                    "of the secret, at any offset; {} hits by chance if all memory were text like the secret",
+                    chance(self.run.sensitivity.expected_chance_hits)
+                ),
+            },
             alarm: false,
         });
         figures
+    }
+
+    /// What is said of chance: measures with their values.
+    pub(crate) fn chances(&self) -> Vec<(&'static str, String)> {
+        let sensitivity = &self.run.sensitivity;
+        let known = [
+            ("hits by chance, at most (95 %), by what the decoys hit", sensitivity.chance_hits_below),
+            ("hits expected by chance, if memory were random bytes", sensitivity.expected_in_random_bytes),
+            ("the same, if all of it were text like the secret", Some(sensitivity.expected_chance_hits)),
+        ];
+        known.into_iter().filter_map(|(name, value)| Some((name, chance(value?)))).collect()
     }
 
     /// The account of all bytes, top line first; the lines that are not `within` another add up to it.

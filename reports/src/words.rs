@@ -105,13 +105,25 @@ pub(crate) fn exposure(exposure: &Exposure) -> String {
     facts.join(", ")
 }
 
-/// What the looks of a row told of descriptors and of who else may get the bytes: looks that told the same share a line.
+/// What the looks of a row told of descriptors, of where a core came from and of who else may get the bytes: looks that told the same share a line.
 pub(crate) fn beside_memory(outcome: &Outcome) -> Vec<String> {
     let mut lines: Vec<(String, Vec<String>)> = Vec::new();
     for look in &outcome.observations {
         let behind = look.kept.as_ref().map(|kept| format!("behind descriptors {}", self::kept(kept)));
         let facts = look.exposure.as_ref().map(exposure).filter(|facts| !facts.is_empty());
-        let told: Vec<_> = [behind, facts].into_iter().flatten().collect();
+        let core = look.core.map(|core| core.name().to_owned());
+        let freed = look.kept_freed.map(|kept| {
+            let limit = if kept.released > 0 { ", then the limit was met" } else { "" };
+            let blocks = count(usize::try_from(kept.blocks).unwrap_or(usize::MAX), "freed block");
+            format!("{blocks} of {} bytes kept from being used again{limit}", grouped(kept.bytes))
+        });
+        let public = (look.public > 0).then(|| {
+            format!(
+                "{} of the secret not counted, which the program's own file shows to anybody",
+                count(look.public as usize, "piece")
+            )
+        });
+        let told: Vec<_> = [behind, core, freed, facts, public].into_iter().flatten().collect();
         if told.is_empty() {
             continue;
         }

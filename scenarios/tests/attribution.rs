@@ -130,11 +130,11 @@ fn what_stands_in_the_arguments_was_put_there_by_execve_for_its_caller() {
 }
 
 #[test]
-fn a_register_is_not_attributed_and_the_reason_is_given() {
+fn a_register_has_a_writer_or_the_reason_why_not() {
     let found = findings("grown-vec/wipe");
 
     let registers = found.iter().filter(|finding| finding.rule.class == Class::Register);
     for finding in registers {
-        assert_eq!((&finding.writer, finding.unattributed.as_deref()), (&None, Some("registers are not watched")));
+        assert_ne!(finding.writer.is_some(), finding.unattributed.is_some(), "{finding:?}");
     }
 }

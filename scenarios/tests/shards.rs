@@ -27,7 +27,7 @@ fn run(part: Option<&str>) -> Run {
         rustc: "test".to_owned(),
         ablation: None,
         attribution: audit::Attribution::Nothing,
-        course: Course { part: part.map(|part| part.parse().unwrap()), repeat: 2, fixed_layout: true },
+        course: Course { part: part.map(|part| part.parse().unwrap()), repeat: 2, fixed_layout: true, sweep: None },
     };
     let rows = audit::rows(&options).unwrap();
     audit::run(&options, &rows, &AtomicBool::new(false), &Nobody).unwrap()

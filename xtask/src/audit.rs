@@ -50,6 +50,9 @@ pub(crate) struct Options {
     /// Have the kernel put memory at the same addresses in every run
     #[arg(long)]
     pub(crate) fixed_layout: bool,
+    /// Send a signal while the secret is in use, at so many points of each row: best with --filter
+    #[arg(long, value_name = "SIGNAL:POINTS")]
+    pub(crate) sweep: Option<String>,
 }
 
 impl Options {
@@ -67,6 +70,7 @@ impl Options {
             shard: None,
             repeat: None,
             fixed_layout: false,
+            sweep: None,
         }
     }
 }
@@ -96,6 +100,9 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
     residue.args(options.fixed_layout.then_some("--fixed-layout"));
     if let Some(shard) = &options.shard {
         residue.arg("--shard").arg(shard);
+    }
+    if let Some(sweep) = &options.sweep {
+        residue.arg("--sweep").arg(sweep);
     }
     if let Some(repeat) = options.repeat {
         residue.arg("--repeat").arg(repeat.to_string());

@@ -2,6 +2,7 @@
 //!
 //! The programs stand in `harness/corpus/victims.toml`; the package `corpus` runs and compares. Here both are built.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::child;
@@ -26,6 +27,9 @@ pub(crate) struct Options {
     /// Print the victims and what has to be seen of them, and run none
     #[arg(long)]
     list: bool,
+    /// Write what came of each victim to FILE too, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
 }
 
 /// Builds both, runs the corpus, and returns its exit code.
@@ -33,7 +37,11 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
     let workspace = Workspace::open()?;
     let residue = workspace.build("residue", PROFILE, None)?;
     let mut corpus = Command::new(workspace.build("corpus", PROFILE, None)?);
-    corpus.arg(residue);
+    // Built by the corpus itself, as that takes a C compiler and crates that nothing else here needs.
+    corpus.arg(residue).arg("--build").arg(workspace.target.join("corpus-crates"));
+    if let Some(json) = &options.json {
+        corpus.arg("--json").arg(json);
+    }
     if let Some(filter) = &options.filter {
         corpus.arg("--filter").arg(filter);
     }

@@ -41,7 +41,7 @@ pub(crate) fn audit(args: &Audit) -> Result<Verdict, Failure> {
             Some(Which::Unexpected) => Attribution::Unexpected,
             Some(Which::All) => Attribution::All,
         },
-        course: Course { part: args.shard, repeat: args.repeat, fixed_layout: args.fixed_layout },
+        course: Course { part: args.shard, repeat: args.repeat, fixed_layout: args.fixed_layout, sweep: args.sweep },
     };
     let rows = audit::rows(&options).map_err(failure)?;
     // What an earlier run found must not pass for this one's, should this one be killed.

@@ -53,6 +53,11 @@ pub(crate) fn complain(why: &str) {
     let _ = writeln!(io::stderr().lock(), "residue: {why}");
 }
 
+/// Prints text for the user beside data on standard output; there is nowhere to report that this failed.
+pub(crate) fn note(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// Makes sure that a directory can be written to before hours of work end in it.
 pub(crate) fn prepare(dir: &Path) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::internal(&format!("write into {}", dir.display()), &error);

@@ -47,7 +47,8 @@ fn a_panic_is_an_internal_error() {
 
 #[test]
 fn every_subcommand_shows_an_example() {
-    for command in ["audit", "merge", "run", "explain", "report", "scan", "list", "doctor"] {
+    for command in ["audit", "baseline", "merge", "run", "diff", "explain", "report", "scan", "core", "list", "doctor"]
+    {
         let output = residue(&[command, "--help"]);
 
         assert_eq!(output.status.code(), Some(0), "{command}");

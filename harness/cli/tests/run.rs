@@ -232,3 +232,43 @@ fn a_live_process_is_searched_and_goes_on() {
     other.wait().unwrap();
     assert_eq!(scan(4_000_000).status.code(), Some(64));
 }
+
+#[test]
+fn a_sweep_is_a_second_outcome_that_names_its_points() {
+    let (code, run) = run(&["--sweep", "SIGKILL:2"], "read -r key; key=; exec sleep 0");
+
+    let swept = &run["outcomes"][1];
+    assert_ne!(code, 0, "{run}");
+    assert!(swept["ending"].as_str().unwrap().starts_with("SIGKILL at 2 points of "), "{run}");
+    assert!(swept["findings"].to_string().contains("SIGKILL after "), "{run}");
+}
+
+#[test]
+fn a_sweep_that_makes_no_sense_is_wrong_usage() {
+    for sweep in ["SIGTERM", "SIGTERM:0", "SIGCHLD:4", "FLY:4"] {
+        let output = residue(&["run", "--sweep", sweep, "--", "true"]);
+
+        assert_eq!(output.status.code(), Some(64), "{sweep}");
+    }
+}
+
+#[test]
+fn standard_input_that_can_be_read_only_once_is_refused_where_the_program_runs_again() {
+    for again in [&["--attribute"][..], &["--sweep", "SIGTERM:2"]] {
+        let args = [&["run", "--feed", "env:KEY"], again, &["--", "true"]].concat();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_residue"));
+        let output = child.args(args).stdin(Stdio::piped()).output().unwrap();
+
+        assert_eq!(output.status.code(), Some(64), "{again:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("a pipe, which can be read only once"), "{again:?}");
+    }
+}
+
+#[test]
+fn a_library_that_keeps_freed_memory_has_to_be_one() {
+    let other = residue(&["run", "--keep-freed=/bin/sh", "--", "true"]);
+    let absent = residue(&["run", "--keep-freed=/nowhere/library.so", "--", "true"]);
+
+    assert_eq!((other.status.code(), absent.status.code()), (Some(64), Some(64)));
+    assert!(String::from_utf8_lossy(&other.stderr).contains("is not the library"));
+}

@@ -10,6 +10,7 @@
 
 mod oracle;
 mod prepare;
+mod results;
 mod score;
 mod table;
 
@@ -21,10 +22,12 @@ use std::time::Duration;
 
 use clap::Parser;
 use findings::{EXIT_INTERNAL, EXIT_USAGE};
+use harness::canary::Canary;
 use harness::chain;
 use harness::program::{Options, Output, Source};
 
 use prepare::{Prepared, Tools, Unprepared};
+use results::Results;
 use score::{Both, Score};
 use table::{Expect, Victim};
 
@@ -49,6 +52,12 @@ struct Args {
     /// Print the victims and what is expected of them, and run none
     #[arg(long)]
     list: bool,
+    /// Write what came of each victim to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Where the victims that use real crates are built [default: a directory that goes with the run]
+    #[arg(long, value_name = "DIR")]
+    build: Option<PathBuf>,
 }
 
 /// What became of a victim.
@@ -72,21 +81,21 @@ fn real_main() -> u8 {
             return code;
         }
     };
-    let victims = match table::victims() {
-        Ok(victims) => victims,
+    let table = match table::table() {
+        Ok(table) => table,
         Err(why) => {
             eprintln!("corpus: {why}");
             return EXIT_INTERNAL;
         }
     };
-    let victims: Vec<Victim> = victims.into_iter().filter(|victim| victim.name.contains(&args.filter)).collect();
+    let victims: Vec<Victim> = table.victims.into_iter().filter(|victim| victim.name.contains(&args.filter)).collect();
     if victims.is_empty() {
         eprintln!("corpus: no victim's name contains {:?}", args.filter);
         return EXIT_USAGE;
     }
     if args.list {
         for victim in &victims {
-            println!("{:<28} {:<8} {:<13} {}", victim.name, victim.language, expected(victim.expect), victim.why);
+            println!("{:<28} {:<8} {:<13} {}", victim.name, victim.language, victim.expect, victim.why);
         }
         return 0;
     }
@@ -98,19 +107,27 @@ fn real_main() -> u8 {
         }
     };
     let jobs = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, usize::from), usize::from);
-    let fates = run_all(&victims, &args.residue, dir.path(), jobs);
-    summarise(&victims, &fates)
+    let tools = Tools::new(args.build.unwrap_or_else(|| dir.path().join("crates")));
+    let fates = run_all(&victims, &args.residue, dir.path(), jobs, &tools);
+    let results = Results::of(&victims, &fates, &table.facts);
+    print!("{results}");
+    if let Some(path) = &args.json
+        && let Err(error) = results.write(path)
+    {
+        eprintln!("corpus: write {}: {error}", path.display());
+        return EXIT_INTERNAL;
+    }
+    results.exit_code()
 }
 
-fn run_all(victims: &[Victim], residue: &Path, dir: &Path, jobs: usize) -> Vec<Fate> {
-    let tools = Tools::default();
+fn run_all(victims: &[Victim], residue: &Path, dir: &Path, jobs: usize, tools: &Tools) -> Vec<Fate> {
     let next = AtomicUsize::new(0);
     let fates: Vec<Mutex<Option<Fate>>> = victims.iter().map(|_| Mutex::new(None)).collect();
     let work = || {
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(victim) = victims.get(number) else { return };
-            let fate = one(victim, residue, &dir.join(&victim.name), &tools);
+            let fate = one(victim, residue, &dir.join(victim.name.replace('/', "-")), tools);
             print_fate(victim, &fate);
             *fates[number].lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(fate);
         }
@@ -138,7 +155,7 @@ fn one(victim: &Victim, residue: &Path, dir: &Path, tools: &Tools) -> Fate {
     let runs: Result<Vec<Both>, String> = (0..RUNS).map(|_| both(victim, &prepared)).collect();
     let scored = runs.and_then(|runs| {
         let product = product(victim, &prepared, residue, dir)?;
-        Ok(score::score(victim.expect, &runs, &product))
+        Ok(score::score(victim, &runs, &product))
     });
     scored.map_or_else(Fate::Failed, Fate::Scored)
 }
@@ -146,9 +163,17 @@ fn one(victim: &Victim, residue: &Path, dir: &Path, tools: &Tools) -> Fate {
 /// One run at whose stops both look.
 fn both(victim: &Victim, prepared: &Prepared) -> Result<Both, String> {
     let moments: Result<_, _> = victim.at.iter().map(|at| at.parse()).collect();
+    let secret = match &prepared.secret {
+        None => Source::Random(usize::from(victim.length)),
+        Some(path) => {
+            let bytes = std::fs::read(path).map_err(|error| format!("read the secret: {error}"))?;
+            Source::Given(Canary::given(bytes.into()).map_err(|error| chain(&error))?)
+        }
+    };
+    let known = victim.prefix.len() as u64;
     let options = Options {
         program: prepared.program.clone(),
-        secret: Source::Random(usize::from(victim.length)),
+        secret,
         feed: prepared.feed.parse().map_err(|error| chain(&error))?,
         text: !victim.bytes,
         moments: moments.map_err(|error: harness::program::ParseMomentError| chain(&error))?,
@@ -157,13 +182,17 @@ fn both(victim: &Victim, prepared: &Prepared) -> Result<Both, String> {
         timeout: Duration::from_secs(TIMEOUT),
         min_length: oracle::MIN_LENGTH as usize,
         decoys: 4,
+        unknown_keys: false,
         hidden_variable: None,
+        variables: Vec::new(),
+        digest: true,
         output: Output::Discard,
         attribute: false,
+        keep_freed: None,
     };
     let (mut places, mut troubles) = (Vec::new(), Vec::new());
     let outcome = harness::oracle::frozen(&options, &mut |secret, moment, process, pid| match oracle::look(
-        secret, moment, process, pid,
+        secret, known, moment, process, pid,
     ) {
         Ok(found) => places.extend(found),
         Err(error) => troubles.push(format!("{moment}: {error}")),
@@ -176,7 +205,12 @@ fn both(victim: &Victim, prepared: &Prepared) -> Result<Both, String> {
 fn product(victim: &Victim, prepared: &Prepared, residue: &Path, dir: &Path) -> Result<findings::Outcome, String> {
     let out = dir.join("residue");
     let mut command = Command::new(residue);
-    command.args(["run", "--feed", &prepared.feed, "--secret-random", &victim.length.to_string()]);
+    command.args(["run", "--feed", &prepared.feed]);
+    match &prepared.secret {
+        None => command.arg("--secret-random").arg(victim.length.to_string()),
+        Some(path) => command.arg("--secret").arg(format!("key={}", path.display())),
+    };
+    command.args(victim.writer.is_some().then_some("--attribute"));
     command.args(["--timeout", &TIMEOUT.to_string(), if victim.bytes { "--bytes" } else { "--text" }]);
     command.args(victim.at.iter().flat_map(|at| ["--at", at]));
     command.args(victim.follow.then_some("--follow"));
@@ -192,20 +226,12 @@ fn product(victim: &Victim, prepared: &Prepared, residue: &Path, dir: &Path) -> 
     run.outcomes.into_iter().next().ok_or_else(|| "no outcome".to_owned())
 }
 
-const fn expected(expect: Expect) -> &'static str {
-    match expect {
-        Expect::Leak => "leak",
-        Expect::Clean => "clean",
-        Expect::Inconclusive => "inconclusive",
-    }
-}
-
 fn print_fate(victim: &Victim, fate: &Fate) {
     let name = &victim.name;
     match fate {
         Fate::Scored(score) => {
             let word = if score.wrong.is_empty() { "ok" } else { "WRONG" };
-            let expected = expected(victim.expect);
+            let expected = victim.expect;
             let (stable, recalled, places) = (score.stable, score.recalled, score.seen_by_both);
             let mut text = format!("{word:<6} {name:<28} {expected:<13}");
             if victim.expect == Expect::Leak {
@@ -219,48 +245,5 @@ fn print_fate(victim: &Victim, fate: &Fate) {
         }
         Fate::Skipped(why) => println!("skip   {name:<28} {why}"),
         Fate::Failed(why) => println!("FAILED {name:<28} {}", why.trim_end()),
-    }
-}
-
-fn summarise(victims: &[Victim], fates: &[Fate]) -> u8 {
-    let scores: Vec<(&Victim, &Score)> = victims
-        .iter()
-        .zip(fates)
-        .filter_map(|(victim, fate)| match fate {
-            Fate::Scored(score) => Some((victim, score)),
-            Fate::Skipped(_) | Fate::Failed(_) => None,
-        })
-        .collect();
-    let sum = |of: fn(&Score) -> u32| scores.iter().map(|(_, score)| of(score)).sum::<u32>();
-    let share = |part: u32, whole: u32| if whole == 0 { 100.0 } else { 100.0 * f64::from(part) / f64::from(whole) };
-    let skipped = fates.iter().filter(|fate| matches!(fate, Fate::Skipped(_))).count();
-    let failed = fates.iter().filter(|fate| matches!(fate, Fate::Failed(_))).count();
-    let wrong = scores.iter().filter(|(_, score)| !score.wrong.is_empty()).count();
-    let negatives: Vec<_> = scores.iter().filter(|(victim, _)| victim.expect == Expect::Clean).collect();
-    let hit = negatives.iter().filter(|(_, score)| score.hits > 0).count();
-    let leaks = scores.iter().filter(|(victim, _)| victim.expect == Expect::Leak).count();
-    let unclear = scores.len() - leaks - negatives.len();
-    let (stable, recalled) = (sum(|score| score.stable), sum(|score| score.recalled));
-    let (claimed, confirmed) = (sum(|score| score.claimed), sum(|score| score.confirmed));
-    let (seen, both) = (sum(|score| score.seen), sum(|score| score.seen_by_both));
-    println!();
-    println!(
-        "victims    {} run: {leaks} that leak, {} that stay clean, {unclear} that cannot be seen",
-        scores.len(),
-        negatives.len()
-    );
-    println!("           {skipped} skipped, {failed} failed, {wrong} wrong");
-    println!("recall     {:.1} %: {recalled} of {stable} stable residues", share(recalled, stable));
-    println!("precision  {:.1} %: {confirmed} of {claimed} findings confirmed", share(confirmed, claimed));
-    println!(
-        "same stops {both} of {seen} places that the oracle sees; {} more in forms it does not know",
-        sum(|score| score.beyond)
-    );
-    println!("negatives  {hit} of {} with a hit", negatives.len());
-    match (scores.is_empty(), failed, wrong) {
-        (_, 1.., _) => EXIT_INTERNAL,
-        (true, 0, _) => 2,
-        (false, 0, 0) => 0,
-        (false, 0, _) => 1,
     }
 }

@@ -4,11 +4,16 @@
 //! again here, on fewer forms, from the kernel's documentation. Speed is bought with one trick alone: a run of two bytes
 //! or more begins with two bytes, so only places where some pattern's two neighbours stand are compared at all.
 
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 
 use findings::Form;
+use rustix::fs::OFlags;
+use rustix::net::RecvFlags;
+use rustix::pipe::SpliceFlags;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags};
 
 const PAGE: u64 = 4096;
 
@@ -20,13 +25,14 @@ pub(crate) const MIN_LENGTH: u64 = 6;
 pub(crate) struct Place {
     pub(crate) moment: String,
     pub(crate) process: u32,
-    /// As the kernel names the mapping; `register` for registers.
+    /// As the kernel names the mapping; `register` for registers; `pipe`, `socket`, `memfd`, `deleted-file` for what the
+    /// kernel keeps behind a descriptor.
     pub(crate) place: String,
     pub(crate) form: Form,
     /// Bytes of the secret that it shows: the first, and how many.
     pub(crate) offset: u64,
     pub(crate) shown: u64,
-    /// Where it lies, in bytes; 0 for registers.
+    /// Where it lies, in bytes; 0 for registers; an offset behind a descriptor.
     pub(crate) address: u64,
     pub(crate) length: u64,
 }
@@ -217,7 +223,8 @@ fn search(patterns: &Patterns, address: u64, memory: &[u8]) -> Vec<Run> {
     runs
 }
 
-/// Searches the memory and the registers of a process that stands still.
+/// Searches the memory and the registers of a process that stands still, and what the kernel keeps for it behind its
+/// descriptors. Pieces of the first `known` bytes alone, which anybody knows, are nobody's secret.
 ///
 /// # Errors
 ///
@@ -226,11 +233,11 @@ fn search(patterns: &Patterns, address: u64, memory: &[u8]) -> Vec<Run> {
 /// # Source
 ///
 /// proc_pid_maps(5), proc_pid_pagemap(5): bit 63 is present, bit 62 swapped.
-pub(crate) fn look(secret: &[u8], moment: &str, process: u32, pid: i32) -> io::Result<Vec<Place>> {
+pub(crate) fn look(secret: &[u8], known: u64, moment: &str, process: u32, pid: i32) -> io::Result<Vec<Place>> {
     let patterns = Patterns::of(secret);
     let mut places = Vec::new();
     let mut add = |place: &str, address: u64, runs: Vec<Run>| {
-        for run in runs {
+        for run in runs.into_iter().filter(|run| run.offset + run.shown > known) {
             places.push(Place {
                 moment: moment.to_owned(),
                 process,
@@ -282,7 +289,55 @@ pub(crate) fn look(secret: &[u8], moment: &str, process: u32, pid: i32) -> io::R
             add("register", 0, search(&patterns, 0, &registers));
         }
     }
+    for (name, bytes) in behind_descriptors(pid)? {
+        add(name, 0, search(&patterns, 0, &bytes));
+    }
     Ok(places)
+}
+
+/// What waits in pipes and sockets and what stands in files without a name, each once. Descriptors 0 to 2 lead to
+/// whoever started the process. A file of which any piece is mapped counts as memory.
+///
+/// # Source
+///
+/// tee(2), *does not consume*; recv(2), `MSG_PEEK`; pidfd_getfd(2).
+fn behind_descriptors(pid: i32) -> io::Result<Vec<(&'static str, Vec<u8>)>> {
+    let process = rustix::process::pidfd_open(Pid::from_raw(pid).ok_or(io::ErrorKind::NotFound)?, PidfdFlags::empty())?;
+    let mapped: BTreeSet<String> = std::fs::read_to_string(format!("/proc/{pid}/maps"))?
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(4).map(str::to_owned))
+        .collect();
+    let (mut met, mut found) = (BTreeSet::new(), Vec::new());
+    for entry in std::fs::read_dir(format!("/proc/{pid}/fd"))? {
+        let path = entry?.path();
+        let number: i32 = path.file_name().and_then(|name| name.to_string_lossy().parse().ok()).unwrap_or(0);
+        let (Ok(name), Ok(meta)) = (std::fs::read_link(&path), std::fs::metadata(&path)) else { continue };
+        let name = name.to_string_lossy();
+        if number <= 2 || !met.insert((meta.dev(), meta.ino())) {
+            continue;
+        }
+        let mut bytes = Vec::new();
+        if name.starts_with("pipe:") {
+            let end = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(&path)?;
+            let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::NONBLOCK)?;
+            if rustix::pipe::tee(&end, &write, 1 << 16, SpliceFlags::NONBLOCK).is_ok() {
+                drop(write);
+                File::from(read).read_to_end(&mut bytes)?;
+            }
+            found.push(("pipe", bytes));
+        } else if name.starts_with("socket:") {
+            let socket = rustix::process::pidfd_getfd(&process, number, PidfdGetfdFlags::empty())?;
+            bytes.resize(1 << 16, 0);
+            // One that listens, or has nothing, refuses.
+            let waiting = rustix::net::recv(&socket, &mut bytes[..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+            bytes.truncate(waiting.map_or(0, |(read, _)| read));
+            found.push(("socket", bytes));
+        } else if meta.is_file() && meta.nlink() == 0 && !mapped.contains(&meta.ino().to_string()) {
+            File::open(&path)?.read_to_end(&mut bytes)?;
+            found.push((if name.starts_with("/memfd:") { "memfd" } else { "deleted-file" }, bytes));
+        }
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use findings::{Class, Finding, Outcome, Verdict};
 
 use crate::oracle::{KNOWN, Place};
-use crate::table::Expect;
+use crate::table::{Expect, Victim};
 
 /// One run in which both looked at the same stops.
 #[derive(Debug)]
@@ -29,6 +29,10 @@ pub(crate) struct Score {
     /// Findings of `residue` in those runs in forms that the oracle knows, and how many of them the oracle confirms.
     pub(crate) claimed: u32,
     pub(crate) confirmed: u32,
+    /// Residues that the oracle found in any of its runs.
+    pub(crate) met: u32,
+    /// Bytes of the secret that the largest stable residue outside of registers shows.
+    pub(crate) most: u64,
     /// Findings in forms that the oracle does not know.
     pub(crate) beyond: u32,
     /// All findings of `residue`, in registers too.
@@ -59,14 +63,16 @@ fn is_register(finding: &Finding) -> bool {
     finding.rule.class == Class::Register
 }
 
+/// The residues of a run of the oracle's, without their addresses.
+fn keys(run: &Both) -> BTreeSet<(Key, u32)> {
+    counted(run.oracle.iter().filter(in_memory).map(|place| {
+        let name = kind(&place.place);
+        (place.moment.clone(), place.process, name, place.form, place.offset, place.shown)
+    }))
+}
+
 /// What stood in the same place in all of the oracle's runs.
 fn stable(runs: &[Both]) -> BTreeSet<(Key, u32)> {
-    let keys = |run: &Both| {
-        counted(run.oracle.iter().filter(in_memory).map(|place| {
-            let name = kind(&place.place);
-            (place.moment.clone(), place.process, name, place.form, place.offset, place.shown)
-        }))
-    };
     let mut runs = runs.iter().map(keys);
     let first = runs.next().unwrap_or_default();
     runs.fold(first, |both, run| both.intersection(&run).cloned().collect())
@@ -79,6 +85,18 @@ fn kind(name: &str) -> String {
         name if name.starts_with("[anon") => String::new(),
         name => name.rsplit('/').next().unwrap_or_default().trim_end_matches(" (deleted)").to_owned(),
     }
+}
+
+/// Whether what was found in the same place, and is no other stable residue, shows these bytes and a few beside them: a
+/// neighbour can be the next byte of the secret by chance.
+fn is_within_another(key: &Key, stable: &BTreeSet<(Key, u32)>, found: &BTreeSet<(Key, u32)>) -> bool {
+    let (moment, process, place, form, offset, shown) = key;
+    found.difference(stable).any(|(other, _)| {
+        (&other.0, &other.1, &other.2, &other.3) == (moment, process, place, form)
+            && other.4 <= *offset
+            && offset + shown <= other.4 + other.5
+            && other.5 <= shown + 2
+    })
 }
 
 /// Registers in which the secret, or a piece of it, stood at the same moment in every run: compared by form alone, as a
@@ -94,14 +112,15 @@ fn stable_registers(runs: &[Both]) -> BTreeSet<(String, u32, findings::Form)> {
 }
 
 /// Compares.
-pub(crate) fn score(expect: Expect, runs: &[Both], product: &Outcome) -> Score {
+pub(crate) fn score(victim: &Victim, runs: &[Both], product: &Outcome) -> Score {
     let mut score = Score::default();
     for run in runs {
         compare(run, &mut score);
     }
     let stable = stable(runs);
     let found = counted(product.findings.iter().filter(|finding| !is_register(finding)).map(|finding| {
-        let place = kind(&finding.place);
+        let class = finding.rule.class;
+        let place = if class.is_behind_descriptor() { class.name().to_owned() } else { kind(&finding.place) };
         let shown = (finding.secret_offset, finding.secret_length);
         (finding.checkpoint.clone(), finding.process, place, finding.rule.form, shown.0, shown.1)
     }));
@@ -113,8 +132,12 @@ pub(crate) fn score(expect: Expect, runs: &[Both], product: &Outcome) -> Score {
         .map(|finding| (finding.checkpoint.clone(), finding.process, finding.rule.form))
         .collect();
     score.stable = number(stable.len() + registers.len());
-    score.recalled = number(stable.intersection(&found).count() + registers.intersection(&in_registers).count());
-    for ((moment, process, place, form, offset, shown), _) in stable.difference(&found) {
+    score.met = number(runs.iter().flat_map(keys).collect::<BTreeSet<_>>().len() + registers.len());
+    score.most = stable.iter().map(|((.., shown), _)| *shown).max().unwrap_or(0);
+    let missed: Vec<_> =
+        stable.difference(&found).filter(|(key, _)| !is_within_another(key, &stable, &found)).collect();
+    score.recalled = number(stable.len() - missed.len() + registers.intersection(&in_registers).count());
+    for ((moment, process, place, form, offset, shown), _) in missed {
         let place = if place.is_empty() { "anonymous memory" } else { place };
         let end = offset + shown;
         score
@@ -127,8 +150,26 @@ pub(crate) fn score(expect: Expect, runs: &[Both], product: &Outcome) -> Score {
     score.wrong.extend(classes(product));
     score.hits =
         number(runs.iter().map(|run| &run.residue).chain([product]).map(|outcome| outcome.findings.len()).sum());
-    judge(expect, runs, product, &mut score);
+    judge(victim.expect, runs, product, &mut score);
+    score.wrong.extend(unattributed(victim, product));
+    score.wrong.extend(touched(victim, product));
     score
+}
+
+/// Whether the function that has to be named as a writer is named by no finding.
+fn unattributed(victim: &Victim, product: &Outcome) -> Option<String> {
+    let wanted = victim.writer.as_ref()?;
+    let frames =
+        product.findings.iter().filter_map(|finding| finding.writer.as_ref()).flat_map(|writer| &writer.frames);
+    let named = frames.into_iter().any(|frame| frame.function.contains(wanted));
+    let why = product.findings.iter().find_map(|finding| finding.unattributed.as_deref()).unwrap_or("another is named");
+    (!named).then(|| format!("no residue is charged to {wanted}: {why}"))
+}
+
+/// Whether memory that nobody touched was read, at the last look.
+fn touched(victim: &Victim, product: &Outcome) -> Option<String> {
+    let last = product.observations.last().map(|look| look.coverage.never_populated).unwrap_or(0);
+    (last < victim.untouched).then(|| format!("{last} bytes count as never touched, and {} have to", victim.untouched))
 }
 
 fn number(count: usize) -> u32 {
@@ -174,9 +215,10 @@ fn compare(run: &Both, score: &mut Score) {
 fn classes(outcome: &Outcome) -> impl Iterator<Item = String> {
     let fits = |finding: &&Finding| match (finding.place.as_str(), finding.rule.class) {
         (_, Class::Register | Class::SecretMemory) => true,
-        ("[heap]", class) => class == Class::Heap,
+        ("[heap]", class) => matches!(class, Class::Heap | Class::AlternateStack),
         ("[stack]", class) => {
-            matches!(class, Class::Stack | Class::DeadStack | Class::Argv | Class::Environ | Class::Auxv)
+            use Class::{AlternateStack, Argv, Auxv, DeadStack, Environ, Stack};
+            matches!(class, Stack | DeadStack | AlternateStack | Argv | Environ | Auxv)
         }
         (_, Class::Heap | Class::Argv | Class::Environ) => false,
         _ => true,

@@ -10,9 +10,15 @@ pub enum Class {
     Stack,
     /// A thread's stack below its stack pointer: frames that have returned.
     DeadStack,
+    /// The stack that a living thread named for its signals.
+    AlternateStack,
     /// The allocator's `brk` heap.
     Heap,
-    /// Anonymous memory other than heap and stack.
+    /// A heap of one of glibc's arenas for threads.
+    Arena,
+    /// An allocation that glibc gave a mapping of its own: still allocated, as freeing it unmaps it.
+    MappedChunk,
+    /// Anonymous memory of which no more is known.
     Anonymous,
     /// Private or shared memory of a file.
     File,
@@ -46,10 +52,13 @@ pub enum Class {
 
 impl Class {
     /// All classes, in the order of reports.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::Stack,
         Self::DeadStack,
+        Self::AlternateStack,
         Self::Heap,
+        Self::Arena,
+        Self::MappedChunk,
         Self::Anonymous,
         Self::File,
         Self::Shared,
@@ -72,7 +81,10 @@ impl Class {
         match self {
             Self::Stack => "stack",
             Self::DeadStack => "dead-stack",
+            Self::AlternateStack => "alternate-stack",
             Self::Heap => "heap",
+            Self::Arena => "arena",
+            Self::MappedChunk => "mapped-chunk",
             Self::Anonymous => "anonymous",
             Self::File => "file",
             Self::Shared => "shared",
@@ -153,6 +165,39 @@ pub enum Form {
     AesEncKey,
     /// Round keys of AES decryption (the equivalent inverse cipher), made from the secret as key.
     AesDecKey,
+    /// Words of SHA-256's message schedule for a message that is the secret, or its first block: those that are computed,
+    /// or all with their constants added.
+    Sha256Schedule,
+    /// Computed words of SHA-512's message schedule for a message that is the secret, or its first block.
+    Sha512Schedule,
+    /// The secret as HMAC's inner or outer key, in the words of a SHA-2 block.
+    HmacBlock,
+    /// HMAC-SHA-256's state after its inner or its outer key, made from the secret as key.
+    HmacSha256State,
+    /// HMAC-SHA-512's state after its inner or its outer key, made from the secret as key.
+    HmacSha512State,
+    /// The constants and the key of ChaCha20's state, or the words of the key each several times, as vector code keeps them.
+    ChachaState,
+    /// The scalar and the prefix of Ed25519, made from the secret as seed.
+    Ed25519Key,
+    /// A number of an RSA private key (d, p, q, dp, dq, qinv) that the secret is in PEM or DER, in either byte order.
+    RsaNumber,
+    /// Somebody's AES key of 128 bits with its round keys, found by structure.
+    Aes128Schedule,
+    /// Somebody's AES key of 192 bits with its round keys, found by structure.
+    Aes192Schedule,
+    /// Somebody's AES key of 256 bits with its round keys, found by structure.
+    Aes256Schedule,
+    /// Somebody's private key in PKCS #1, found by structure.
+    Pkcs1Key,
+    /// Somebody's private key in PKCS #8, found by structure.
+    Pkcs8Key,
+    /// Somebody's private key in SEC1, found by structure.
+    Sec1Key,
+    /// Somebody's private key in OpenSSH's format, found by structure.
+    OpenSshKey,
+    /// Somebody's private key in PEM, found by structure.
+    PemKey,
 }
 
 impl Form {
@@ -182,13 +227,55 @@ impl Form {
             Self::Limbs64 => "limbs64",
             Self::AesEncKey => "aes-enc-key",
             Self::AesDecKey => "aes-dec-key",
+            Self::Sha256Schedule => "sha256-schedule",
+            Self::Sha512Schedule => "sha512-schedule",
+            Self::HmacBlock => "hmac-block",
+            Self::HmacSha256State => "hmac-sha256-state",
+            Self::HmacSha512State => "hmac-sha512-state",
+            Self::ChachaState => "chacha-state",
+            Self::Ed25519Key => "ed25519-key",
+            Self::RsaNumber => "rsa-number",
+            Self::Aes128Schedule => "aes128-schedule",
+            Self::Aes192Schedule => "aes192-schedule",
+            Self::Aes256Schedule => "aes256-schedule",
+            Self::Pkcs1Key => "pkcs1-key",
+            Self::Pkcs8Key => "pkcs8-key",
+            Self::Sec1Key => "sec1-key",
+            Self::OpenSshKey => "openssh-key",
+            Self::PemKey => "pem-key",
         }
+    }
+
+    /// Whether it is a key that nobody named, found by what it looks like. Then offsets and lengths are those of the
+    /// structure.
+    pub const fn is_unknown(self) -> bool {
+        matches!(
+            self,
+            Self::Aes128Schedule
+                | Self::Aes192Schedule
+                | Self::Aes256Schedule
+                | Self::Pkcs1Key
+                | Self::Pkcs8Key
+                | Self::Sec1Key
+                | Self::OpenSshKey
+                | Self::PemKey
+        )
     }
 
     /// Whether it is not the secret that is written but something made from it. Then offsets and lengths are those of
     /// what was made, and whole is all of that.
     pub const fn is_derived(self) -> bool {
-        matches!(self, Self::AesEncKey | Self::AesDecKey)
+        matches!(
+            self,
+            Self::AesEncKey
+                | Self::AesDecKey
+                | Self::Sha256Schedule
+                | Self::Sha512Schedule
+                | Self::HmacSha256State
+                | Self::HmacSha512State
+                | Self::Ed25519Key
+                | Self::RsaNumber
+        )
     }
 }
 

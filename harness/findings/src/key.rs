@@ -21,6 +21,8 @@ pub enum Family {
     Limbs,
     /// Something made from the secret, such as round keys.
     Derived,
+    /// A key that nobody named, found by what it looks like.
+    Unknown,
 }
 
 impl Form {
@@ -29,9 +31,11 @@ impl Form {
         match self {
             Self::Raw => Family::Raw,
             Self::Reversed | Self::Swap16 | Self::Swap32 | Self::Swap64 => Family::Order,
-            Self::Xor36 | Self::Xor5c | Self::Inverted => Family::Mask,
+            Self::Xor36 | Self::Xor5c | Self::Inverted | Self::HmacBlock => Family::Mask,
             Self::Limbs30 | Self::Limbs32 | Self::Limbs64 => Family::Limbs,
+            Self::ChachaState => Family::Derived,
             form if form.is_derived() => Family::Derived,
+            form if form.is_unknown() => Family::Unknown,
             _ => Family::Text,
         }
     }
@@ -121,6 +125,7 @@ impl std::fmt::Display for Key {
             Family::Mask => "mask",
             Family::Limbs => "limbs",
             Family::Derived => "derived",
+            Family::Unknown => "unknown key",
         };
         let needle = if self.needle.is_empty() { String::new() } else { format!("{}: ", self.needle) };
         write!(f, "{}: {needle}{family} in {}, {length}", self.scenario, self.class.name())

@@ -82,7 +82,7 @@ impl Run {
                     Looked::Missed(_) => ", missed",
                     Looked::NotLookedAt(_) => ", not looked at",
                 };
-                format!("{} of {}{suffix}", look.checkpoint, look.process)
+                format!("{} of {}{suffix}", without_point(&look.checkpoint), look.process)
             });
             let steady = outcome.findings.iter().filter(|finding| !finding.is_intermittent());
             RepeatableRow {
@@ -114,5 +114,13 @@ impl Run {
             verdict: self.verdict,
             rows: rows.collect(),
         }
+    }
+}
+
+/// A checkpoint without the point at which a signal was sent, whose numbers are the moment's.
+fn without_point(checkpoint: &str) -> &str {
+    match checkpoint.split_once(" (SIG") {
+        Some((name, point)) if point.ends_with(" instructions)") => name,
+        _ => checkpoint,
     }
 }

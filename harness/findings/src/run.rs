@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Coverage, Finding, Kept, Outcome, Shard, Verdict};
+use crate::{Coverage, Finding, Kept, Outcome, Sensitivity, Shard, Verdict};
 
 /// Name and version of the file's shape. Readers refuse another major version.
 pub const SCHEMA: &str = "secmem.run/1";
@@ -115,27 +115,6 @@ fn is_once(times: &u32) -> bool {
     *times == 1
 }
 
-/// How small a residue would have been seen, and how many hits chance alone would give.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Sensitivity {
-    /// Shortest residue, in bytes of the secret.
-    pub min_length: u32,
-    /// Windows of that length in all forms of one canary.
-    pub windows: u64,
-    /// Bytes searched over the whole run.
-    pub searched: u64,
-    /// Hits expected by chance over the whole run, if all that was searched were random text of each form's own alphabet:
-    /// the worst case, as most memory is none.
-    pub expected_chance_hits: f64,
-    /// Decoys planted nowhere and looked for everywhere, over the whole run.
-    pub decoys: u64,
-    /// Hits that those decoys really had.
-    pub decoy_hits: u64,
-}
-
-// The figures are finite by construction, so equality is total.
-impl Eq for Sensitivity {}
-
 /// Something that the run cannot show.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NotShown {
@@ -193,7 +172,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::Controls;
 
-    fn outcome(control: bool, verdict: Verdict, as_expected: bool) -> Outcome {
+    pub(crate) fn outcome(control: bool, verdict: Verdict, as_expected: bool) -> Outcome {
         Outcome {
             scenario: "holder/ending".to_owned(),
             holder: "holder".to_owned(),
@@ -231,14 +210,7 @@ pub(crate) mod tests {
                 repeat: 1,
                 fixed_layout: false,
             },
-            sensitivity: Sensitivity {
-                min_length: 6,
-                windows: 0,
-                searched: 0,
-                expected_chance_hits: 0.0,
-                decoys: 0,
-                decoy_hits: 0,
-            },
+            sensitivity: Sensitivity::of(6, &[], &[]),
             not_shown: Vec::new(),
             shard: None,
             interrupted: false,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Outcome, Run, SCHEMA, Verdict};
+use crate::{FormChance, Outcome, Run, SCHEMA, Sensitivity, Verdict};
 
 /// Which part of a whole run a run is: of the rows that were asked for, counted from 0 in the order of the catalogue, those
 /// whose number leaves `number - 1` when divided by `of`.
@@ -16,8 +16,9 @@ pub struct Shard {
     pub rows: u32,
     /// The number of each outcome's row among them.
     pub ranks: Vec<u32>,
-    /// Hits that chance alone would give in each outcome: kept apart, because a sum depends on the order of its parts.
-    pub chances: Vec<f64>,
+    /// What chance alone would give in each outcome, form by form: kept apart, because a sum depends on the order of its
+    /// parts.
+    pub chances: Vec<Vec<FormChance>>,
 }
 
 // The figures are finite by construction, so equality is total.
@@ -80,10 +81,9 @@ pub fn merge(runs: Vec<Run>) -> Result<Run, MergeError> {
         return Err(MergeError::Missing(missing, of));
     }
     let mut whole = Run { shard: None, outcomes: Vec::new(), ..first.clone() };
-    let mut parts: Vec<(u32, f64, Outcome)> = Vec::new();
+    let mut parts: Vec<(u32, Vec<FormChance>, Outcome)> = Vec::new();
     for run in runs {
         whole.interrupted |= run.interrupted;
-        whole.sensitivity.windows = whole.sensitivity.windows.max(run.sensitivity.windows);
         let (ranks, chances) = run.shard.map(|shard| (shard.ranks, shard.chances)).unwrap_or_default();
         let figures = ranks.into_iter().zip(chances);
         parts.extend(figures.zip(run.outcomes).map(|((rank, chance), outcome)| (rank, chance, outcome)));
@@ -94,12 +94,9 @@ pub fn merge(runs: Vec<Run>) -> Result<Run, MergeError> {
     {
         return Err(MergeError::Row(rank));
     }
-    let sensitivity = &mut whole.sensitivity;
-    sensitivity.searched = parts.iter().fold(0, |sum: u64, (.., outcome)| sum.saturating_add(outcome.coverage().read));
-    sensitivity.expected_chance_hits = parts.iter().map(|(_, chance, _)| chance).sum();
-    sensitivity.decoys = parts.iter().map(|(.., outcome)| u64::from(outcome.controls.decoys)).sum();
-    sensitivity.decoy_hits = parts.iter().map(|(.., outcome)| u64::from(outcome.controls.decoy_hits)).sum();
-    whole.outcomes = parts.into_iter().map(|(.., outcome)| outcome).collect();
+    let (chances, outcomes): (Vec<_>, Vec<_>) = parts.into_iter().map(|(_, chance, outcome)| (chance, outcome)).unzip();
+    whole.sensitivity = Sensitivity::of(whole.sensitivity.min_length, &outcomes, &chances);
+    whole.outcomes = outcomes;
     whole.verdict = Verdict::Inconclusive;
     whole.verdict = whole.judge();
     Ok(whole)
@@ -110,13 +107,14 @@ fn belongs(file: usize, run: &Run, first: &Run) -> Result<(), MergeError> {
     let shard = run.shard.as_ref().ok_or(MergeError::Whole(file))?;
     let lengths = [shard.ranks.len(), shard.chances.len()];
     let of_it = |rank: &u32| *rank < shard.rows && rank.checked_rem(shard.of) == shard.number.checked_sub(1);
+    let is_finite = |chance: &FormChance| chance.in_random_bytes.is_finite() && chance.in_own_alphabet.is_finite();
     let in_order = shard.ranks.windows(2).all(|pair| pair[0] < pair[1]);
     if run.schema != SCHEMA
         || lengths != [run.outcomes.len(); 2]
         || !(1..=shard.of).contains(&shard.number)
         || !shard.ranks.iter().all(of_it)
         || !in_order
-        || shard.chances.iter().any(|chance| !chance.is_finite())
+        || !shard.chances.iter().flatten().all(is_finite)
     {
         return Err(MergeError::Malformed(file));
     }
@@ -141,7 +139,7 @@ fn belongs(file: usize, run: &Run, first: &Run) -> Result<(), MergeError> {
 mod tests {
     use super::*;
     use crate::run::tests::{good, run};
-    use crate::{Coverage, Looked, Observation};
+    use crate::{Coverage, Form, Looked, Observation};
 
     /// A run of seven rows, and the same outcomes as so many parts.
     fn parts(of: u32) -> (Run, Vec<Run>) {
@@ -159,19 +157,25 @@ mod tests {
                 coverage: Coverage { listed: rank, read: rank, ..Coverage::default() },
                 kept: None,
                 exposure: None,
+                core: None,
+                kept_freed: None,
                 whole: 0,
                 fragments: 0,
+                public: 0,
                 decoy_hits: 0,
             });
         }
+        let chance = |hits: f64| {
+            let one =
+                |form, windows, hits| FormChance { form, windows, in_random_bytes: hits / 3.0, in_own_alphabet: hits };
+            vec![one(Form::HexLower, 53, hits), one(Form::Raw, 27, hits / 7.0)]
+        };
         let cut = |number: u32, of: u32| {
             let mine = |rank: &u32| rank % of == number - 1;
             let ranks: Vec<u32> = (0..7).filter(mine).collect();
             let mut part = run(ranks.iter().map(|rank| outcomes[*rank as usize].clone()).collect());
-            let chances: Vec<f64> = ranks.iter().map(|rank| chances[*rank as usize]).collect();
-            part.sensitivity.searched = part.coverage().read;
-            part.sensitivity.decoys = 8 * ranks.len() as u64;
-            part.sensitivity.expected_chance_hits = chances.iter().sum();
+            let chances: Vec<_> = ranks.iter().map(|rank| chance(chances[*rank as usize])).collect();
+            part.sensitivity = Sensitivity::of(6, &part.outcomes, &chances);
             part.verdict = part.judge();
             Run { shard: Some(Shard { number, of, rows: 7, ranks, chances }), ..part }
         };

@@ -11,6 +11,7 @@
 //! that write left. Anything else is *not attributed*, with the reason.
 
 mod image;
+mod register;
 mod symbols;
 mod unwind;
 
@@ -25,10 +26,11 @@ use scenario_protocol::Row;
 
 use crate::audit::{self, Options};
 use crate::canary::Canary;
+use crate::handler::Handler;
 use crate::scan::Index;
-use crate::session::{self, Setting, chain};
+use crate::session::{self, Look, Setting, Spot, chain};
 use crate::snapshot::Region;
-use crate::target::{How, Layout, Slot, Target, Word};
+use crate::target::{How, Layout, Slot, Target, Trail, Word};
 use crate::variants::FORMS;
 use crate::{judge, machine, private, program};
 
@@ -59,8 +61,13 @@ pub fn attribute(
 
 /// The same for findings of one program, which need no catalogue: it is run again with one secret, the same random
 /// numbers, and its output thrown away.
-pub(crate) fn attribute_program(options: &program::Options, findings: &mut [&mut Finding], interrupted: &AtomicBool) {
-    each(findings, interrupted, || program::Rerun::new(options, interrupted).map_err(|error| chain(&error)));
+pub(crate) fn attribute_program(
+    options: &program::Options,
+    input: &program::Input,
+    findings: &mut [&mut Finding],
+    interrupted: &AtomicBool,
+) {
+    each(findings, interrupted, || program::Rerun::new(options, input, interrupted).map_err(|error| chain(&error)));
 }
 
 fn each<S: Subject>(
@@ -77,7 +84,7 @@ fn each<S: Subject>(
     }
     let searched = subject().and_then(|subject| search(&subject, &mut wanted, interrupted));
     if let Err(why) = searched {
-        for open in wanted.iter_mut().filter(|wanted| wanted.is_open()) {
+        for open in wanted.iter_mut().filter(|wanted| !wanted.done) {
             open.give_up(&why);
         }
     }
@@ -85,26 +92,66 @@ fn each<S: Subject>(
 
 /// What can be run again and again, and leaves its residues in the same places as far as it can be made to.
 pub(crate) trait Subject {
-    /// Runs it once more, with words watched or none. Why nothing could be seen is told in words.
-    fn run(&self, watching: Option<&Watching<'_>>) -> Result<Seen, String>;
+    /// Whether it can be given the same clock and process number in every run.
+    fn can_be_pinned(&self) -> bool;
+
+    /// Runs it once more, with words watched or none; `pinned` with the clock and the process number of all such runs. Why
+    /// nothing could be seen is told in words.
+    fn run(&self, watching: Option<&Watching<'_>>, pinned: bool) -> Result<Seen, String>;
+}
+
+/// How much is made the same in every run: as little as will do, for a program may see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effort {
+    /// Addresses, and a program's random numbers.
+    First {
+        /// Whether there is more that can be done.
+        last: bool,
+    },
+    /// The clock and the process number as well.
+    Pinned,
 }
 
 fn search(subject: &impl Subject, wanted: &mut [Wanted<'_>], interrupted: &AtomicBool) -> Result<(), String> {
     let names = Names { images: IMAGES.with(Rc::clone), home: std::env::current_dir().ok() };
     let _one_cpu = OneCpu::take(); // a trap costs four times as much across two
-    let mut seen = subject.run(None)?;
+    let last = !subject.can_be_pinned();
+    if wanted.iter().any(|wanted| wanted.is_open() && wanted.is_register()) {
+        register::search(subject, wanted, &names, interrupted)?;
+    }
+    if wanted.iter().all(|wanted| !wanted.is_open()) {
+        return Ok(());
+    }
+    try_hard(subject, wanted, Effort::First { last }, &names, interrupted)?;
+    let mut tired = wanted.iter_mut().filter(|wanted| wanted.tired).peekable();
+    if tired.peek().is_none() {
+        return Ok(());
+    }
+    tired.for_each(|wanted| (wanted.tired, wanted.attempts) = (false, 0));
+    try_hard(subject, wanted, Effort::Pinned, &names, interrupted)
+}
+
+fn try_hard(
+    subject: &impl Subject,
+    wanted: &mut [Wanted<'_>],
+    effort: Effort,
+    names: &Names,
+    interrupted: &AtomicBool,
+) -> Result<(), String> {
+    let pinned = effort == Effort::Pinned;
+    let mut seen = subject.run(None, pinned)?;
     loop {
-        let words = next_words(wanted, &seen);
+        let words = next_words(wanted, &seen, effort);
         if wanted.iter().all(|wanted| !wanted.is_open()) {
             return Ok(());
         }
         if interrupted.load(Ordering::Relaxed) {
             return Err("interrupted".to_owned());
         }
-        let watching = Watching { words: &words, images: &names.images };
-        let again = subject.run((!words.is_empty()).then_some(&watching))?;
+        let watching = Watching { words: &words, trails: &[], images: &names.images };
+        let again = subject.run((!words.is_empty()).then_some(&watching), pinned)?;
         for wanted in wanted.iter_mut().filter(|wanted| wanted.is_open()) {
-            wanted.settle(&seen, &again, &words, &names);
+            wanted.settle(&seen, &again, &words, names);
         }
         seen = again;
     }
@@ -112,12 +159,17 @@ fn search(subject: &impl Subject, wanted: &mut [Wanted<'_>], interrupted: &Atomi
 
 /// The words of as many open findings as can be watched at a time; none if the last run showed no open finding. Those
 /// that had their attempts are given up on the way.
-fn next_words(wanted: &mut [Wanted<'_>], seen: &Seen) -> Vec<Word> {
+fn next_words(wanted: &mut [Wanted<'_>], seen: &Seen, effort: Effort) -> Vec<Word> {
     let mut words: Vec<Word> = Vec::new();
     for wanted in wanted.iter_mut().filter(|wanted| wanted.is_open()) {
         let sighting = wanted.among(seen);
         if wanted.attempts >= ATTEMPTS {
-            let runs = format!("in each of {ATTEMPTS} runs with a fixed layout");
+            if effort == (Effort::First { last: false }) {
+                wanted.tired = true;
+                continue;
+            }
+            let clock = if effort == Effort::Pinned { ", the same clock and the same process number" } else { "" };
+            let runs = format!("in each of {ATTEMPTS} runs with a fixed layout{clock}");
             let why = match (&sighting, &seen.trouble) {
                 (None, Some(trouble)) => format!("it did not show again ({trouble})"),
                 (None, None) => format!("it did not stand at the same address again {runs}"),
@@ -149,7 +201,7 @@ fn next_words(wanted: &mut [Wanted<'_>], seen: &Seen) -> Vec<Word> {
 /// The word before a residue on the heap: where an allocator keeps what it knows of a piece, and writes when that is
 /// freed.
 fn before(finding: &Finding) -> Option<Word> {
-    let heap = matches!(finding.rule.class, Class::Heap | Class::Anonymous);
+    let heap = matches!(finding.rule.class, Class::Heap | Class::Arena | Class::MappedChunk | Class::Anonymous);
     let address = (finding.address.checked_sub(1)?) / 8 * 8;
     heap.then_some(Word { address, length: 8 })
 }
@@ -160,6 +212,8 @@ struct Wanted<'a> {
     /// Which of the findings with the same fingerprint, in the order of their addresses.
     ordinal: usize,
     attempts: u32,
+    /// It had its attempts, and may get others.
+    tired: bool,
     done: bool,
 }
 
@@ -171,13 +225,17 @@ impl<'a> Wanted<'a> {
             finding.freed = None;
             finding.unattributed = None;
             let ordinal = all.iter().filter(|other| other.finding.fingerprint == finding.fingerprint).count();
-            all.push(Wanted { finding, ordinal, attempts: 0, done: false });
+            all.push(Wanted { finding, ordinal, attempts: 0, tired: false, done: false });
         }
         all
     }
 
     fn is_open(&self) -> bool {
-        !self.done
+        !self.done && !self.tired
+    }
+
+    fn is_register(&self) -> bool {
+        self.finding.rule.class == Class::Register
     }
 
     fn give_up(&mut self, why: &str) {
@@ -187,7 +245,6 @@ impl<'a> Wanted<'a> {
 
     fn refuse_what_cannot_be_watched(&mut self) {
         match self.finding.rule.class {
-            Class::Register => self.give_up("registers are not watched"),
             class if class.is_behind_descriptor() => self.give_up("what lies behind descriptors is not watched"),
             Class::Core if self.finding.place == "notes" => self.give_up("the notes of a core are the kernel's"),
             Class::Data => self.give_up("the bytes of a file have no writer that could be watched"),
@@ -246,6 +303,16 @@ const GIVEN_UP: &str = "its place was written more than 100,000 times: given up"
 pub(crate) struct Sighting {
     pub(crate) finding: Finding,
     pub(crate) writings: Vec<Writing>,
+    /// Where it lies, if that is a register.
+    spot: Option<Spot>,
+}
+
+impl Sighting {
+    /// A finding of this hit of a look.
+    pub(crate) fn new(finding: Finding, look: &Look, hit: usize) -> Self {
+        let spot = look.spots.get(hit).filter(|_| finding.rule.class == Class::Register).cloned();
+        Self { finding, writings: look.writings.clone(), spot }
+    }
 }
 
 /// What a run of ours showed.
@@ -292,18 +359,24 @@ impl<'a> Rerun<'a> {
 }
 
 impl Subject for Rerun<'_> {
+    fn can_be_pinned(&self) -> bool {
+        false
+    }
+
     /// Runs the row with the same canary, arguments, environment and length of directory as every time.
-    fn run(&self, watching: Option<&Watching<'_>>) -> Result<Seen, String> {
+    fn run(&self, watching: Option<&Watching<'_>>, _: bool) -> Result<Seen, String> {
         let dir = private::directory().map_err(|error| format!("no private directory: {error}"))?;
         let setting = Setting {
             subject: &self.options.subject,
             dir: dir.path(),
             timeout: self.options.timeout,
             no_core: machine::no_core(self.machine),
+            handler: Handler::of_this_machine(),
             interrupted: self.interrupted,
             layout: Layout::Fixed,
             derived: self.row.derived.as_ref().map(|_| 1),
             watching,
+            pass: None,
         };
         let canary = self.options.seed.canary(&self.row.name, self.row.canary, self.row.canary_len);
         let record = session::run(self.row, &canary, &self.index, &setting);
@@ -312,7 +385,7 @@ impl Subject for Rerun<'_> {
         }
         let sightings = judge::findings_by_look(self.row, &record)
             .into_iter()
-            .map(|(look, finding)| Sighting { finding, writings: record.looks[look].writings.clone() });
+            .map(|(look, hit, finding)| Sighting::new(finding, &record.looks[look], hit));
         Ok(Seen { sightings: sightings.collect(), trouble: record.troubles.first().cloned() })
     }
 }
@@ -320,6 +393,8 @@ impl Subject for Rerun<'_> {
 /// Which words a run watches, and what turns their writes into places in the code.
 pub(crate) struct Watching<'a> {
     pub(crate) words: &'a [Word],
+    /// Registers whose writers are looked for. What is known of them is told before what is known of words.
+    pub(crate) trails: &'a [Trail],
     images: &'a Images,
 }
 
@@ -333,6 +408,8 @@ pub(crate) struct Writing {
     /// Whether the word can be read from outside, so that the kernel's writes are seen.
     readable: bool,
     given_up: bool,
+    /// For a register: the call's entry or exit behind which it took the value that it has.
+    from: u64,
 }
 
 impl Watching<'_> {
@@ -344,8 +421,17 @@ impl Watching<'_> {
             stands: slot.stands(mem),
             readable: slot.is_readable(),
             given_up: slot.is_given_up(),
+            from: 0,
         };
-        target.watched(process).iter().map(writing).collect()
+        let nowhere = Word { address: 0, length: 8 };
+        let followed = target.followups(process).map(|followup| Writing {
+            last: followup.last.map(|write| (write.how, walk(write, nowhere, regions, self.images))),
+            stands: followup.stands,
+            readable: true,
+            given_up: followup.given_up,
+            from: followup.from,
+        });
+        followed.chain(target.watched(process).iter().map(writing)).collect()
     }
 }
 
@@ -365,7 +451,7 @@ impl Writing {
             return Err("its bytes changed without an instruction or a system call that was seen to change them");
         }
         let frames = symbols::frames(walk, &names.images, names.home.as_deref());
-        let on_stack = matches!(finding.rule.class, Class::Stack | Class::DeadStack);
+        let on_stack = matches!(finding.rule.class, Class::Stack | Class::DeadStack | Class::AlternateStack);
         let holder = walk.sites.iter().position(|site| on_stack && site.holds(finding.address));
         // Inlined functions come before the one whose frame they share.
         let holder = holder.and_then(|number| {
@@ -411,10 +497,10 @@ fn call(number: u64, first: u64) -> String {
 }
 
 /// This thread, and the targets that it starts, on one CPU until dropped.
-struct OneCpu(Option<CpuSet>);
+pub(crate) struct OneCpu(Option<CpuSet>);
 
 impl OneCpu {
-    fn take() -> Self {
+    pub(crate) fn take() -> Self {
         let this = Pid::from_raw(0);
         let before = sched_getaffinity(this).ok();
         let mut one = CpuSet::new();

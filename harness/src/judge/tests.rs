@@ -53,7 +53,10 @@ fn look(checkpoint: Checkpoint, hits: Vec<Hit>) -> Look {
         coverage,
         kept,
         exposure,
+        core: None,
         hits,
+        spots: Vec::new(),
+        public: 0,
         writings: Vec::new(),
     }
 }

@@ -22,7 +22,7 @@ use nix::unistd::{Pid, Whence, lseek};
 use zeroize::Zeroize;
 
 use super::{CHUNK, PAGE, Region};
-use crate::sys;
+use crate::sys::{self, Peeked};
 use crate::target::Target;
 
 /// Bytes of a stream that are peeked at in one piece where a second piece cannot be had.
@@ -212,7 +212,13 @@ impl Reader<'_> {
         }
         for fd in flying {
             let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-            let Ok(meta) = std::fs::metadata(&path) else { continue };
+            let meta = match std::fs::metadata(&path) {
+                Ok(meta) => meta,
+                Err(error) => {
+                    self.unknown.push(format!("what a descriptor in flight is cannot be told: {error}"));
+                    continue;
+                }
+            };
             let name = std::fs::read_link(&path).unwrap_or_default();
             if let Some(kind) = self::kind(&meta).filter(|_| !self.seen.contains(&(meta.dev(), meta.ino()))) {
                 // One of a chain that sends itself ends where a store was met before.
@@ -295,6 +301,10 @@ impl Reader<'_> {
         if family == libc::AF_NETLINK || waiting == 0 && !told.contains(PollFlags::POLLIN) {
             return true; // messages of the kernel's own, or nothing
         }
+        if number(libc::SO_ACCEPTCONN).unwrap_or(0) != 0 {
+            self.unknown.push(format!("{at}: connections that nobody has accepted yet cannot be read"));
+            return true;
+        }
         let stream = kind == libc::SOCK_STREAM;
         if !stream && told.contains(PollFlags::POLLERR) {
             self.refuse("a socket with an error that a look would take away", waiting);
@@ -327,9 +337,10 @@ impl Reader<'_> {
         while at < waiting {
             let want = self.buffer.len().min(usize::try_from(waiting - at).unwrap_or(usize::MAX));
             match sys::peek(fd, &mut self.buffer[..want]) {
-                Ok((0, _)) | Err(_) => break,
-                Ok((read, came)) => {
+                Ok(Peeked { read: 0, .. }) | Err(_) => break,
+                Ok(Peeked { read, flying: came, cut }) => {
                     flying.extend(came);
+                    self.doubt_cut(cut);
                     self.piece(at, read);
                     at += read as u64;
                 }
@@ -343,14 +354,22 @@ impl Reader<'_> {
         self.refuse("a stream whose queue does not show whole", waiting.saturating_sub(at));
     }
 
+    /// Says so if more descriptors are in flight than could be had.
+    fn doubt_cut(&mut self, cut: bool) {
+        if cut {
+            self.unknown.push("more descriptors in flight than can be taken: raise the limit of open files".to_owned());
+        }
+    }
+
     /// Reads a queue of messages.
     fn messages(&mut self, fd: &OwnedFd, flying: &mut Vec<OwnedFd>) {
         let (mut at, mut empty) = (0, 0);
         while empty < EMPTY {
             let buffer = &mut self.buffer;
             match sys::peek(fd, buffer) {
-                Ok((read, came)) => {
+                Ok(Peeked { read, flying: came, cut }) => {
                     flying.extend(came);
+                    self.doubt_cut(cut);
                     empty = if read == 0 { empty + 1 } else { 0 };
                     if read > 0 {
                         self.piece(at, read);
@@ -448,7 +467,8 @@ impl Reader<'_> {
                 let want = SECRET_PIECE.min(usize::try_from(end.next_multiple_of(PAGE) - at).unwrap_or(SECRET_PIECE));
                 let here = (want as u64).min(end - at);
                 let copied = sys::copy_secret_file(fd, at, want, &ours)
-                    .and_then(|_| ours.read_exact_at(&mut self.buffer[..want], 0));
+                    .and_then(|copied| if copied == want { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) })
+                    .and_then(|()| ours.read_exact_at(&mut self.buffer[..want], 0));
                 match copied {
                     Ok(()) => self.piece(at, usize::try_from(here).unwrap_or(want)),
                     Err(error) => self.refuse(&format!("a memfd_secret file: {error}"), here),

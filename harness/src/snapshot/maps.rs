@@ -156,31 +156,32 @@ impl Region {
 
     /// What kind of place an address in this mapping is.
     ///
-    /// `stacks` are the stack pointers of all threads of the process.
-    pub(crate) fn class(&self, address: u64, initial: Option<&InitialStack>, stacks: &[u64]) -> Class {
+    /// `stacks` are the stack pointers of all threads of the process; of them those of the first one's stack matter here,
+    /// which has a name. [`super::Places`] knows more.
+    pub(super) fn class(&self, address: u64, initial: Option<&InitialStack>, stacks: &[u64]) -> Class {
         if self.is_secret_memory() {
             return Class::SecretMemory;
         }
-        let pointer = stacks.iter().copied().find(|pointer| self.contains(*pointer));
-        match (self.name.as_str(), pointer) {
-            ("[heap]", _) => Class::Heap,
-            ("[vdso]", _) => Class::Vdso,
-            ("[stack]", pointer) => {
+        match self.name.as_str() {
+            "[heap]" => Class::Heap,
+            "[vdso]" => Class::Vdso,
+            "[stack]" => {
+                let pointer = stacks.iter().copied().find(|pointer| self.contains(*pointer));
                 if let Some(class) = initial.and_then(|initial| initial.class(address)) {
                     return class;
                 }
                 live_or_dead(address, pointer)
             }
-            ("", pointer @ Some(_)) => live_or_dead(address, pointer),
-            ("", None) if !self.shared => Class::Anonymous,
-            (name, _) if name.starts_with("[anon") => Class::Anonymous,
+            "" if !self.shared => Class::Anonymous,
+            name if name.starts_with("[anon") => Class::Anonymous,
             _ if self.shared => Class::Shared,
             _ => Class::File,
         }
     }
 }
 
-fn live_or_dead(address: u64, pointer: Option<u64>) -> Class {
+/// A stack at or above its pointer, less what a function may use below it, or beneath.
+pub(super) fn live_or_dead(address: u64, pointer: Option<u64>) -> Class {
     match pointer {
         Some(pointer) if address < pointer.saturating_sub(RED_ZONE) => Class::DeadStack,
         _ => Class::Stack,

@@ -200,8 +200,17 @@ pub(crate) fn socket_number(fd: impl AsFd, option: libc::c_int) -> io::Result<i3
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(number) }
 }
 
-/// Reads what waits in a socket and leaves it there, without waiting; returns how many bytes came, and duplicates of
-/// the descriptors that came with them.
+/// What waits in a socket.
+pub(crate) struct Peeked {
+    /// Bytes of it that were read.
+    pub(crate) read: usize,
+    /// Duplicates of the descriptors that came with them.
+    pub(crate) flying: Vec<OwnedFd>,
+    /// Whether there are more descriptors than could be duplicated: our own table is full.
+    pub(crate) cut: bool,
+}
+
+/// Reads what waits in a socket and leaves it there, without waiting.
 ///
 /// # Errors
 ///
@@ -210,7 +219,7 @@ pub(crate) fn socket_number(fd: impl AsFd, option: libc::c_int) -> io::Result<i3
 /// # Source
 ///
 /// recv(2), *MSG_PEEK*; unix(7), *SCM_RIGHTS*.
-pub(crate) fn peek(fd: impl AsFd, into: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+pub(crate) fn peek(fd: impl AsFd, into: &mut [u8]) -> io::Result<Peeked> {
     // Aligned as a `cmsghdr` must be, with room for the most descriptors and for credentials.
     let mut control = [0_u64; (FLYING * 4 + 128) / 8];
     let mut part = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
@@ -226,9 +235,13 @@ pub(crate) fn peek(fd: impl AsFd, into: &mut [u8]) -> io::Result<(usize, Vec<Own
     let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
     // SAFETY: `message` describes `into` and `control`, which are ours and not touched otherwise until the call returns.
     let got = unsafe { libc::recvmsg(fd.as_fd().as_raw_fd(), &raw mut message, flags) };
-    let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
-    Ok((got, descriptors(&control, message.msg_controllen)))
+    let read = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
+    let flying = descriptors(&control, message.msg_controllen);
+    Ok(Peeked { read, flying, cut: message.msg_flags & libc::MSG_CTRUNC != 0 })
 }
+
+/// A descriptor of the sender's process, for a socket that asked for it (`SO_PASSPIDFD`, Linux 6.5).
+const SCM_PIDFD: libc::c_int = 4;
 
 /// The descriptors in a control buffer that `recvmsg` has filled up to `length` bytes.
 fn descriptors(control: &[u64], length: usize) -> Vec<OwnedFd> {
@@ -240,7 +253,7 @@ fn descriptors(control: &[u64], length: usize) -> Vec<OwnedFd> {
         let number = |at: usize| rest[at..at + 4].try_into().map_or(0, i32::from_ne_bytes);
         let length = rest[..8].try_into().map_or(0, usize::from_ne_bytes).clamp(header, rest.len());
         let (level, kind) = (number(8), number(12));
-        if (level, kind) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+        if level == libc::SOL_SOCKET && matches!(kind, libc::SCM_RIGHTS | SCM_PIDFD) {
             for number in rest[header..length].as_chunks::<4>().0 {
                 let number = i32::from_ne_bytes(*number);
                 // SAFETY: `recvmsg` has just made this descriptor for us; nobody else owns it.

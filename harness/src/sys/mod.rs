@@ -10,8 +10,8 @@ mod spawn;
 mod trace;
 
 pub(crate) use descriptors::{
-    copy_secret_file, coredump_mask, peek, peek_offset, pidfd_getfd, pidfd_open, set_peek_offset, share_descriptors,
-    socket_number, unsent, waiting,
+    Peeked, copy_secret_file, coredump_mask, peek, peek_offset, pidfd_getfd, pidfd_open, set_peek_offset,
+    share_descriptors, socket_number, unsent, waiting,
 };
 #[cfg(test)]
 pub(crate) use pages::pages_of_three_kinds;
@@ -19,6 +19,7 @@ pub(crate) use pages::{PageRun, scan_pages};
 pub(crate) use probe::probe_memfd_secret;
 pub(crate) use spawn::{Descriptors, HIGHEST, Image, spawn_traced};
 pub(crate) use trace::{
-    Call, End, Stop, SyscallStop, Waited, debug_register, general_registers, listen, read_vm, read_vm_parts, resume,
-    set_debug_register, step, syscall_stop, vector_registers, wait,
+    Call, End, Stop, SyscallStop, Waited, debug_register, detach, float_registers, general_registers,
+    instruction_pointer, is_step, listen, read_vm, read_vm_parts, resume, set_debug_register, step, syscall_stop,
+    vector_registers, wait,
 };

@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use nix::unistd::Pid;
 
 use super::Process;
+use super::same::{Clock, Same};
 
 /// `AT_RANDOM` of getauxval(3): the address of sixteen random bytes.
 const AT_RANDOM: u64 = 25;
@@ -22,19 +23,23 @@ const PIECE: usize = 4096;
 /// A stream of bytes that is the same in every run.
 pub(super) struct Pin {
     stream: blake3::OutputReader,
-}
-
-impl Default for Pin {
-    fn default() -> Self {
-        Self { stream: blake3::Hasher::new().update(b"the same numbers in every run").finalize_xof() }
-    }
+    /// The clock, too.
+    clock: Option<Clock>,
 }
 
 impl Pin {
+    pub(super) fn new(same: Option<Same>) -> Self {
+        let stream = blake3::Hasher::new().update(b"the same numbers in every run").finalize_xof();
+        Self { stream, clock: same.map(Clock::new) }
+    }
+
     /// Writes over the sixteen bytes that a new image finds on its stack. It stands in its exec stop.
     ///
     /// They are the same in every image: a stack protector needs no more.
     pub(super) fn image(&self, process: &Process) {
+        if let Some(clock) = &self.clock {
+            clock.image(process);
+        }
         // What cannot be read or written stays as it is: the run is then less repeatable, which shows.
         let Ok(vector) = std::fs::read(format!("/proc/{}/auxv", process.pid)) else { return };
         let mut words = vector.as_chunks::<8>().0.iter().map(|word| u64::from_ne_bytes(*word));
@@ -47,6 +52,9 @@ impl Pin {
 
     /// Writes over what a call has brought, if that was random. The task stands at the call's exit.
     pub(super) fn call(&mut self, task: Pid, process: &Process) {
+        if let Some(clock) = &mut self.clock {
+            clock.call(task, process);
+        }
         let Ok(registers) = nix::sys::ptrace::getregs(task) else { return }; // ESRCH: killed meanwhile
         let into = match i64::try_from(registers.orig_rax) {
             Ok(libc::SYS_getrandom) => registers.rdi,

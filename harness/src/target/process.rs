@@ -19,8 +19,12 @@ pub(crate) struct Process {
     /// `/proc/PID/maps`, opened with it.
     pub(crate) maps: File,
     pub(crate) ended: bool,
+    /// One of its threads has called `exit_group`, so all of them come to their exit stops.
+    pub(crate) exiting: bool,
     /// Its threads, the first apart, that ended without standing in their exit stop before our eyes.
     pub(crate) unseen: u32,
+    /// Its call of `exit_group` came back: a filter of system calls can do that.
+    pub(crate) came_back: bool,
 }
 
 impl Process {
@@ -36,7 +40,7 @@ impl Process {
             File::options().read(true).write(write).open(&path).map_err(|source| OpenError { path, source })
         };
         let [mem, pagemap, maps] = [open("mem")?, open("pagemap")?, open("maps")?];
-        Ok(Self { number, pid, mem, pagemap, maps, ended: false, unseen: 0 })
+        Ok(Self { number, pid, mem, pagemap, maps, ended: false, exiting: false, unseen: 0, came_back: false })
     }
 
     /// Opens the files again, after an `execve`.
