@@ -363,22 +363,16 @@ fn bare_vec() -> Outcome {
         secret: (0, 32),
     };
     let mut raw = finding(&row, at(Class::Heap, Form::Raw, "exit", 0x5555_5558_92a0));
-    raw.writer = Some(Writer {
+    let from = |function, line, how: &str| Writer {
         frames: vec![
-            frame("read", None, false),
-            frame("scenarios::holder::bare", Some(("scenarios/src/holder.rs", 31)), false),
+            frame(function, None, false),
+            frame("scenarios::holder::bare", Some(("scenarios/src/holder.rs", line)), false),
         ],
-        how: "system call read(4, …)".to_owned(),
+        how: how.to_owned(),
         ..Writer::default()
-    });
-    raw.freed = Some(Writer {
-        frames: vec![
-            frame("cfree", None, false),
-            frame("scenarios::holder::bare", Some(("scenarios/src/holder.rs", 33)), false),
-        ],
-        how: "instruction".to_owned(),
-        ..Writer::default()
-    });
+    };
+    raw.writer = Some(from("read", 31, "system call read(4, …)"));
+    raw.freed = Some(from("cfree", 33, "instruction"));
     let encoded = finding(&row, at(Class::Heap, Form::Base64, "exit", 0x5555_5558_9300));
     let core = finding(&row, At { place: "", ..at(Class::Core, Form::Raw, "core", 0x1_52a0) });
     row.findings = vec![raw, encoded, core];

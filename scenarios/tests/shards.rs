@@ -47,5 +47,9 @@ fn three_shards_put_together_give_what_one_whole_run_gives() {
     assert!(sizes.iter().all(|size| *size > whole.outcomes.len() / 4), "{sizes:?}");
     assert_eq!(merged.shard, None);
     assert!(json(&whole).contains("\"residues\": [\n"));
+    // A row alone can be read where both documents cannot.
+    for (merged, whole) in merged.repeatable().rows.iter().zip(&whole.repeatable().rows) {
+        assert_eq!(merged, whole);
+    }
     assert_eq!(json(&merged), json(&whole));
 }

@@ -1,4 +1,5 @@
-//! Whether a run leaves its own secrets in what it wrote: `residue scan` over `target/`.
+//! Whether a run leaves its own secrets in what it wrote: `residue scan` over the evidence and the places in `target/` where
+//! it builds and runs.
 
 use std::fs::{self, File};
 use std::io::Read;

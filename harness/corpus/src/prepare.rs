@@ -8,8 +8,12 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use crate::table::{Allocator, Victim};
+
+/// Longer than a tick of the kernel's, by which the stamp of a file may lag behind the clock.
+const YOUNG: Duration = Duration::from_millis(50);
 
 /// What to run.
 #[derive(Debug)]
@@ -204,6 +208,8 @@ fn beginning_with(victim: &Victim, dir: &Path) -> Result<PathBuf, Unprepared> {
     let letters = random.iter().map(|byte| LETTERS[usize::from(*byte) % LETTERS.len()]);
     let secret: Vec<u8> = victim.prefix.bytes().chain(letters).collect();
     let path = dir.join("secret");
+    // A program whose file is as young as its run is not believed to hold anything from before.
+    std::thread::sleep(YOUNG);
     std::fs::write(&path, secret).map_err(failed)?;
     Ok(path)
 }

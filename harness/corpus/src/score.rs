@@ -87,6 +87,18 @@ fn kind(name: &str) -> String {
     }
 }
 
+/// Whether what was found in the same place, and is no other stable residue, shows these bytes and a few beside them: a
+/// neighbour can be the next byte of the secret by chance.
+fn is_within_another(key: &Key, stable: &BTreeSet<(Key, u32)>, found: &BTreeSet<(Key, u32)>) -> bool {
+    let (moment, process, place, form, offset, shown) = key;
+    found.difference(stable).any(|(other, _)| {
+        (&other.0, &other.1, &other.2, &other.3) == (moment, process, place, form)
+            && other.4 <= *offset
+            && offset + shown <= other.4 + other.5
+            && other.5 <= shown + 2
+    })
+}
+
 /// Registers in which the secret, or a piece of it, stood at the same moment in every run: compared by form alone, as a
 /// register's two halves may lie apart.
 fn stable_registers(runs: &[Both]) -> BTreeSet<(String, u32, findings::Form)> {
@@ -122,8 +134,10 @@ pub(crate) fn score(victim: &Victim, runs: &[Both], product: &Outcome) -> Score 
     score.stable = number(stable.len() + registers.len());
     score.met = number(runs.iter().flat_map(keys).collect::<BTreeSet<_>>().len() + registers.len());
     score.most = stable.iter().map(|((.., shown), _)| *shown).max().unwrap_or(0);
-    score.recalled = number(stable.intersection(&found).count() + registers.intersection(&in_registers).count());
-    for ((moment, process, place, form, offset, shown), _) in stable.difference(&found) {
+    let missed: Vec<_> =
+        stable.difference(&found).filter(|(key, _)| !is_within_another(key, &stable, &found)).collect();
+    score.recalled = number(stable.len() - missed.len() + registers.intersection(&in_registers).count());
+    for ((moment, process, place, form, offset, shown), _) in missed {
         let place = if place.is_empty() { "anonymous memory" } else { place };
         let end = offset + shown;
         score

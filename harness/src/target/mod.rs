@@ -490,9 +490,11 @@ impl<'a> Target<'a> {
     ///
     /// [`TargetError::Channel`] when the answer cannot be sent. A task that was killed meanwhile is no error.
     pub(crate) fn go_on(&mut self) -> Result<(), TargetError> {
-        let decided: Vec<i32> = self.tasks.keys().copied().filter(|task| !self.undecided.contains(task)).collect();
-        // The youngest first: most often it is the first thread that ends a process, and whom it kills should run by then.
-        decided.into_iter().rev().try_for_each(|task| self.release(task))?;
+        let mut decided: Vec<i32> = self.tasks.keys().copied().filter(|task| !self.undecided.contains(task)).collect();
+        // Those that may end a process now come last: whom they kill should run by then. Killed where it stands, a task
+        // goes on to its exit stop by itself, and would be resumed out of that.
+        decided.sort_by_key(|task| self.tasks.get(task).map(|task| task.may_end_others()));
+        decided.into_iter().try_for_each(|task| self.release(task))?;
         if let (true, Some(control)) = (std::mem::take(&mut self.owes_answer), &self.control) {
             // A target that never reads its answers fills the socket; waiting for it would be its to decide.
             let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;

@@ -38,6 +38,8 @@ pub(super) struct Task {
     left: bool,
     /// It has entered `exit_group`, which does not return.
     exiting: bool,
+    /// The stop in which it was left, to be taken out of it by another thread's `exit_group`.
+    held: Option<Stop>,
 }
 
 impl Task {
@@ -55,12 +57,19 @@ impl Task {
             leaving: None,
             left: false,
             exiting: false,
+            held: None,
         }
     }
 
     /// Whether it has passed its exit stop: a zombie at most, without registers or memory.
     pub(super) fn gone(&self) -> bool {
         self.left && self.stop.is_none()
+    }
+
+    /// Whether what it stands before can be the end of the others of its process: `exit_group` surely, a signal or another
+    /// call (`execve`) perhaps.
+    pub(super) const fn may_end_others(&self) -> (bool, bool) {
+        (self.exiting, matches!(self.stop, Some(Stop::Signal(_) | Stop::Syscall)))
     }
 
     /// Lets it run on from a stop that was about the tracer's own business: there is nothing to deliver.
@@ -149,6 +158,7 @@ impl Target<'_> {
             Waited::Stopped(stop) => {
                 if let Some(task) = self.tasks.get_mut(&id.as_raw()) {
                     task.stop = Some(stop);
+                    task.held = None;
                     self.undecided.push_back(id.as_raw());
                 }
             }
@@ -238,6 +248,7 @@ impl Target<'_> {
         }
         let Some(task) = self.tasks.get_mut(&number) else { return Ok(None) };
         let (id, process, Some(stop)) = (task.id, task.process, task.stop) else { return Ok(None) };
+        let mut back = false;
         let event = match stop {
             Stop::Event(libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE) => {
                 task.vforking = stop == Stop::Event(libc::PTRACE_EVENT_VFORK);
@@ -296,6 +307,9 @@ impl Target<'_> {
                                 && let Some(process) = self.processes.get_mut(process)
                             {
                                 process.came_back = true;
+                                process.exiting = false;
+                                task.exiting = false;
+                                back = true;
                             }
                             task.alternate.settle(id);
                             None
@@ -315,6 +329,15 @@ impl Target<'_> {
                 _ => is_fatal(id, signal).then_some(Event::FatalSignal(process, signal)),
             },
         };
+        if back {
+            // Nobody takes the others out of their stops.
+            for other in self.tasks.values_mut().filter(|other| other.process == process) {
+                if let Some(held) = other.held.take() {
+                    other.stop = Some(held);
+                    other.go_on(self.syscalls);
+                }
+            }
+        }
         if event.is_some() {
             self.stop_tree()?;
         } else {
@@ -333,6 +356,17 @@ impl Target<'_> {
             return Ok(());
         }
         let Some(process) = self.tasks.get(&number).map(|task| task.process) else { return Ok(()) };
+        let exiting = self.processes.get(process).is_some_and(|process| process.exiting);
+        if let Some(task) = self.tasks.get_mut(&number)
+            && exiting
+            && !task.exiting
+            && task.stop != Some(Stop::Event(libc::PTRACE_EVENT_EXIT))
+        {
+            // Another thread's exit_group kills it where it stands: it goes on to its exit stop by itself, and were it
+            // resumed at that moment it would pass that stop unseen.
+            task.held = task.stop.take();
+            return Ok(());
+        }
         if self.is_paced(process) {
             self.step_on(number);
         } else if let Some(task) = self.tasks.get_mut(&number) {

@@ -22,16 +22,24 @@ fn a_copy_that_is_dropped_unwiped_is_a_leak() {
 
 /// What a check fails with. In the process that is looked at, the check does not return.
 fn message(check: Check, closure: impl FnOnce(&[u8])) -> String {
-    let failed = catch_unwind(AssertUnwindSafe(|| check.assert_clean(closure))).expect_err("it passed");
-    *failed.downcast::<String>().unwrap()
+    failure(check, closure).expect("it passed")
+}
+
+/// The same; `None` in a process that is there for another check of the test.
+fn failure(check: Check, closure: impl FnOnce(&[u8])) -> Option<String> {
+    let failed = catch_unwind(AssertUnwindSafe(|| check.assert_clean(closure))).err()?;
+    Some(*failed.downcast::<String>().unwrap())
 }
 
 #[test]
 fn the_message_names_the_place_and_the_function_that_wrote() {
     // Longer than what an allocator keeps of its own in a freed piece.
-    let said = message(Check::new().length(64), forgetful);
+    // A residue that does not stand at the same address again has no writer: two threads allocate, so one check may miss.
+    let mut checks = (0..8).filter_map(|_| failure(Check::new().length(64).without_registers(), forgetful));
+    let said = checks.find(|said| said.contains("forgetful (")).expect("no check named the writer");
 
-    assert!(said.contains("heap.raw at exit") || said.contains("anonymous.raw at exit"), "{said}");
+    // Which part of the heap it is depends on the thread that asks for it.
+    assert!(["heap.raw at exit", "arena.raw at exit"].iter().any(|place| said.contains(place)), "{said}");
     assert!(said.contains("forgetful") && said.contains("tests/leaking.rs:"), "{said}");
     assert!(said.contains("the_message_names_the_place_and_the_function_that_wrote ended with"), "{said}");
 }
@@ -108,7 +116,7 @@ mod in_a_module {
     #[test]
     #[ignore = "fails: another test runs it and reads what it says"]
     fn leaks() {
-        residue_test::assert_clean(super::forgetful);
+        residue_test::Check::new().length(64).without_writers().assert_clean(super::forgetful);
     }
 }
 
@@ -129,7 +137,7 @@ fn a_test_that_runs_in_a_process_of_its_own_fails_alike() {
 
         assert_eq!(output.status.code(), Some(101));
         let said = said(output);
-        assert!(said.contains("LEAK  The secret is still there") && said.contains("forgetful"), "{said}");
+        assert!(said.contains("LEAK  The secret is still there"), "{said}");
     }
 }
 
