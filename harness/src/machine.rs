@@ -1,5 +1,7 @@
 //! What this machine can show: abilities are probed by using them, limits are read.
 
+use std::fs::File;
+use std::io;
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -91,12 +93,13 @@ fn watchpoints() -> Fact {
 
 /// Whether the kernel tells in one call which pages are there.
 fn page_scan() -> Fact {
+    fact("PAGEMAP_SCAN", File::open("/proc/self/pagemap").and_then(scans).map_err(|error| error.to_string()))
+}
+
+fn scans(pagemap: File) -> io::Result<String> {
     let mut found = [sys::PageRun::default()];
-    let probed = std::fs::File::open("/proc/self/pagemap")
-        .and_then(|pagemap| sys::scan_pages(&pagemap, 0, 0x1000, false, &mut found))
-        .map(|_| "tells which pages are there".to_owned())
-        .map_err(|error| error.to_string());
-    fact("PAGEMAP_SCAN", probed)
+    sys::scan_pages(&pagemap, 0, snapshot::PAGE, false, &mut found)?;
+    Ok("tells which pages are there".to_owned())
 }
 
 /// Asks this of a child that stands in its exit stop.
@@ -192,6 +195,17 @@ fn yama() -> Fact {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_kernel_refuses_is_absent_and_has_a_cure() {
+        let refused = |fact: Fact| (!fact.present && cure(&fact.name).is_some()).then_some(fact.detail);
+
+        let stopped = fact("watchpoints", at_exit_stop(|_| Err("refused".to_owned())));
+        let scanned = fact("PAGEMAP_SCAN", File::open("/dev/null").and_then(scans).map_err(|error| error.to_string()));
+
+        assert_eq!(refused(stopped).as_deref(), Some("refused"));
+        assert!(refused(scanned).is_some_and(|why| why.contains("ioctl")));
+    }
 
     #[test]
     fn a_row_whose_means_are_missing_is_told_which() {
