@@ -1,6 +1,6 @@
 //! A process that runs already: stopped, read, and let go on as before.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use findings::{Controls, Coverage, Finding, Looked, Observation, Outcome, Verdict};
 use nix::unistd::Pid;
@@ -71,6 +71,9 @@ pub fn search(pid: i32, needles: &Needles, interrupted: &AtomicBool) -> Result<O
     let mut reasons: Vec<String> = needles.silent().into_iter().collect();
     let look = session::look(&mut target, 0, "now", Injection::Leave, &index, None, &mut reasons, &mut |_| {});
     drop(target);
+    if interrupted.load(Ordering::Relaxed) {
+        reasons.push("interrupted".to_owned());
+    }
 
     let secrets = needles.secrets();
     if planted as usize != secrets {
@@ -155,4 +158,26 @@ pub(crate) fn stop(pid: i32, interrupted: &AtomicBool) -> Result<Target<'_>, Att
         TargetError::Seize { .. } | TargetError::Open { .. } => AttachError::Refused { pid },
         _ => AttachError::Stop { pid, why: session::chain(&error) },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn an_interrupt_ends_the_reading_of_a_process_and_leaves_nothing_uncounted() {
+        let mut sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = i32::try_from(sleeper.id()).unwrap();
+
+        let [whole, stopped] =
+            [false, true].map(|stop| read(pid, &AtomicBool::new(stop), |_, _| {}).map_err(|error| error.to_string()));
+        sleeper.kill().unwrap();
+        sleeper.wait().unwrap();
+
+        let (whole, stopped) = (whole.unwrap(), stopped.unwrap());
+        assert!(whole.read > 0 && whole.refused.iter().all(|share| share.why != "interrupted"), "{whole:?}");
+        assert!(stopped.refused.iter().any(|share| share.why == "interrupted"), "{stopped:?}");
+        assert_eq!((stopped.read, stopped.adds_up()), (0, true), "{stopped:?}");
+    }
 }

@@ -6,20 +6,20 @@
 //! which it was planted, and decoys are found nowhere.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use findings::{Class, Controls, Coverage, Finding, Looked, Observation, Outcome, Verdict};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::audit::DECOYS;
 use crate::canary::{Canary, Seed};
 use crate::judge;
 use crate::progress::{Observer, Progress};
 use crate::scan::{Index, IndexError, Scanner, keys};
-use crate::session::{Hit, chain, search_core, search_core_stream};
+use crate::session::{self, Hit, Searched, chain, search_core, search_core_stream};
 use crate::snapshot::{self, CHUNK, CoreError, Stored};
 use crate::variants::{FORMS, encode};
 use crate::veil::{nameable, veil};
@@ -139,19 +139,22 @@ pub fn search(
     list(path, &root, &mut files, &mut reasons);
     for file in files {
         if interrupted.load(Ordering::Relaxed) {
-            reasons.push("interrupted".to_owned());
             break;
         }
         match one(&file, &index, interrupted) {
-            Ok((part, hits)) => {
+            Ok(Searched { coverage: part, hits, unlisted }) => {
                 observer.on(&Progress::Searched { bytes: part.read });
                 coverage.add(&part);
+                reasons.extend(session::unlisted(&file.display().to_string(), unlisted));
                 found.extend(hits.into_iter().map(|hit| (file.clone(), hit)));
             }
             Err(error) => {
                 reasons.push(format!("{}: {}", file.display(), chain(&error)));
             }
         }
+    }
+    if interrupted.load(Ordering::Relaxed) {
+        reasons.push("interrupted".to_owned());
     }
     reasons.extend(judge::unread("file", &coverage));
     let decoy_hits = found.iter().filter(|(_, hit)| needles.is_decoy(hit.found.needle)).count();
@@ -250,27 +253,23 @@ pub(crate) fn list(path: &Path, root: &Path, files: &mut Vec<PathBuf>, reasons: 
 /// # Errors
 ///
 /// When it cannot be opened, or is a core that cannot be read as one.
-pub(crate) fn one(
-    path: &Path,
-    index: &Index,
-    interrupted: &AtomicBool,
-) -> Result<(Coverage, Vec<Hit>), CoreError> {
+pub(crate) fn one(path: &Path, index: &Index, interrupted: &AtomicBool) -> Result<Searched, CoreError> {
     let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
     if is_core(&file)? {
-        return search_core(&file, index);
+        return search_core(&file, index, interrupted);
     }
-    let (mut coverage, mut hits) = (Coverage::default(), Vec::new());
+    let mut searched = Searched::default();
     if let Some(Stored { mut core, is_report }) = snapshot::open_stored(&file)? {
-        (coverage, hits) = search_core_stream(&mut core, index)?;
+        searched = search_core_stream(&mut core, index, interrupted)?;
         if !is_report {
-            return Ok((coverage, hits));
+            return Ok(searched);
         }
     }
-    let listed = file.metadata()?.len();
-    let (text, in_text) = plain(&file, listed, index, interrupted)?;
-    coverage.add(&text);
-    hits.extend(in_text);
-    Ok((coverage, hits))
+    let text = plain(&file, file.metadata()?.len(), index, interrupted)?;
+    searched.coverage.add(&text.coverage);
+    searched.hits.extend(text.hits);
+    searched.unlisted += text.unlisted;
+    Ok(searched)
 }
 
 /// Whether a file begins like an ELF core.
@@ -283,40 +282,125 @@ fn is_core(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Reads a file but for its holes, which hold zeroes; they count as never populated.
-fn plain(file: &File, length: u64, index: &Index, interrupted: &AtomicBool) -> io::Result<(Coverage, Vec<Hit>)> {
+/// Reads a file but for its holes, which hold zeroes: they count as never populated.
+fn plain(file: &File, length: u64, index: &Index, interrupted: &AtomicBool) -> io::Result<Searched> {
     let mut scanner = Scanner::new(index);
     let mut buffer = Zeroizing::new(vec![0; CHUNK]);
-    let mut coverage = Coverage { listed: length, ..Coverage::default() };
-    let mut at = 0;
-    // One that grows is read to where it ends then; one that tells no length, as those of /proc, as well.
-    'all: loop {
-        let (start, end) = if at < length { snapshot::next_data(file, at, length) } else { (at, u64::MAX) };
-        coverage.never_populated += start - at;
-        at = start;
-        while at < end {
-            if interrupted.load(Ordering::Relaxed) {
-                coverage.refuse("interrupted", length.saturating_sub(at));
-                break 'all;
-            }
-            let want = CHUNK.min(usize::try_from(end - at).unwrap_or(CHUNK));
-            match file.read_at(&mut buffer[..want], at) {
-                Ok(0) if at < length => {
-                    coverage.refuse("the file shrank while it was read", length - at);
-                    break 'all;
-                }
-                Ok(0) => break 'all,
-                Ok(read) => {
-                    scanner.feed(at, &buffer[..read]);
-                    coverage.read += read as u64;
-                    at += read as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
+    let mut coverage = Coverage::default();
+    let (mut at, mut data) = (0, 0);
+    let why = loop {
+        if interrupted.load(Ordering::Relaxed) {
+            break Some("interrupted".to_owned());
         }
+        if at >= data && at < length {
+            let hole;
+            (hole, data) = snapshot::next_data(file, at, length);
+            snapshot::edges(at, hole).for_each(|(at, zeroes)| scanner.feed(at, zeroes));
+            coverage.never_populated += hole - at;
+            at = hole;
+        }
+        // One that grows is read to where it ends then; so is one that tells no length, as those of /proc do.
+        let room = if at < data { usize::try_from(data - at).unwrap_or(CHUNK) } else { CHUNK };
+        match file.read_at(&mut buffer[..room.min(CHUNK)], at) {
+            Ok(0) => break (at < length).then(|| "the file shrank while it was read".to_owned()),
+            Ok(read) => {
+                scanner.feed(at, &buffer[..read]);
+                coverage.read += read as u64;
+                at += read as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if at == 0 => return Err(error),
+            Err(error) => break Some(error.to_string()),
+        }
+    };
+    if let Some(why) = why {
+        // Where the rest begins behind the length that was told, it is unknown, and more than nothing.
+        coverage.refuse(&why, length.saturating_sub(at).max(1));
     }
-    coverage.listed = coverage.listed.max(at);
+    coverage.listed = coverage.read + coverage.never_populated + coverage.refused_bytes();
+    let (found, unlisted) = scanner.finish_counted();
     let hit = |found| Hit { found, class: Class::Data, place: String::new(), permissions: String::new() };
-    Ok((coverage, scanner.finish().into_iter().map(hit).collect()))
+    Ok(Searched { coverage, hits: found.into_iter().map(hit).collect(), unlisted })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &[u8] = b"k\x91v\xa2Qm\x07\xd3\x18\xe6Z\x8f,\xb4n\xc1";
+
+    fn needles() -> Needles {
+        Needles::new(vec![Canary::given(Zeroizing::new(SECRET.to_vec())).unwrap()], 6).unwrap()
+    }
+
+    fn sparse(length: u64, secret_at: u64) -> File {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(length).unwrap();
+        file.write_all_at(SECRET, secret_at).unwrap();
+        file
+    }
+
+    #[test]
+    fn what_lies_between_holes_is_found_where_it_lies() {
+        let index = needles().index().unwrap();
+        let (length, at) = (64 << 20, (32 << 20) - 3);
+
+        let searched = plain(&sparse(length, at), length, &index, &AtomicBool::new(false)).unwrap();
+
+        let places: Vec<_> = searched.hits.iter().map(|hit| (hit.found.address, hit.found.whole)).collect();
+        assert_eq!(places, [(at, true)]);
+        assert_eq!((searched.coverage.listed, searched.coverage.adds_up()), (length, true));
+        assert_eq!(searched.coverage.refused, []);
+    }
+
+    #[test]
+    fn a_file_that_is_longer_or_shorter_than_it_was_adds_up_and_is_never_complete_when_shorter() {
+        let index = needles().index().unwrap();
+        let (file, go_on) = (sparse(8 << 20, 4 << 20), AtomicBool::new(false));
+
+        let [grown, shrunk] = [1 << 20, 9 << 20].map(|told| plain(&file, told, &index, &go_on).unwrap());
+
+        assert_eq!((grown.hits.len(), grown.coverage.adds_up(), grown.coverage.listed), (1, true, 8 << 20));
+        assert_eq!((shrunk.hits.len(), shrunk.coverage.adds_up()), (1, true));
+        assert!(shrunk.coverage.refused_bytes() >= 1 << 20, "{:?}", shrunk.coverage);
+    }
+
+    #[test]
+    fn an_interrupt_ends_a_file_before_it_is_read_and_says_so() {
+        let index = needles().index().unwrap();
+        let stop = AtomicBool::new(true);
+        let length = 64 << 20;
+
+        let searched = plain(&sparse(length, 5), length, &index, &stop).unwrap();
+
+        assert_eq!((searched.hits.len(), searched.coverage.read), (0, 0));
+        assert_eq!(searched.coverage.refused[0].why, "interrupted");
+        assert_eq!((searched.coverage.listed, searched.coverage.adds_up()), (length, true));
+    }
+
+    #[test]
+    fn a_search_that_is_interrupted_is_inconclusive() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), b"nothing").unwrap();
+        let search = |stop| search(dir.path(), &needles(), &AtomicBool::new(stop), &crate::progress::Nobody).unwrap();
+
+        let [stopped, whole] = [true, false].map(search);
+
+        assert_eq!(stopped.reasons, ["interrupted"]);
+        assert_eq!((stopped.verdict, whole.verdict), (Verdict::Inconclusive, Verdict::Clean));
+    }
+
+    #[test]
+    fn a_file_full_of_a_secret_lists_what_it_can_and_says_how_much_more_there_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let more = 100;
+        let full = [SECRET, b"."].concat().repeat(crate::scan::MOST + more);
+        std::fs::write(dir.path().join("full"), full).unwrap();
+
+        let outcome = search(dir.path(), &needles(), &AtomicBool::new(false), &crate::progress::Nobody).unwrap();
+
+        assert_eq!((outcome.findings.len(), outcome.verdict), (crate::scan::MOST, Verdict::Leak));
+        let said = format!("{more} places more that hold a needle are not listed");
+        assert!(outcome.reasons.iter().any(|reason| reason.ends_with(&said)), "{:?}", outcome.reasons);
+    }
 }

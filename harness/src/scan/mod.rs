@@ -93,7 +93,18 @@ impl<'a> Scanner<'a> {
     pub fn new(index: &'a Index) -> Self {
         let keys = index.finds_unknown_keys().then(keys::Finder::new);
         let carry = Zeroizing::new(Vec::with_capacity(4 * index.reach())); // never grows, so it leaves no copy
-        Self { index, stretch: 0, fed: 0, tested: 0, carry, candidates: Vec::new(), matches: Vec::new(), full: MOST, unlisted: 0, keys }
+        Self {
+            index,
+            stretch: 0,
+            fed: 0,
+            tested: 0,
+            carry,
+            candidates: Vec::new(),
+            matches: Vec::new(),
+            full: MOST,
+            unlisted: 0,
+            keys,
+        }
     }
 
     /// Takes the next bytes. They go on the stretch if their address does, and begin a new one otherwise; no run
@@ -152,8 +163,12 @@ impl<'a> Scanner<'a> {
         self.full = 0;
         self.compact();
         let mut matches = std::mem::take(&mut self.matches);
-        matches.extend(self.keys.take().into_iter().flat_map(keys::Finder::finish));
-        matches.sort_unstable();
+        if let Some(keys) = self.keys.take() {
+            let (found, unlisted) = keys.finish();
+            matches.extend(found);
+            matches.sort_unstable();
+            self.unlisted += unlisted;
+        }
         (matches, self.unlisted)
     }
 

@@ -18,7 +18,7 @@ use findings::{Class, Kept};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
-use nix::unistd::{Pid, Whence, lseek};
+use nix::unistd::Pid;
 use zeroize::Zeroize;
 
 use super::holes::next_data;

@@ -551,6 +551,11 @@ impl<'a> Target<'a> {
         &self.ours
     }
 
+    /// Whether the user wants to stop.
+    pub(crate) fn interrupted(&self) -> &'a AtomicBool {
+        self.interrupted
+    }
+
     /// How many threads of a process are alive.
     pub(crate) fn threads(&self, process: usize) -> usize {
         self.tasks.values().filter(|task| task.process == process && !task.gone()).count()
