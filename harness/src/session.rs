@@ -21,6 +21,7 @@ use crate::sweep::{MOST_STEPS, Pass, Window};
 use crate::sys::End;
 use crate::target::{Event, Launch, Layout, Target, TargetError};
 use crate::veil::nameable;
+use zeroize::Zeroizing;
 
 /// A match with the place in which it lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -258,6 +259,7 @@ fn follow(
                     let why = "new threads or processes ended before they were seen";
                     record.troubles.push(format!("{} {why}", target.unmet()));
                 }
+                record.troubles.extend(escaped(&target));
                 if row.checkpoints.contains(&Checkpoint::Core) {
                     let by_kernel = matches!(end, Some(End::Signal(_, true)));
                     let troubles = &mut record.troubles;
@@ -292,6 +294,13 @@ fn follow(
 /// Why no signal was sent at a point of a sweep.
 pub(crate) fn too_short(done: u64, after: u64) -> String {
     format!("the window was over after {done} instructions, before the signal was to be sent after {after}")
+}
+
+/// What is said where a part of the tree got away.
+pub(crate) fn escaped(target: &Target<'_>) -> Option<String> {
+    let escaped = target.escaped();
+    (escaped > 0)
+        .then(|| format!("{escaped} threads or processes were started that are not traced, so nobody looked at them"))
 }
 
 /// How a process ended.
@@ -353,6 +362,13 @@ pub(crate) fn look(
             Err(error) => troubles.push(format!("{at}: registers of a thread: {error}")),
         }
     }
+    for thread in &threads {
+        match std::fs::read(format!("/proc/{}/task/{thread}/comm", target.processes()[process].pid)).map(Zeroizing::new)
+        {
+            Ok(name) => hits.extend(search_name(&name, index)),
+            Err(error) => troubles.push(format!("{at}: the name of a thread: {error}")),
+        }
+    }
     let alive = threads_alive(target, process, threads.len());
     if alive != threads.len() {
         troubles.push(format!("{at}: registers of {} of {alive} threads seen", threads.len()));
@@ -361,11 +377,15 @@ pub(crate) fn look(
         let why = "exit_group(2) came back: what was read at its entry is out of date";
         troubles.push(format!("{at}: {why}"));
     }
+    if target.processes()[process].foreign_calls {
+        let why = "it makes system calls that are not of the 64-bit kind (int 0x80), and what those read and write is not followed";
+        troubles.push(format!("{at}: {why}"));
+    }
     let unseen = target.processes()[process].unseen;
     if unseen > 0 {
         troubles.push(format!("{at}: {unseen} threads ended before their registers could be read"));
     }
-    let exposure = snapshot::exposure(target.processes()[process].pid);
+    let exposure = snapshot::exposure(target.processes()[process].pid, target.began().is_some());
     let mut kept = None;
     let mut public = 0;
     let mut more = 0;
@@ -445,7 +465,13 @@ fn threads_alive(target: &Target<'_>, process: usize, standing: usize) -> usize 
 /// Searches the files that the target left in its directory, which go with the run.
 fn look_at_leftovers(setting: &Setting<'_>, index: &Index, record: &mut Record) {
     let mut files = Vec::new();
-    crate::files::list(setting.dir, setting.dir, &mut files, &mut record.troubles);
+    let mut names = Vec::new();
+    crate::files::list(setting.dir, setting.dir, index, &mut files, &mut names, &mut record.troubles);
+    if !names.is_empty() {
+        let place = || "name of a file left behind".to_owned();
+        let hits = names.into_iter().map(|(_, hit)| Hit { place: place(), ..hit }).collect();
+        record.looks.push(Look { hits, ..unseen(Checkpoint::Exit, Looked::Yes) });
+    }
     for file in files {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         match crate::files::one(&file, index, setting.interrupted) {
@@ -471,6 +497,18 @@ fn search_registers(registers: &Registers, index: &Index) -> Vec<(Hit, RegisterP
         (Hit { class: Class::Register, place, permissions: String::new(), found }, part)
     };
     registers.named(scanner.finish()).into_iter().map(register).collect()
+}
+
+/// Searches a thread's name, which a newline ends.
+fn search_name(name: &[u8], index: &Index) -> impl Iterator<Item = Hit> {
+    let mut scanner = Scanner::new(index);
+    scanner.feed(0, name.strip_suffix(b"\n").unwrap_or(name));
+    scanner.finish().into_iter().map(|found| Hit {
+        found,
+        class: Class::ThreadName,
+        place: "name of a thread".to_owned(),
+        permissions: String::new(),
+    })
 }
 
 fn place(found: Match, places: &Places) -> Hit {

@@ -44,6 +44,14 @@ const SECRET_FILES: i64 = 0x5345_434d;
 /// Why bytes of ours are not searched.
 const OURS: &str = "what the harness feeds and hears the program through";
 
+/// The same of the one through which it is fed.
+const FED: &str = "what the harness feeds the program through";
+
+/// Bytes that waited where the program is fed.
+pub(crate) fn waiting_to_be_read(kept: &Kept) -> u64 {
+    kept.bytes.excluded.iter().filter(|share| share.why == FED).map(|share| share.bytes).sum()
+}
+
 /// One store, by what it is and where it was met.
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -77,6 +85,7 @@ pub(crate) fn read(
 ) -> Kept {
     let pid = target.processes()[process].pid;
     let mut reader = Reader {
+        fed: target.fed(),
         ours: target.ours(),
         regions,
         seen: BTreeSet::new(),
@@ -103,6 +112,8 @@ pub(crate) fn read(
 }
 
 struct Reader<'a> {
+    /// Device and inode of what the program is fed through.
+    fed: Option<(u64, u64)>,
     /// Device and inode of each end that is the harness's own.
     ours: &'a BTreeSet<(u64, u64)>,
     regions: &'a [Region],
@@ -181,7 +192,7 @@ impl Reader<'_> {
         let before = self.kept.bytes.read;
         let mut flying = Vec::new();
         let met = match kind {
-            Kind::Pipe => self.pipe(fd, name, ours),
+            Kind::Pipe => self.pipe(fd, name, ours.then_some(if self.fed == Some(identity) { FED } else { OURS })),
             Kind::Socket => self.socket(fd, ours, at, &mut flying),
             Kind::File if ours => {
                 self.exclude(meta.len());
@@ -250,10 +261,11 @@ impl Reader<'_> {
     /// # Source
     ///
     /// tee(2); pipe(7), *F_SETPIPE_SZ*.
-    fn pipe(&mut self, fd: &OwnedFd, name: &str, ours: bool) -> bool {
+    fn pipe(&mut self, fd: &OwnedFd, name: &str, ours: Option<&str>) -> bool {
         let Ok(waiting) = sys::waiting(fd) else { return false }; // O_PATH
-        if ours {
-            self.exclude(waiting);
+        if let Some(why) = ours {
+            self.kept.bytes.listed += waiting;
+            self.kept.bytes.exclude(why, waiting);
             return true;
         }
         if waiting == 0 {

@@ -26,9 +26,11 @@ pub use dump::DumpError;
 pub(crate) use dump::{Extent, write as write_core};
 pub(crate) use exposure::read as exposure;
 pub(crate) use holes::{edges, next_data};
-pub(crate) use kept::{Step, Store, read as read_kept, stable_part};
+pub(crate) use kept::{Step, Store, read as read_kept, stable_part, waiting_to_be_read};
 pub(crate) use live::{Injection, read as read_live};
 use maps::InitialStack;
+#[cfg(test)]
+pub(crate) use maps::parse as parse_maps;
 pub(crate) use maps::regions;
 pub use maps::{MapsError, Region};
 pub(crate) use notes::Notes;

@@ -237,6 +237,8 @@ pub(crate) struct Target<'a> {
     dropbox: Option<(File, RawFd)>,
     /// Device and inode of what it is fed and heard through: what waits there is no residue.
     ours: BTreeSet<(u64, u64)>,
+    /// The one of them through which it is fed.
+    fed: Option<(u64, u64)>,
     /// Whether it was there before us and must be there after us.
     attached: bool,
     /// When it was started; `None` for one that was there before us.
@@ -392,6 +394,7 @@ impl<'a> Target<'a> {
             owes_answer: false,
             dropbox: None,
             ours: BTreeSet::new(),
+            fed: None,
             attached: false,
             began: Some(SystemTime::now()),
             deadline: Instant::now() + timeout,
@@ -525,6 +528,11 @@ impl<'a> Target<'a> {
         self.unmet
     }
 
+    /// How many threads and processes of the tree were started and are not traced.
+    pub(crate) fn escaped(&self) -> u32 {
+        self.processes.iter().map(|process| process.escaped).sum()
+    }
+
     /// When its first process was started; `None` if that was there before us.
     pub(crate) fn began(&self) -> Option<SystemTime> {
         self.began
@@ -544,6 +552,16 @@ impl<'a> Target<'a> {
     pub(crate) fn alternates(&self, process: usize) -> Vec<(u64, u64)> {
         let threads = self.tasks.values().filter(|task| task.process == process && !task.gone());
         threads.filter_map(|task| task.alternate.range()).collect()
+    }
+
+    /// Says which of the harness's ends it is fed through.
+    pub(crate) fn is_fed_through(&mut self, file: Identity) {
+        self.fed = Some((file.device, file.inode));
+    }
+
+    /// Device and inode of what it is fed through.
+    pub(crate) fn fed(&self) -> Option<(u64, u64)> {
+        self.fed
     }
 
     /// Device and inode of what it is fed and heard through.
