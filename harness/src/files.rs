@@ -441,7 +441,7 @@ mod tests {
 
         let [stopped, whole] = [true, false].map(search);
 
-        assert_eq!(stopped.reasons, ["interrupted"]);
+        assert!(stopped.reasons.contains(&"interrupted".to_owned()), "{:?}", stopped.reasons);
         assert_eq!((stopped.verdict, whole.verdict), (Verdict::Inconclusive, Verdict::Clean));
     }
 
