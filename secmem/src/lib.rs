@@ -47,6 +47,7 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("secmem knows the memory calls of Linux alone");
 
+mod alloc;
 mod arena;
 pub mod ct;
 mod deadline;
@@ -54,10 +55,13 @@ mod error;
 #[doc(hidden)]
 pub mod oracle;
 pub mod purge;
+#[cfg(target_arch = "x86_64")]
+pub mod scrub;
 mod secret;
 mod sys;
 pub mod wipe;
 
+pub use alloc::WipingAlloc;
 pub use arena::{Backend, Protection};
 pub use error::{Error, Refusal};
 pub use secret::{Options, Secret};

@@ -89,6 +89,24 @@ pub(crate) unsafe fn wipe_forced(start: NonNull<u8>, len: usize) {
     unsafe { overwrite_raw(start.as_ptr(), len, 0) };
 }
 
+/// Overwrites an allocation that is being given back.
+///
+/// # Safety
+///
+/// The range is writable and nobody uses it; it need not be initialised.
+pub(crate) unsafe fn wipe_freed(start: *mut u8, len: usize) {
+    if cfg!(secmem_ablate = "wipe") {
+        return;
+    }
+    if libc_is_faster(len) {
+        // SAFETY: the range is writable (this function's contract).
+        unsafe { libc::explicit_bzero(start.cast(), len) }
+    } else {
+        // SAFETY: the range is writable (this function's contract).
+        unsafe { overwrite_raw(start, len, 0) }
+    }
+}
+
 fn six_passes(block: &mut [u8]) -> Result<(), Error> {
     for byte in [0x00, 0xFF, 0xAA, 0x55] {
         overwrite(block, byte);

@@ -1,4 +1,4 @@
-//! One stretch of protected memory between two guard pages.
+//! One stretch of protected memory between two guards.
 //!
 //! The whole stretch is reserved without access first, and the data pages are then mapped into its middle. So the
 //! guards exist by construction: there is no moment, and no failure, that leaves data without them.
@@ -39,7 +39,7 @@ pub(crate) struct Shields {
     pub(crate) guards: bool,
 }
 
-/// Protected data pages with a guard page on either side. Wiped by whoever wrote to them, and given back by
+/// Protected data pages with a guard on either side. Wiped by whoever wrote to them, and given back by
 /// [`unmap`](Self::unmap): a value that is only dropped keeps its addresses, for a refusal must reach somebody.
 #[derive(Debug)]
 pub(crate) struct Mapping {
@@ -54,19 +54,19 @@ pub(crate) struct Mapping {
 unsafe impl Send for Mapping {}
 
 impl Mapping {
-    /// Maps at least `len` bytes, rounded up to whole pages, all zero.
+    /// Maps at least `len` bytes, rounded up to whole pages, all zero, between two guards of `guard` bytes: whole pages.
     ///
     /// On failure whatever was mapped until then is unmapped again.
-    pub(crate) fn new(kind: Kind, len: usize) -> Result<Self, Refusal> {
+    pub(crate) fn new(kind: Kind, len: usize, guard: usize) -> Result<Self, Refusal> {
         match kind {
             // Pages of a file are shared: a child that is forked before they are excluded sees all that comes later.
-            Kind::MemfdSecret => fork::undisturbed(|| Self::make(kind, len), |mut mapping| mapping.unmap()),
+            Kind::MemfdSecret => fork::undisturbed(|| Self::make(kind, len, guard), |mut mapping| mapping.unmap()),
             // Private pages: such a child gets a copy of zeros.
-            Kind::Mlock => Self::make(kind, len),
+            Kind::Mlock => Self::make(kind, len, guard),
         }
     }
 
-    fn make(kind: Kind, len: usize) -> Result<Self, Refusal> {
+    fn make(kind: Kind, len: usize, guard: usize) -> Result<Self, Refusal> {
         // Locked pages cannot be taken back. For whoever has no lock limit the kernel would end some process, perhaps
         // another's, before it refused.
         if len >= LARGE && u64::try_from(len).is_ok_and(|len| len > sys::free_memory().unwrap_or(0)) {
@@ -77,7 +77,7 @@ impl Mapping {
             Kind::MemfdSecret => Some(sys::memfd_secret().map_err(refused(Call::MemfdSecret))?),
             Kind::Mlock => None,
         };
-        let mut mapping = Self::reserve(len).map_err(refused(Call::Reserve))?;
+        let mut mapping = Self::reserve(len, guard).map_err(refused(Call::Reserve))?;
         if let Err(refusal) = mapping.protect(file.as_ref()) {
             mapping.unmap()?; // a second refusal is the one to tell: it leaves something behind
             return Err(refusal);
@@ -126,16 +126,16 @@ impl Mapping {
     }
 
     /// Address space without access for the data and both guards.
-    fn reserve(len: usize) -> io::Result<Self> {
+    fn reserve(len: usize, guard: usize) -> io::Result<Self> {
         let page = sys::page_size();
         let too_long = || io::Error::from_raw_os_error(libc::ENOMEM); // as the kernel would say
         let len = len.max(1).checked_next_multiple_of(page).ok_or_else(too_long)?;
-        let reserved_len = len.checked_add(2 * page).ok_or_else(too_long)?;
+        let reserved_len = len.checked_add(2 * guard).ok_or_else(too_long)?;
         let no_guards = cfg!(secmem_ablate = "guard");
         let protection = if no_guards { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_NONE };
         let reserved = sys::reserve(reserved_len, protection)?;
-        // SAFETY: the reservation is longer than a page.
-        let data = unsafe { reserved.add(page) };
+        // SAFETY: the reservation is longer than a guard.
+        let data = unsafe { reserved.add(guard) };
         let shields = Shields { guards: !no_guards, ..Shields::default() };
         Ok(Self { reserved, reserved_len, data, len, shields })
     }
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn more_than_the_free_memory_is_refused_before_anything_is_mapped() {
         for kind in [Kind::MemfdSecret, Kind::Mlock] {
-            let refusal = Mapping::new(kind, 1 << 46).unwrap_err();
+            let refusal = Mapping::new(kind, 1 << 46, sys::page_size()).unwrap_err();
 
             assert_eq!((refusal.call, refusal.errno), (Call::FreeMemory.name(), libc::ENOMEM));
         }
@@ -190,7 +190,7 @@ mod tests {
     fn a_machine_that_does_not_tell_its_free_memory_gives_no_large_mapping() {
         seam::fail_next(Call::FreeMemory, libc::ENOSYS);
 
-        assert_eq!(Mapping::new(Kind::Mlock, LARGE).unwrap_err().call, Call::FreeMemory.name());
+        assert_eq!(Mapping::new(Kind::Mlock, LARGE, sys::page_size()).unwrap_err().call, Call::FreeMemory.name());
     }
 
     #[test]
@@ -201,7 +201,7 @@ mod tests {
         for (kind, call) in rows.chain(secret.map(|call| (Kind::MemfdSecret, call))) {
             seam::fail_next(call, libc::EPERM);
 
-            let refusal = Mapping::new(kind, 1).unwrap_err();
+            let refusal = Mapping::new(kind, 1, sys::page_size()).unwrap_err();
 
             assert_eq!(refusal, Refusal { call: call.name(), errno: libc::EPERM });
             assert_eq!(seam::left(), 0, "{call:?} was not reached");
@@ -213,7 +213,7 @@ mod tests {
         seam::fail_next(Call::Lock, libc::EPERM);
         seam::fail_next(Call::Unmap, libc::ENOMEM);
 
-        let refusal = Mapping::new(Kind::Mlock, 1).unwrap_err();
+        let refusal = Mapping::new(Kind::Mlock, 1, sys::page_size()).unwrap_err();
 
         assert_eq!(refusal, Refusal { call: "munmap", errno: libc::ENOMEM });
     }
@@ -239,7 +239,7 @@ mod tests {
             unsafe { libc::_exit(i32::from(seen)) }
         });
 
-        let mapping = Mapping::new(Kind::MemfdSecret, 1).unwrap();
+        let mapping = Mapping::new(Kind::MemfdSecret, 1, sys::page_size()).unwrap();
 
         // SAFETY: the page is mapped writable and ours alone.
         unsafe { mapping.data().write_volatile(0x5A) };
@@ -254,14 +254,14 @@ mod tests {
     #[test]
     fn a_length_beyond_the_address_space_is_refused() {
         for len in [usize::MAX, usize::MAX - 4096, isize::MAX as usize] {
-            assert_eq!(Mapping::new(Kind::Mlock, len).unwrap_err().errno, libc::ENOMEM);
+            assert_eq!(Mapping::new(Kind::Mlock, len, sys::page_size()).unwrap_err().errno, libc::ENOMEM);
         }
     }
 
     #[test]
     fn data_is_whole_pages_of_zeros() {
         for kind in [Kind::Mlock, Kind::MemfdSecret] {
-            let mapping = Mapping::new(kind, 5000).unwrap();
+            let mapping = Mapping::new(kind, 5000, sys::page_size()).unwrap();
 
             assert_eq!(mapping.len(), 2 * sys::page_size());
             // SAFETY: the data pages are mapped, and nobody writes to them.

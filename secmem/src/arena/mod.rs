@@ -2,9 +2,10 @@
 //!
 //! [`Slot`] is the safe face of it all: memory that is reached by a closure, ends by being doomed, and is overwritten
 //! before anyone else gets it. What the parts do: `mapping` makes protected pages, `list` keeps them where a purge finds
-//! them, `pool` hands them out, `state` says who may touch a slot, `fork` tells a child from its parent.
+//! them, `pool` hands them out, `enclosure` is memory beside the pool, `state` says who may touch a slot, `fork` tells a child from its parent.
 #![allow(unsafe_code)] // mapped memory is reached by address
 
+mod enclosure;
 mod fork;
 mod list;
 mod mapping;
@@ -13,6 +14,7 @@ mod state;
 
 use std::fmt;
 
+pub(crate) use enclosure::Enclosure;
 pub(crate) use fork::in_child;
 pub(crate) use list::{in_use, purge, purge_forced};
 pub(crate) use state::Doom;
@@ -69,6 +71,11 @@ pub struct Protection {
     pub fork_excluded: bool,
     /// A page without access lies on either side of the arena.
     pub guards: bool,
+}
+
+fn protection(shields: Shields, asked: Backend, kind: Kind, why: Option<Refusal>) -> Protection {
+    let Shields { locked, dump_excluded, fork_excluded, guards } = shields;
+    Protection { asked, reached: kind.backend(), why, locked, dump_excluded, fork_excluded, guards }
 }
 
 /// Memory for one secret: zeros at first, overwritten at the end.
@@ -137,9 +144,7 @@ impl Slot {
     }
 
     pub(crate) fn protection(&self) -> Protection {
-        let Shields { locked, dump_excluded, fork_excluded, guards } = self.shields;
-        let (asked, reached, why) = (self.asked, self.kind.backend(), self.why);
-        Protection { asked, reached, why, locked, dump_excluded, fork_excluded, guards }
+        protection(self.shields, self.asked, self.kind, self.why)
     }
 
     /// One past the last data byte of the arena: the first byte of its upper guard.

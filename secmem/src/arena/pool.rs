@@ -60,25 +60,21 @@ pub(super) struct Grant {
 pub(super) fn take(asked: Backend, len: usize) -> Result<Grant, Error> {
     fork::watch(asked, len)?;
     let mut rooms = lock();
-    let refused = |tried: Kind, before: Option<Refusal>| {
-        move |refusal: Refusal| Error::Refused {
-            asked,
-            tried: tried.backend(),
-            len,
-            call: refusal.call,
-            before,
-            source: refusal.cause(),
-        }
-    };
     match asked {
         Backend::MemfdSecret => {
-            take_from(&mut rooms, Kind::MemfdSecret, len, None).map_err(refused(Kind::MemfdSecret, None))
+            take_from(&mut rooms, Kind::MemfdSecret, len, None).map_err(refused(asked, len, Kind::MemfdSecret, None))
         }
-        Backend::Mlock => take_from(&mut rooms, Kind::Mlock, len, None).map_err(refused(Kind::Mlock, None)),
+        Backend::Mlock => take_from(&mut rooms, Kind::Mlock, len, None).map_err(refused(asked, len, Kind::Mlock, None)),
         Backend::Auto => take_from(&mut rooms, Kind::MemfdSecret, len, None).or_else(|first| {
-            take_from(&mut rooms, Kind::Mlock, len, Some(first)).map_err(refused(Kind::Mlock, Some(first)))
+            take_from(&mut rooms, Kind::Mlock, len, Some(first)).map_err(refused(asked, len, Kind::Mlock, Some(first)))
         }),
     }
+}
+
+/// A refused call as the error of whoever asked for `len` bytes.
+pub(super) fn refused(asked: Backend, len: usize, tried: Kind, before: Option<Refusal>) -> impl Fn(Refusal) -> Error {
+    let tried = tried.backend();
+    move |refusal| Error::Refused { asked, tried, len, call: refusal.call, before, source: refusal.cause() }
 }
 
 /// Makes a vacated place free again.
@@ -148,7 +144,7 @@ fn shared(rooms: &mut Vec<Room>, kind: Kind, len: usize) -> Result<(usize, usize
 /// A mapping for one secret alone.
 fn own(rooms: &mut Vec<Room>, kind: Kind, len: usize) -> Result<(usize, usize), Refusal> {
     rooms.iter_mut().filter(|room| room.vacant).try_for_each(Room::unmap)?;
-    let mapping = Mapping::new(kind, len)?;
+    let mapping = Mapping::new(kind, len, sys::page_size())?;
     let at = rooms.iter().position(|room| room.vacant).unwrap_or_else(|| {
         rooms.push(Room { arena: Arena::new(1), kind, mapping: None, taken: Vec::new(), free: 0, vacant: true });
         rooms.len() - 1
@@ -167,7 +163,7 @@ fn map_shared(kind: Kind, len: usize) -> Result<Mapping, Refusal> {
     let least = len.max(sys::page_size());
     let mut size = SHARED;
     loop {
-        match Mapping::new(kind, size) {
+        match Mapping::new(kind, size, sys::page_size()) {
             // mlock says ENOMEM where the budget is used up, mmap of memfd_secret EAGAIN.
             Err(Refusal { errno: libc::ENOMEM | libc::EAGAIN, .. }) if size / 2 >= least => size /= 2,
             result => return result,

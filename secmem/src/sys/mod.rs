@@ -31,6 +31,7 @@ pub(crate) enum Call {
     Read,
     Action,
     AtExit,
+    AlternateStack,
 }
 
 impl Call {
@@ -54,6 +55,7 @@ impl Call {
             Self::Read => "read",
             Self::Action => "sigaction",
             Self::AtExit => "atexit",
+            Self::AlternateStack => "sigaltstack",
         }
     }
 }
@@ -291,6 +293,42 @@ pub(crate) fn set_mask(mask: &Mask) -> io::Result<Mask> {
     // SAFETY: `mask` holds a valid set, and `before` is a valid place for another.
     number(unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask.0, &raw mut before) })?;
     Ok(Mask(before))
+}
+
+/// Bytes of the largest frame that the kernel writes for a signal on this processor: `AT_MINSIGSTKSZ` (Linux 5.14), or
+/// what AVX-512 takes where the kernel does not say.
+pub(crate) fn signal_frame() -> usize {
+    const AVX512: usize = 4 << 10;
+    // SAFETY: getauxval reads a table that the kernel wrote at the process's start.
+    let told = unsafe { libc::getauxval(libc::AT_MINSIGSTKSZ) };
+    usize::try_from(told).unwrap_or(0).max(AVX512)
+}
+
+/// Where handlers with `SA_ONSTACK` run in this thread.
+pub(crate) struct AlternateStack(libc::stack_t);
+
+/// Makes `len` bytes from `start` on the place where this thread's handlers with `SA_ONSTACK` run; returns the one before.
+///
+/// # Safety
+///
+/// The range is writable and nobody else's until another place is set.
+pub(crate) unsafe fn alternate_stack(start: NonNull<u8>, len: usize) -> io::Result<AlternateStack> {
+    let new = libc::stack_t { ss_sp: start.as_ptr().cast(), ss_flags: 0, ss_size: len };
+    // SAFETY: the place is fit for handlers (this function's contract).
+    unsafe { set_alternate_stack(&AlternateStack(new)) }
+}
+
+/// [`alternate_stack`] for a place that was returned before.
+///
+/// # Safety
+///
+/// The place is as fit for handlers as it was then.
+pub(crate) unsafe fn set_alternate_stack(new: &AlternateStack) -> io::Result<AlternateStack> {
+    seam::ask(Call::AlternateStack)?;
+    let mut before = AlternateStack(libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: 0, ss_size: 0 });
+    // SAFETY: `new` is fit for handlers (this function's contract), `before` a valid place for the answer.
+    check(unsafe { libc::sigaltstack(&raw const new.0, &raw mut before.0) })?;
+    Ok(before)
 }
 
 /// `errno` of the calling thread. Async-signal-safe.
