@@ -7,9 +7,10 @@
 //! one are gone, even where their slots were never marked. It takes no lock and allocates nothing.
 
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use super::fork;
+use super::mapping::Shields;
 use super::state::{Doom, Duty, State};
 use crate::error::Error;
 use crate::wipe;
@@ -25,6 +26,8 @@ pub(crate) struct Arena {
     base: AtomicPtr<u8>,
     /// Bytes of data; means nothing while `base` is null.
     len: AtomicUsize,
+    /// What holds of the memory; means nothing while `base` is null.
+    shields: AtomicU8,
     /// One a granule; a slot of several uses its first.
     slots: Box<[SlotMeta]>,
 }
@@ -53,6 +56,7 @@ impl Arena {
             next: AtomicPtr::new(ptr::null_mut()),
             base: AtomicPtr::new(ptr::null_mut()),
             len: AtomicUsize::new(0),
+            shields: AtomicU8::new(0),
             slots,
         }));
         let added: *mut Self = arena;
@@ -69,7 +73,8 @@ impl Arena {
     }
 
     /// Shows the memory of a fresh mapping to purges.
-    pub(super) fn show(&self, base: NonNull<u8>, len: usize) {
+    pub(super) fn show(&self, base: NonNull<u8>, len: usize, shields: Shields) {
+        self.shields.store(shields.bits(), Ordering::SeqCst);
         self.len.store(len, Ordering::SeqCst);
         self.base.store(base.as_ptr(), Ordering::SeqCst);
     }
@@ -90,6 +95,16 @@ impl Arena {
     pub(super) fn slot_start(&self, index: usize) -> NonNull<u8> {
         let start = self.base.load(Ordering::Acquire).wrapping_add(index * GRANULE);
         NonNull::new(start).unwrap_or(NonNull::dangling())
+    }
+
+    /// What holds of the memory, which is shown.
+    pub(super) fn shields(&self) -> Shields {
+        Shields::from_bits(self.shields.load(Ordering::Acquire))
+    }
+
+    /// Whether it is the place of a mapping for one secret alone.
+    pub(super) fn is_single(&self) -> bool {
+        self.slots.len() == 1
     }
 
     /// One past the last data byte: the first byte of the upper guard.

@@ -39,6 +39,21 @@ pub(crate) struct Shields {
     pub(crate) guards: bool,
 }
 
+impl Shields {
+    pub(super) const fn bits(self) -> u8 {
+        self.locked as u8 | (self.dump_excluded as u8) << 1 | (self.fork_excluded as u8) << 2 | (self.guards as u8) << 3
+    }
+
+    pub(super) const fn from_bits(bits: u8) -> Self {
+        Self {
+            locked: bits & 1 != 0,
+            dump_excluded: bits & 2 != 0,
+            fork_excluded: bits & 4 != 0,
+            guards: bits & 8 != 0,
+        }
+    }
+}
+
 /// Protected data pages with a guard on either side. Wiped by whoever wrote to them, and given back by
 /// [`unmap`](Self::unmap): a value that is only dropped keeps its addresses, for a refusal must reach somebody.
 #[derive(Debug)]

@@ -2,17 +2,21 @@
 //!
 //! [`Slot`] is the safe face of it all: memory that is reached by a closure, ends by being doomed, and is overwritten
 //! before anyone else gets it. What the parts do: `mapping` makes protected pages, `list` keeps them where a purge finds
-//! them, `pool` hands them out, `enclosure` is memory beside the pool, `state` says who may touch a slot, `fork` tells a child from its parent.
+//! them, `pool` and `magazine` hand them out, `canary` sees that nobody writes past one, `state` says who may touch a slot,
+//! `fork` tells a child from its parent, `enclosure` is memory beside the pool.
 #![allow(unsafe_code)] // mapped memory is reached by address
 
+mod canary;
 mod enclosure;
 mod fork;
 mod list;
+mod magazine;
 mod mapping;
 mod pool;
 mod state;
 
 use std::fmt;
+use std::ptr::NonNull;
 
 pub(crate) use enclosure::Enclosure;
 pub(crate) use fork::in_child;
@@ -20,10 +24,11 @@ pub(crate) use list::{in_use, purge, purge_forced};
 pub(crate) use state::Doom;
 
 use crate::error::{Error, Refusal};
-use crate::wipe::Schedule;
-use list::Arena;
+use crate::wipe::{self, Schedule};
+use canary::Canary;
+use magazine::Place;
 use mapping::{Kind, Shields};
-use state::Epoch;
+use state::{Duty, Epoch};
 
 /// The kind of memory that secrets live in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,14 +86,12 @@ fn protection(shields: Shields, asked: Backend, kind: Kind, why: Option<Refusal>
 /// Memory for one secret: zeros at first, overwritten at the end.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    arena: &'static Arena,
-    index: usize,
+    place: Place,
     len: usize,
     epoch: Epoch,
     generation: u64,
     asked: Backend,
     kind: Kind,
-    shields: Shields,
     why: Option<Refusal>,
 }
 
@@ -98,15 +101,17 @@ impl Slot {
             return Err(Error::Forked);
         }
         let generation = list::generation()?;
-        let pool::Grant { arena, index, kind, shields, why } = pool::take(asked, len)?;
-        let epoch = arena.slot(index).state.occupy(schedule);
-        Ok(Self { arena, index, len, epoch, generation, asked, kind, shields, why })
+        let pool::Grant { place, kind, why } = pool::take(asked, len)?;
+        let epoch = place.meta().state.occupy(schedule);
+        let slot = Self { place, len, epoch, generation, asked, kind, why };
+        slot.canary().set();
+        Ok(slot)
     }
 
     /// Lets `f` read the bytes.
     pub(crate) fn read<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
         let access = Access::begin(self)?;
-        let start = self.arena.slot_start(self.index);
+        let start = self.start();
         // SAFETY: the slot is ours, so its memory is shown, and holds at least `len` initialised bytes; while the access
         // runs nobody overwrites them, but for a forced purge, which no function of this crate makes that returns, and
         // which the crate's documentation owns up to; `&self` keeps writers out.
@@ -119,7 +124,7 @@ impl Slot {
     /// Lets `f` read and write the bytes.
     pub(crate) fn write<R>(&mut self, f: impl FnOnce(&mut [u8]) -> R) -> Result<R, Error> {
         let access = Access::begin(self)?;
-        let start = self.arena.slot_start(self.index);
+        let start = self.start();
         // SAFETY: the slot is ours, so its memory is shown, and holds at least `len` initialised bytes; while the access
         // runs nobody overwrites them, but for a forced purge, which no function of this crate makes that returns, and
         // which the crate's documentation owns up to; `&mut self` keeps all others out.
@@ -136,20 +141,39 @@ impl Slot {
 
     /// A handle by which others can end the secret; it does nothing once the slot was given back.
     pub(crate) fn ticket(&self) -> Ticket {
-        Ticket { arena: self.arena, index: self.index, epoch: self.epoch }
+        Ticket { place: self.place, epoch: self.epoch }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
+    /// The first byte of the secret.
+    fn start(&self) -> NonNull<u8> {
+        // SAFETY: a slot is longer than what stands before the secret.
+        unsafe { self.place.start().add(canary::BEFORE) }
+    }
+
+    fn canary(&self) -> Canary {
+        // SAFETY: the slot is ours, and so its memory mapped, as long as `self` lives; it holds the secret and its canaries.
+        unsafe { Canary::new(self.place.start(), self.len) }
+    }
+
+    /// Ends the process if somebody wrote past the secret.
+    fn check(&self) {
+        // A forced purge overwrites canaries too, and turns the generation before it does.
+        if !self.canary().intact() && list::is_current(self.generation) {
+            canary::damaged();
+        }
+    }
+
     pub(crate) fn protection(&self) -> Protection {
-        protection(self.shields, self.asked, self.kind, self.why)
+        protection(self.place.arena.shields(), self.asked, self.kind, self.why)
     }
 
     /// One past the last data byte of the arena: the first byte of its upper guard.
     pub(crate) fn arena_end(&self) -> *const u8 {
-        self.arena.end()
+        self.place.arena.end()
     }
 }
 
@@ -158,10 +182,19 @@ impl Drop for Slot {
         if in_child() {
             return; // the pages are the parent's, and so is the lock of the pool
         }
+        let state = &self.place.meta().state;
         // Without random bytes the other passes were made and zeros stand there; a drop has nobody to tell.
-        let _ = self.doom(Doom::Wiped);
-        self.arena.slot(self.index).state.vacate();
-        pool::give_back(self.arena, self.index);
+        if let Some(Duty { schedule }) = state.retire(self.epoch) {
+            self.check();
+            // SAFETY: the duty is given once in the slot's life, when no access runs and none can begin, so nobody refers
+            // to the bytes; the memory stays mapped and shown until the slot is given back.
+            let _ = unsafe { wipe::wipe_raw(self.place.start(), self.place.len(), schedule) };
+            state.vacate_retired(self.epoch);
+        } else {
+            let _ = self.doom(Doom::Wiped);
+            state.vacate();
+        }
+        pool::give_back(self.place, self.kind);
     }
 }
 
@@ -174,7 +207,7 @@ impl<'a> Access<'a> {
         if in_child() {
             return Err(Error::Forked);
         }
-        slot.arena.slot(slot.index).state.enter()?;
+        slot.place.meta().state.enter()?;
         let access = Self(slot);
         // After entering, so that a purge which begins later finds the access counted.
         if list::is_current(slot.generation) { Ok(access) } else { Err(Error::Purged) }
@@ -187,7 +220,8 @@ impl Drop for Access<'_> {
         if in_child() {
             return; // forked within the access: the slot is the parent's
         }
-        let state = &slot.arena.slot(slot.index).state;
+        slot.check();
+        let state = &slot.place.meta().state;
         let mut duty = state.leave();
         // A forced purge may have come before the last write of this access. Asked after leaving: that step orders the
         // writes before the question.
@@ -195,15 +229,14 @@ impl Drop for Access<'_> {
             duty = state.doom(Some(slot.epoch), Doom::Purged);
         }
         // Without random bytes the other passes were made and zeros stand there; an access has nobody to tell.
-        let _ = slot.arena.fulfil(slot.index, duty);
+        let _ = slot.place.arena.fulfil(slot.place.index, duty);
     }
 }
 
 /// Ends a slot from elsewhere. See [`Slot::ticket`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket {
-    arena: &'static Arena,
-    index: usize,
+    place: Place,
     epoch: Epoch,
 }
 
@@ -213,7 +246,7 @@ impl Ticket {
         if in_child() {
             return Err(Error::Forked);
         }
-        let duty = self.arena.slot(self.index).state.doom(Some(self.epoch), doom);
-        self.arena.fulfil(self.index, duty)
+        let duty = self.place.meta().state.doom(Some(self.epoch), doom);
+        self.place.arena.fulfil(self.place.index, duty)
     }
 }

@@ -256,6 +256,20 @@ pub(crate) fn exit_now(status: c_int) -> ! {
     unsafe { libc::_exit(status) }
 }
 
+/// Writes a line to standard error, as far as that goes. Async-signal-safe.
+pub(crate) fn complain(line: &str) {
+    // SAFETY: the text is readable for its whole length. What comes of it changes nothing.
+    let _ = unsafe { libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len()) };
+}
+
+/// Ends the process by SIGABRT, and lets the kernel write no core. Async-signal-safe.
+pub(crate) fn abort_without_dump() -> ! {
+    // SAFETY: sets a flag of the process. Refused (it never is), a core holds no arena: those are excluded and zero.
+    let _ = unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+    // SAFETY: nothing of this process runs after it but its handlers of SIGABRT.
+    unsafe { libc::abort() }
+}
+
 /// Runs `function` when the process ends through exit(3) or a return from `main`.
 pub(crate) fn at_exit(function: extern "C" fn()) -> io::Result<()> {
     seam::ask(Call::AtExit)?;

@@ -49,6 +49,12 @@ pub fn touch(at: *const u8) {
     std::hint::black_box(peek(at, 1));
 }
 
+/// Changes one byte.
+pub fn poke(at: *mut u8) {
+    // SAFETY: the callers pass addresses within a mapping, which nobody else writes to; volatile, for it must happen.
+    unsafe { at.write_volatile(peek(at, 1)[0] ^ 1) };
+}
+
 pub fn raise(signal: i32) {
     // SAFETY: sends a signal to this thread; the test has said what that does.
     assert_eq!(unsafe { libc::raise(signal) }, 0);
