@@ -96,6 +96,13 @@ pub enum Error {
         /// The call's `errno`, or [`io::ErrorKind::ResourceBusy`] for a panic hook in a thread that is panicking.
         source: io::Error,
     },
+    /// A setting of the process could not be made or read.
+    Harden {
+        /// The call, and what it was for.
+        call: &'static str,
+        /// The call's `errno`.
+        source: io::Error,
+    },
     /// The code that ran on a protected stack panicked. What it wrote there was overwritten all the same.
     Panicked,
     /// The kernel refused to let signal handlers run on a protected stack.
@@ -135,6 +142,7 @@ impl fmt::Display for Error {
             Self::Covered { signal } => write!(f, "the purge's handler of signal {signal} was covered by another one"),
             Self::Install { call, signal: Some(signal), .. } => write!(f, "{call} for signal {signal} was refused"),
             Self::Install { call, signal: None, .. } => write!(f, "{call} was refused"),
+            Self::Harden { call, .. } => write!(f, "{call} was refused"),
             Self::Panicked => f.write_str("the code on the protected stack panicked"),
             Self::Handlers { .. } => f.write_str("no protected stack for signal handlers"),
             Self::Watch { .. } => f.write_str("the thread that watches deadlines could not be started"),
@@ -148,6 +156,7 @@ impl StdError for Error {
             Self::Refused { source, .. }
             | Self::Random { source }
             | Self::Install { source, .. }
+            | Self::Harden { source, .. }
             | Self::Handlers { source }
             | Self::Watch { source } => Some(source),
             Self::Fill { source, .. } => Some(&**source),

@@ -52,6 +52,7 @@ mod arena;
 pub mod ct;
 mod deadline;
 mod error;
+mod harden;
 #[doc(hidden)]
 pub mod oracle;
 pub mod purge;
@@ -64,6 +65,7 @@ pub mod wipe;
 pub use alloc::WipingAlloc;
 pub use arena::{Backend, Protection};
 pub use error::{Error, Refusal};
+pub use harden::{Posture, harden};
 pub use secret::{Options, Secret};
 
 /// Seams for tests of the protection.

@@ -4,7 +4,7 @@ mod common;
 
 use std::os::unix::process::ExitStatusExt;
 
-use common::{fork, in_child, limit_locked_memory, map_line, peek, touch, vm_flags};
+use common::{fork, in_child, in_child_with, limit_locked_memory, map_line, peek, touch, vm_flags};
 use secmem::{Backend, Error, Secret, probe};
 
 const BACKENDS: [Backend; 2] = [Backend::MemfdSecret, Backend::Mlock];
@@ -199,20 +199,22 @@ fn the_parent_keeps_its_secret_while_the_child_cannot_load_it() {
 
 #[test]
 fn a_byte_beside_a_secret_that_changes_ends_the_process_when_the_access_ends() {
-    for len in [1, 8, 31, 32, 5000, 100_000] {
-        for (what, at) in [("after", len as isize), ("before", -1), ("long before", -16)] {
-            let ended = in_child(|| {
-                let mut secret = secret(Backend::MemfdSecret, &vec![1; len]);
-                println!("begins");
-                let _ = secret.with_mut(|bytes| common::poke(bytes.as_mut_ptr().wrapping_offset(at)));
-                println!("goes on");
-            });
+    // Past the secret, right before it, and at the far end of what stands before it.
+    let places = [1, 8, 31, 32, 5000, 100_000].into_iter().flat_map(|len| [(len, len as isize), (len, -1), (len, -16)]);
+    let places: Vec<(usize, isize)> = places.collect();
+    for (number, (len, at)) in (0..).zip(&places) {
+        let ended = in_child_with(number, |number| {
+            let (len, at) = places[number as usize];
+            let mut secret = secret(Backend::MemfdSecret, &vec![1; len]);
+            println!("begins");
+            let _ = secret.with_mut(|bytes| common::poke(bytes.as_mut_ptr().wrapping_offset(at)));
+            println!("goes on");
+        });
 
-            let said = String::from_utf8_lossy(&ended.stdout);
-            assert!(said.contains("begins") && !said.contains("goes on"), "{len} bytes, {what}: {ended:?}");
-            assert_eq!(ended.status.signal(), Some(libc::SIGABRT), "{len} bytes, {what}: {ended:?}");
-            assert!(!ended.status.core_dumped(), "{ended:?}");
-        }
+        let said = String::from_utf8_lossy(&ended.stdout);
+        assert!(said.contains("begins") && !said.contains("goes on"), "{len} bytes, at {at}: {ended:?}");
+        assert_eq!(ended.status.signal(), Some(libc::SIGABRT), "{len} bytes, at {at}: {ended:?}");
+        assert!(!ended.status.core_dumped(), "{ended:?}");
     }
 }
 
@@ -233,8 +235,9 @@ fn a_byte_beside_a_secret_that_changes_between_accesses_ends_the_process_when_th
 
 #[test]
 fn ten_thousand_secrets_take_few_mappings() {
-    for backend in BACKENDS {
-        let ended = in_child(|| {
+    for (number, backend) in (0..).zip(BACKENDS) {
+        let ended = in_child_with(number, |number| {
+            let backend = BACKENDS[number as usize];
             let mappings = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
             let options = Secret::options().backend(backend);
             let (before, mut secrets) = (mappings(), Vec::with_capacity(10_000));
@@ -243,6 +246,6 @@ fn ten_thousand_secrets_take_few_mappings() {
             assert!(more <= 12, "{more} mappings");
         });
 
-        assert!(ended.status.success(), "{ended:?}");
+        assert!(ended.status.success(), "{backend:?}: {ended:?}");
     }
 }

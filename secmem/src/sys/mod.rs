@@ -32,6 +32,10 @@ pub(crate) enum Call {
     Action,
     AtExit,
     AlternateStack,
+    GetDumpable,
+    SetDumpable,
+    GetLimit,
+    SetLimit,
 }
 
 impl Call {
@@ -56,6 +60,10 @@ impl Call {
             Self::Action => "sigaction",
             Self::AtExit => "atexit",
             Self::AlternateStack => "sigaltstack",
+            Self::GetDumpable => "prctl (PR_GET_DUMPABLE)",
+            Self::SetDumpable => "prctl (PR_SET_DUMPABLE)",
+            Self::GetLimit => "getrlimit (RLIMIT_CORE)",
+            Self::SetLimit => "setrlimit (RLIMIT_CORE)",
         }
     }
 }
@@ -254,6 +262,45 @@ pub(crate) fn raise(signal: c_int) -> io::Result<()> {
 pub(crate) fn exit_now(status: c_int) -> ! {
     // SAFETY: nothing of this process runs after it.
     unsafe { libc::_exit(status) }
+}
+
+/// Whether the process may be dumped, and read by others of the same user.
+pub(crate) fn dumpable() -> io::Result<bool> {
+    seam::ask(Call::GetDumpable)?;
+    // SAFETY: the call takes and gives numbers alone.
+    match unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        flag => Ok(flag != 0),
+    }
+}
+
+/// Forbids both.
+pub(crate) fn clear_dumpable() -> io::Result<()> {
+    seam::ask(Call::SetDumpable)?;
+    // SAFETY: the call takes numbers alone.
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })
+}
+
+/// Bytes that a core may have.
+pub(crate) fn core_limit() -> io::Result<u64> {
+    core_limits().map(|limit| limit.rlim_cur)
+}
+
+/// Limits a core to so many bytes, or to fewer where the limit cannot be raised to that; for good.
+pub(crate) fn set_core_limit(bytes: u64) -> io::Result<()> {
+    let bytes = bytes.min(core_limits()?.rlim_max);
+    seam::ask(Call::SetLimit)?;
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: `limit` holds two numbers, of which neither is above the limit.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const limit) })
+}
+
+fn core_limits() -> io::Result<libc::rlimit> {
+    seam::ask(Call::GetLimit)?;
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the answer.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_CORE, &raw mut limit) })?;
+    Ok(limit)
 }
 
 /// Writes a line to standard error, as far as that goes. Async-signal-safe.

@@ -26,7 +26,7 @@ pub fn in_child_with(parameter: i32, body: impl FnOnce(i32)) -> Output {
 fn run(path: &str, parameter: i32, body: impl FnOnce(i32)) -> Output {
     let name = path.split_once("::").unwrap().1.trim_end_matches("::{{closure}}");
     if std::env::var(CHILD).as_deref() == Ok(name) {
-        no_core_file();
+        limit_soft(libc::RLIMIT_CORE, 0);
         body(std::env::var(PARAMETER).unwrap().parse().unwrap());
         std::process::exit(0);
     }
@@ -82,8 +82,13 @@ pub fn fork(body: impl FnOnce() -> i32) -> i32 {
     }
 }
 
-fn no_core_file() {
-    limit(libc::RLIMIT_CORE, 0);
+fn limit_soft(what: libc::__rlimit_resource_t, value: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure is a valid place for the answer.
+    assert_eq!(unsafe { libc::getrlimit(what, &raw mut limit) }, 0);
+    limit.rlim_cur = value.min(limit.rlim_max);
+    // SAFETY: the structure is valid for the call.
+    assert_eq!(unsafe { libc::setrlimit(what, &raw const limit) }, 0, "{}", std::io::Error::last_os_error());
 }
 
 fn limit(what: libc::__rlimit_resource_t, value: u64) {
@@ -100,6 +105,40 @@ pub fn limit_locked_memory(bytes: u64) {
         // SAFETY: changes the user of this process alone, which loses CAP_IPC_LOCK by it.
         assert_eq!(unsafe { libc::setresuid(65534, 65534, 65534) }, 0, "{}", std::io::Error::last_os_error());
     }
+}
+
+/// Makes this process an ordinary user's, readable by others of that user, if it was root's.
+pub fn become_ordinary() {
+    // SAFETY: geteuid cannot fail and touches no memory.
+    if unsafe { libc::geteuid() } == 0 {
+        // SAFETY: changes the user of this process alone.
+        assert_eq!(unsafe { libc::setresuid(65534, 65534, 65534) }, 0, "{}", std::io::Error::last_os_error());
+        // SAFETY: sets a flag of this process, which the change of users has cleared.
+        assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }, 0);
+    }
+}
+
+/// Whether another process of the same user can read a byte of this one; its errno if not.
+pub fn read_by_another(at: *const u8) -> Result<(), i32> {
+    // SAFETY: takes no argument and cannot fail.
+    let target = unsafe { libc::getpid() };
+    let status = fork(|| {
+        let mut byte = 0_u8;
+        let into = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+        let from = libc::iovec { iov_base: at.cast_mut().cast(), iov_len: 1 };
+        // SAFETY: both vectors hold one valid place; the one in the other process is only read.
+        let got = unsafe { libc::process_vm_readv(target, &raw const into, 1, &raw const from, 1, 0) };
+        if got == 1 { 0 } else { std::io::Error::last_os_error().raw_os_error().unwrap() }
+    });
+    match libc::WEXITSTATUS(status) {
+        0 => Ok(()),
+        errno => Err(errno),
+    }
+}
+
+/// Lets a crash of this process write a core.
+pub fn allow_cores() {
+    limit_soft(libc::RLIMIT_CORE, u64::MAX);
 }
 
 /// Sets a handler of one argument, or SIG_IGN.
