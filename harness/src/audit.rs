@@ -1,6 +1,6 @@
 //! The pipeline on one screen: read the catalogue, run every row, judge it, sum up.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,18 +8,23 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use findings::{Build, NotShown, Outcome, Run, SCHEMA, Sensitivity, Settings, Tool, Verdict};
+use findings::{Build, FormChance, NotShown, Outcome, Run, SCHEMA, Sensitivity, Settings, Shard, Tool, Verdict};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
-use scenario_protocol::Row;
+use scenario_protocol::{Checkpoint, Row};
+use zeroize::Zeroizing;
 
 use crate::canary::{Canary, Seed};
+use crate::handler::Handler;
 use crate::progress::{Observer, Progress};
-use crate::scan::Index;
+use crate::repeat;
+use crate::scan::{Index, Rate};
 use crate::session::{self, Setting};
+use crate::sweep::{self, Pass, Point, Sweep};
 use crate::target::Layout;
 use crate::variants::FORMS;
+use crate::veil::veil;
 use crate::{attribute, judge, machine, private};
 
 /// Decoys that are looked for beside every canary and were never planted.
@@ -64,6 +69,63 @@ pub struct Options {
     pub ablation: Option<String>,
     /// Whose writers are looked for.
     pub attribution: Attribution,
+    /// Which of the rows are run, and how.
+    pub course: Course,
+}
+
+/// Which of the rows that are asked for are run, how often, and where their memory lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Course {
+    /// One part of the rows alone.
+    pub part: Option<Part>,
+    /// How often each row is run, always with the same secret; a residue that is not in all runs is intermittent.
+    pub repeat: u32,
+    /// Whether the kernel is told to put memory at the same addresses in every run.
+    pub fixed_layout: bool,
+    /// A signal that is sent while the secret is in use: each row is then run once for each of its points instead.
+    pub sweep: Option<Sweep>,
+}
+
+impl Default for Course {
+    /// All rows, once each, as for any user.
+    fn default() -> Self {
+        Self { part: None, repeat: 1, fixed_layout: false, sweep: None }
+    }
+}
+
+/// One part of a run that is made in several: written `NUMBER/OF`, as in `2/3`.
+///
+/// Rows are dealt out like cards, so that slow ones, which stand together in a catalogue, spread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    number: u32,
+    of: u32,
+}
+
+/// A text that names no part.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text:?} is no shard: NUMBER/OF, where NUMBER counts from 1 to OF and OF is at most 10000 (try 1/3)")]
+pub struct ParsePartError {
+    text: String,
+}
+
+impl std::str::FromStr for Part {
+    type Err = ParsePartError;
+
+    fn from_str(text: &str) -> Result<Self, ParsePartError> {
+        let plain =
+            |text: &str| text.bytes().all(|letter| letter.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+        text.split_once('/')
+            .and_then(|(number, of)| Some(Self { number: plain(number)?, of: plain(of)? }))
+            .filter(|part| (1..=part.of).contains(&part.number) && part.of <= 10_000)
+            .ok_or_else(|| ParsePartError { text: text.to_owned() })
+    }
+}
+
+impl std::fmt::Display for Part {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.number, self.of)
+    }
 }
 
 /// Which findings get a writer, or the reason why they have none. Each row with such findings is run a few times more.
@@ -111,6 +173,14 @@ pub enum AuditError {
     Empty {
         /// The subject's path.
         subject: String,
+    },
+    /// There are more parts than rows.
+    #[error("shard {part} has no row: {rows} are asked for")]
+    EmptyPart {
+        /// Which.
+        part: Part,
+        /// Rows of all parts.
+        rows: usize,
     },
     /// No row's name contains the filter.
     #[error("no scenario's name contains {filter:?}; `residue list {subject}` prints them")]
@@ -181,7 +251,7 @@ pub fn quick(rows: Vec<Row>) -> Vec<Row> {
         .collect()
 }
 
-/// The rows that the options ask for.
+/// The rows that the options ask for, over all parts.
 ///
 /// # Errors
 ///
@@ -223,16 +293,22 @@ pub fn run(
     let subject = &options.subject;
     let digest = digest(subject)?;
     private::sweep();
-    observer.on(&Progress::Started { rows: rows.len() });
     let machine = machine::probe();
 
+    let total = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+    let mine = |rank: &u32| options.course.part.is_none_or(|part| rank % part.of == part.number - 1);
+    let (ranks, rows): (Vec<u32>, Vec<&Row>) = (0..total).zip(rows).filter(|(rank, _)| mine(rank)).unzip();
+    if let (Some(part), true) = (options.course.part, rows.is_empty()) {
+        return Err(AuditError::EmptyPart { part, rows: total as usize });
+    }
+    observer.on(&Progress::Started { rows: rows.len() });
     let next = AtomicUsize::new(0);
-    let judged: Vec<Mutex<Option<(Outcome, Chance)>>> = rows.iter().map(|_| Mutex::new(None)).collect();
+    let judged: Vec<Place> = rows.iter().map(|_| Mutex::new(None)).collect();
     std::thread::scope(|scope| {
         for _ in 0..options.jobs.clamp(1, rows.len()) {
             scope.spawn(|| {
                 while !interrupted.load(Ordering::Relaxed) {
-                    let Some((row, place)) = claim(&next, rows, &judged) else { return };
+                    let Some((row, place)) = claim(&next, &rows, &judged) else { return };
                     let outcome = one(row, &machine, options, interrupted);
                     observer.on(&Progress::judged(&outcome.0));
                     *place.lock().expect("nobody panics while holding it") = Some(outcome);
@@ -240,10 +316,14 @@ pub fn run(
             });
         }
     });
-    let (outcomes, chances): (Vec<_>, Vec<_>) = judged
-        .into_iter()
-        .filter_map(|outcome| outcome.into_inner().expect("nobody panicked while holding it"))
-        .unzip();
+    let (mut done, mut outcomes, mut chances) = (Vec::new(), Vec::new(), Vec::new());
+    for (rank, place) in ranks.into_iter().zip(judged) {
+        if let Some((outcome, chance)) = place.into_inner().expect("nobody panicked while holding it") {
+            done.push(rank);
+            outcomes.push(outcome);
+            chances.push(chance);
+        }
+    }
     let interrupted = interrupted.load(Ordering::Relaxed);
     let mut run = Run {
         schema: SCHEMA.to_owned(),
@@ -263,8 +343,17 @@ pub fn run(
             filter: options.filter.clone(),
             required: options.required.clone(),
             timeout_seconds: u32::try_from(options.timeout.as_secs()).unwrap_or(u32::MAX),
+            repeat: options.course.repeat.max(1),
+            fixed_layout: options.course.fixed_layout,
         },
-        sensitivity: sensitivity(options.min_length, &outcomes, &chances),
+        sensitivity: Sensitivity::of(u32::try_from(options.min_length).unwrap_or(u32::MAX), &outcomes, &chances),
+        shard: options.course.part.map(|part| Shard {
+            number: part.number,
+            of: part.of,
+            rows: total,
+            ranks: done,
+            chances,
+        }),
         interrupted,
         verdict: Verdict::Inconclusive,
         outcomes,
@@ -273,18 +362,59 @@ pub fn run(
     Ok(run)
 }
 
-type Place = Mutex<Option<(Outcome, Chance)>>;
-
-fn claim<'a>(next: &AtomicUsize, rows: &'a [Row], places: &'a [Place]) -> Option<(&'a Row, &'a Place)> {
-    let at = next.fetch_add(1, Ordering::Relaxed);
-    Some((rows.get(at)?, places.get(at)?))
+/// What a row makes of its canary, told by the subject in a process that nobody looks at; `None` where it makes nothing.
+///
+/// # Errors
+///
+/// Why the subject could not tell, in words.
+pub(crate) fn derived(row: &Row, subject: &Path, canary: &Canary) -> Result<Option<Canary>, String> {
+    let Some(name) = &row.derived else { return Ok(None) };
+    let failed = |what: &str, error: std::io::Error| format!("{what} for the {name}: {error}");
+    let mut child = Command::new(subject)
+        .args(["derive", &row.name])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| failed("start the subject", error))?;
+    // A canary fits the pipe, and so does what is made of it: nobody waits for the other.
+    let fed = child.stdin.take().map(|mut stdin| stdin.write_all(canary.bytes()));
+    // With room for all of it at once, so that no smaller buffer is left behind unwiped.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(*CANARY_LENGTHS.end() + 1));
+    let output = child.stdout.take().map(|output| output.take(*CANARY_LENGTHS.end() as u64).read_to_end(&mut bytes));
+    let status = child.wait().map_err(|error| failed("wait for the subject", error))?;
+    if let Some(Err(error)) = fed.filter(|_| status.success()) {
+        return Err(failed("give the canary to the subject", error));
+    }
+    if let Some(Err(error)) = output {
+        return Err(failed("read from the subject", error));
+    }
+    if !status.success() {
+        return Err(format!("the subject did not tell the {name}: ended with {status}"));
+    }
+    Canary::given(bytes).map(Some).map_err(|error| format!("the {name}: {error}"))
 }
 
-/// How many hits chance alone would give in a row.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Chance {
-    pub(crate) windows: u64,
-    pub(crate) expected: f64,
+/// An outcome, and what chance alone would give in it.
+pub(crate) type Judged = (Outcome, Vec<FormChance>);
+
+type Place = Mutex<Option<Judged>>;
+
+fn claim<'a>(next: &AtomicUsize, rows: &[&'a Row], places: &'a [Place]) -> Option<(&'a Row, &'a Place)> {
+    let at = next.fetch_add(1, Ordering::Relaxed);
+    Some((rows.get(at).copied()?, places.get(at)?))
+}
+
+/// What chance alone would give in all that a row's looks read; `alone` is the index of the canary without its decoys.
+pub(crate) fn chance(alone: &Index, outcome: &Outcome) -> Vec<FormChance> {
+    let read = outcome.coverage().read as f64;
+    let in_form = |rate: Rate| FormChance {
+        form: rate.form,
+        windows: rate.windows,
+        in_random_bytes: rate.random * read,
+        in_own_alphabet: rate.chance * read,
+    };
+    alone.rates().into_iter().map(in_form).collect()
 }
 
 /// Runs and judges one row, on a machine that was probed before.
@@ -294,61 +424,101 @@ pub fn row(row: &Row, machine: &findings::Machine, options: &Options, interrupte
     one(row, machine, options, interrupted).0
 }
 
-fn one(row: &Row, machine: &findings::Machine, options: &Options, interrupted: &AtomicBool) -> (Outcome, Chance) {
+fn one(row: &Row, machine: &findings::Machine, options: &Options, interrupted: &AtomicBool) -> Judged {
     if let Some(why) = machine::lacks(machine, &row.needs) {
-        return (judge::unrunnable(row, why), Chance::default());
+        return (judge::unrunnable(row, why), Vec::new());
     }
     if !CANARY_LENGTHS.contains(&row.canary_len) {
         let (least, most) = CANARY_LENGTHS.into_inner();
         let why = format!("a canary of {} bytes; {least} to {most} can be planted", row.canary_len);
-        return (judge::unrunnable(row, why), Chance::default());
+        return (judge::unrunnable(row, why), Vec::new());
     }
-    let dir = match private::directory() {
-        Ok(dir) => dir,
-        Err(error) => return (judge::unrunnable(row, format!("no private directory: {error}")), Chance::default()),
-    };
     let canary = options.seed.canary(&row.name, row.canary, row.canary_len);
     let decoys = options.seed.decoys(&row.name, row.canary, row.canary_len, options.decoys);
-    let needles: Vec<_> = [&canary].into_iter().chain(&decoys).map(Canary::bytes).collect();
+    let derived = match derived(row, &options.subject, &canary) {
+        Ok(derived) => derived,
+        Err(why) => return (judge::unrunnable(row, why), Vec::new()),
+    };
+    let needles: Vec<_> = [&canary].into_iter().chain(&decoys).chain(&derived).map(Canary::bytes).collect();
     let indices = Index::new(&needles, &FORMS, options.min_length)
         .and_then(|index| Ok((index, Index::new(&needles[..1], &FORMS, options.min_length)?)));
     let (index, alone) = match indices {
         Ok(indices) => indices,
-        Err(error) => return (judge::unrunnable(row, session::chain(&error)), Chance::default()),
+        Err(error) => return (judge::unrunnable(row, session::chain(&error)), Vec::new()),
     };
-    let setting = Setting {
-        subject: &options.subject,
-        dir: dir.path(),
-        timeout: options.timeout,
-        no_core: machine::no_core(machine),
-        interrupted,
-        layout: Layout::Natural,
-        watching: None,
+    let index = &index;
+    let run = |row: &Row, pass: Option<(Pass, &[Checkpoint])>| {
+        // One a run: nothing of one may be left for the next.
+        let dir = match private::directory() {
+            Ok(dir) => dir,
+            Err(error) => {
+                let troubles = vec![format!("no private directory: {error}")];
+                return session::Record { troubles, ..session::Record::default() };
+            }
+        };
+        let setting = Setting {
+            subject: &options.subject,
+            dir: dir.path(),
+            timeout: options.timeout,
+            no_core: machine::no_core(machine),
+            handler: Handler::of_this_machine(),
+            interrupted,
+            layout: if options.course.fixed_layout { Layout::Fixed } else { Layout::Natural },
+            derived: derived.as_ref().map(|_| options.decoys + 1),
+            watching: None,
+            pass,
+        };
+        session::run(row, &canary, index, &setting)
     };
-    let record = session::run(row, &canary, &index, &setting);
-    let mut outcome = judge::judge(row, &record, options.decoys, &options.required);
+    let judged = |row: &Row, record: &session::Record| judge::judge(row, record, options.decoys, &options.required);
+    let mut outcome = if let Some(sweep) = options.course.sweep {
+        let swept = match catalogue(&options.subject) {
+            Ok(rows) => sweep.row(row, &rows),
+            Err(error) => return (judge::unrunnable(row, session::chain(&error)), Vec::new()),
+        };
+        let played = Row { name: row.name.clone(), ..swept.clone() }; // by the name that the subject knows
+        let announced: Vec<Checkpoint> =
+            row.checkpoints.iter().copied().filter(|checkpoint| checkpoint.announced()).collect();
+        let _one_cpu = attribute::OneCpu::take();
+        let counted = run(row, Some((Pass::Count, &announced)));
+        let Some(window) = counted.window else {
+            let why = counted.troubles.into_iter().next().unwrap_or_else(|| "it never began".to_owned());
+            return (judge::unrunnable(&swept, format!("the window of the sweep was not measured: {why}")), Vec::new());
+        };
+        let mut points: Vec<(Point, Outcome)> = Vec::new();
+        for point in sweep.points(window) {
+            let record = run(&played, Some((point.pass(), &announced)));
+            points.push((point, judged(&swept, &record)));
+            if record.interrupted {
+                break;
+            }
+        }
+        sweep::merge(&sweep, window, points)
+    } else {
+        let mut outcomes = Vec::new();
+        for _ in 0..options.course.repeat.max(1) {
+            let record = run(row, None);
+            outcomes.push(judged(row, &record));
+            if record.interrupted {
+                break;
+            }
+        }
+        repeat::merge(outcomes).expect("at least one run")
+    };
     let asked = match options.attribution {
         Attribution::Nothing => false,
         Attribution::Unexpected => !outcome.as_expected && !outcome.control,
         Attribution::All => true,
     };
-    if asked {
+    if options.course.sweep.is_some() {
+        outcome.findings.iter_mut().filter(|_| asked).for_each(sweep::unattributed);
+    } else if asked {
         let mut findings: Vec<_> = outcome.findings.iter_mut().collect();
         attribute::attribute(row, machine, options, &mut findings, interrupted);
     }
-    let chance = Chance { windows: alone.windows(), expected: alone.expected_chance_hits(outcome.coverage().read) };
+    veil(&mut outcome, index);
+    let chance = chance(&alone, &outcome);
     (outcome, chance)
-}
-
-pub(crate) fn sensitivity(min_length: usize, outcomes: &[Outcome], chances: &[Chance]) -> Sensitivity {
-    Sensitivity {
-        min_length: u32::try_from(min_length).unwrap_or(u32::MAX),
-        windows: chances.iter().map(|chance| chance.windows).max().unwrap_or(0),
-        searched: outcomes.iter().map(|outcome| outcome.coverage().read).sum(),
-        expected_chance_hits: chances.iter().map(|chance| chance.expected).sum(),
-        decoys: outcomes.iter().map(|outcome| u64::from(outcome.controls.decoys)).sum(),
-        decoy_hits: outcomes.iter().map(|outcome| u64::from(outcome.controls.decoy_hits)).sum(),
-    }
 }
 
 fn digest(subject: &Path) -> Result<String, AuditError> {
@@ -363,7 +533,16 @@ fn digest(subject: &Path) -> Result<String, AuditError> {
 pub(crate) fn not_shown(machine: &findings::Machine) -> Vec<NotShown> {
     let always = [
         ("freed physical pages", "pages that a process gave back are the kernel's; reading them needs its memory"),
-        ("kernel buffers", "pipes, sockets and the page cache are not searched"),
+        (
+            "the kernel's other keeping",
+            "of what it holds for a process, the pipes, sockets, memfds and nameless files behind descriptors are \
+             searched; not the page cache, terminals, send queues, connections that nobody accepted, key rings, message \
+             queues, io_uring and BPF maps",
+        ),
+        (
+            "files with a name",
+            "what a program wrote into them is searched by `residue scan`, not by a look at the program",
+        ),
         ("caches and DRAM remanence", "not visible to software"),
         ("moments between checkpoints", "a residue that comes and goes between two looks is not seen"),
         ("other builds", "what is shown holds for this build, kernel and machine"),

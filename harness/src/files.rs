@@ -1,4 +1,5 @@
-//! Searching files: cores by their headers, everything else as plain bytes.
+//! Searching files: cores by their headers, those that a crash handler stored unpacked on the way, everything else as plain
+//! bytes.
 //!
 //! Directories are walked without following symbolic links. What is no regular file and what cannot be read makes the
 //! search inconclusive. The needles prove themselves in every search: each is found in a sheet of bytes in
@@ -17,10 +18,11 @@ use crate::audit::DECOYS;
 use crate::canary::{Canary, Seed};
 use crate::judge;
 use crate::progress::{Observer, Progress};
-use crate::scan::{Index, IndexError, Scanner};
-use crate::session::{Hit, chain, nameable, search_core};
-use crate::snapshot::{CHUNK, CoreError};
+use crate::scan::{Index, IndexError, Scanner, keys};
+use crate::session::{Hit, chain, search_core, search_core_stream};
+use crate::snapshot::{self, CHUNK, CoreError, Stored};
 use crate::variants::{FORMS, encode};
+use crate::veil::{nameable, veil};
 use scenario_protocol::CanaryKind;
 
 /// What to search for.
@@ -29,6 +31,7 @@ pub struct Needles {
     secrets: Vec<Canary>,
     decoys: Vec<Canary>,
     min_length: usize,
+    unknown_keys: bool,
 }
 
 /// Why a search could not begin.
@@ -65,7 +68,30 @@ impl Needles {
         let text = secrets.iter().all(|secret| secret.bytes().iter().all(u8::is_ascii_alphanumeric));
         let kind = if text { CanaryKind::Text } else { CanaryKind::Bytes };
         let decoys = seed.decoys("files", kind, longest, DECOYS);
-        Ok(Self { secrets, decoys, min_length })
+        Ok(Self { secrets, decoys, min_length, unknown_keys: false })
+    }
+
+    /// No secret, but all keys that can be told by what they look like: round keys of AES, private keys in DER and PEM.
+    pub fn of_unknown_keys() -> Self {
+        Self { secrets: Vec::new(), decoys: Vec::new(), min_length: 0, unknown_keys: true }
+    }
+
+    /// The same secrets, and all keys that can be told by what they look like.
+    pub fn with_unknown_keys(self) -> Self {
+        Self { unknown_keys: true, ..self }
+    }
+
+    pub(crate) fn index(&self) -> Result<Index, IndexError> {
+        if self.unknown_keys && self.secrets.is_empty() {
+            return Ok(Index::of_unknown_keys());
+        }
+        let index = Index::new(&self.all(), &FORMS, self.min_length)?;
+        Ok(if self.unknown_keys { index.with_unknown_keys() } else { index })
+    }
+
+    /// Why the search for keys by what they look like finds none, if it does not.
+    pub(crate) fn silent(&self) -> Option<String> {
+        if self.unknown_keys { keys::silent() } else { None }
     }
 
     /// Secrets first, then decoys: the order of needle numbers.
@@ -83,12 +109,8 @@ impl Needles {
         u32::try_from(self.decoys.len()).unwrap_or(u32::MAX)
     }
 
-    pub(crate) const fn min_length(&self) -> usize {
-        self.min_length
-    }
-
     pub(crate) fn is_decoy(&self, needle: u32) -> bool {
-        needle as usize >= self.secrets.len()
+        needle as usize >= self.secrets.len() && needle != keys::UNKNOWN
     }
 }
 
@@ -103,8 +125,8 @@ pub fn search(
     interrupted: &AtomicBool,
     observer: &dyn Observer,
 ) -> Result<Outcome, SearchError> {
-    let index = Index::new(&needles.all(), &FORMS, needles.min_length)?;
-    let mut reasons = Vec::new();
+    let index = needles.index()?;
+    let mut reasons: Vec<String> = needles.silent().into_iter().collect();
     let planted = prove(&index, needles);
     let expected = needles.secrets.len();
     if planted as usize != expected {
@@ -131,15 +153,7 @@ pub fn search(
             }
         }
     }
-    for share in &coverage.refused {
-        reasons.push(format!("{} bytes not read: {}", share.bytes, share.why));
-    }
-    if !coverage.adds_up() {
-        reasons.push("the parts of the coverage do not add up".to_owned());
-    }
-    if coverage.read == 0 {
-        reasons.push("not one byte was read".to_owned());
-    }
+    reasons.extend(judge::unread("file", &coverage));
     let decoy_hits = found.iter().filter(|(_, hit)| needles.is_decoy(hit.found.needle)).count();
     if decoy_hits > 0 {
         reasons.push(format!("{decoy_hits} hits of decoys, which are nowhere"));
@@ -152,7 +166,7 @@ pub fn search(
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let verdict = judge::seen(&findings, &reasons, number(decoy_hits));
     let whole = findings.iter().filter(|finding| finding.whole).count();
-    Ok(Outcome {
+    let mut outcome = Outcome {
         scenario: path.display().to_string(),
         holder: "files".to_owned(),
         ending: "at rest".to_owned(),
@@ -168,14 +182,21 @@ pub fn search(
             looked: Looked::Yes,
             threads: 0,
             coverage,
+            kept: None,
+            exposure: None,
+            core: None,
+            kept_freed: None,
             whole: number(whole),
             fragments: number(findings.len() - whole),
+            public: 0,
             decoy_hits: number(decoy_hits),
         }],
         controls: Controls { planted, decoys: number(needles.decoys.len()), decoy_hits: number(decoy_hits) },
         findings,
         shows: Vec::new(),
-    })
+    };
+    veil(&mut outcome, &index);
+    Ok(outcome)
 }
 
 /// The positive control: how many of the secrets the index finds in every one of their forms, planted in a sheet of
@@ -229,18 +250,27 @@ pub(crate) fn one(path: &Path, index: &Index) -> Result<(Coverage, Vec<Hit>), Co
     if is_core(&file)? {
         return search_core(&file, index);
     }
+    let (mut coverage, mut hits) = (Coverage::default(), Vec::new());
+    if let Some(Stored { mut core, is_report }) = snapshot::open_stored(&file)? {
+        (coverage, hits) = search_core_stream(&mut core, index)?;
+        if !is_report {
+            return Ok((coverage, hits));
+        }
+    }
     let listed = file.metadata()?.len();
-    let (read, hits) = plain(&file, index)?;
-    let mut coverage = Coverage { listed: listed.max(read), read, ..Coverage::default() };
-    coverage.refuse("the file shrank while it was read", coverage.listed - read);
+    let (read, in_text) = plain(&file, index)?;
+    let mut text = Coverage { listed: listed.max(read), read, ..Coverage::default() };
+    text.refuse("the file shrank while it was read", text.listed - read);
+    coverage.add(&text);
+    hits.extend(in_text);
     Ok((coverage, hits))
 }
 
-/// Whether a file begins like an ELF core (`e_type` 4 at byte 16, elf(5)).
+/// Whether a file begins like an ELF core.
 fn is_core(file: &File) -> io::Result<bool> {
     let mut start = [0; 18];
     match file.read_exact_at(&mut start, 0) {
-        Ok(()) => Ok(start[..4] == *b"\x7fELF" && start[16..] == [4, 0]),
+        Ok(()) => Ok(snapshot::begins_core(&start)),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),
     }

@@ -1,12 +1,15 @@
 //! From what was seen to what may be said. Pure: a row and a record in, an outcome out.
 
-use findings::{CORE, Class, Controls, Finding, Form, Looked, Observation, Outcome, Rule, Verdict};
+use findings::{CORE, Controls, Coverage, Finding, Form, Kept, Looked, Observation, Outcome, Rule, Verdict};
 use scenario_protocol::{Checkpoint, Claim, Expectation, Row, Shape};
 
 use crate::session::{Hit, Look, Record};
 
 /// Needle number of the canary; decoys count on from it.
 pub(crate) const CANARY: u32 = 0;
+
+/// Needle number of what a row makes of its canary, wherever it stood among the needles that were searched for.
+pub(crate) const DERIVED: u32 = u32::MAX;
 
 /// Judges one row.
 ///
@@ -40,7 +43,7 @@ pub(crate) fn judge(row: &Row, record: &Record, decoys: u32, required: &[String]
         as_expected,
         reasons,
         ended: ended(record),
-        observations: record.looks.iter().map(observation).collect(),
+        observations: record.looks.iter().map(observed).collect(),
         controls,
         findings,
         shows: row.shows.clone(),
@@ -76,11 +79,18 @@ fn controls(record: &Record, decoys: u32) -> Controls {
                 .filter(|hit| is_canary(hit) && hit.found.whole && !hit.found.form.is_derived()),
         ),
         decoys,
-        decoy_hits: count(record.looks.iter().flat_map(|look| &look.hits).filter(|hit| !is_canary(hit))),
+        decoy_hits: count(record.looks.iter().flat_map(|look| &look.hits).filter(|hit| !is_secret(hit))),
     }
 }
 
-fn count(items: impl Iterator) -> u32 {
+/// Whether what a row makes of its canary was seen whole while it was alive; there is nothing to see for most rows.
+fn is_derived_planted(row: &Row, record: &Record) -> bool {
+    let planted = record.looks.iter().filter(|look| look.checkpoint == Checkpoint::Planted);
+    row.derived.is_none() || planted.flat_map(|look| &look.hits).any(|hit| hit.found.needle == DERIVED && is_home(hit))
+}
+
+/// How many there are.
+pub(crate) fn count(items: impl Iterator) -> u32 {
     u32::try_from(items.count()).unwrap_or(u32::MAX)
 }
 
@@ -88,32 +98,65 @@ fn is_canary(hit: &Hit) -> bool {
     hit.found.needle == CANARY
 }
 
-fn observation(look: &Look) -> Observation {
-    let canary = || look.hits.iter().filter(|hit| is_canary(hit));
+/// Whether it is the canary, or what is made of it; anything else is a decoy.
+fn is_secret(hit: &Hit) -> bool {
+    is_canary(hit) || hit.found.needle == DERIVED
+}
+
+fn observed(look: &Look) -> Observation {
+    observation(look.checkpoint.name(), look, is_secret, |hit| !is_secret(hit))
+}
+
+/// What a look showed, in numbers. A hit that is neither the secret nor a decoy counts for nothing here.
+pub(crate) fn observation(
+    checkpoint: &str,
+    look: &Look,
+    is_secret: fn(&Hit) -> bool,
+    is_decoy: fn(&Hit) -> bool,
+) -> Observation {
+    let secret = || look.hits.iter().filter(|hit| is_secret(hit));
     Observation {
-        checkpoint: look.checkpoint.name().to_owned(),
+        checkpoint: checkpoint.to_owned(),
         process: look.process,
         looked: look.looked.clone(),
         threads: look.threads,
         coverage: look.coverage.clone(),
-        whole: count(canary().filter(|hit| hit.found.whole)),
-        fragments: count(canary().filter(|hit| !hit.found.whole)),
-        decoy_hits: count(look.hits.iter().filter(|hit| !is_canary(hit))),
+        kept: look.kept.clone(),
+        exposure: look.exposure.clone(),
+        core: look.core,
+        kept_freed: None,
+        whole: count(secret().filter(|hit| hit.found.whole)),
+        fragments: count(secret().filter(|hit| !hit.found.whole)),
+        public: look.public,
+        decoy_hits: count(look.hits.iter().filter(|hit| is_decoy(hit))),
     }
+}
+
+/// What keeps a look with this coverage from meaning clean.
+pub(crate) fn unread(at: &str, coverage: &Coverage) -> Vec<String> {
+    let mut doubts: Vec<String> =
+        coverage.refused.iter().map(|share| format!("{at}: {} bytes not read: {}", share.bytes, share.why)).collect();
+    if !coverage.adds_up() {
+        doubts.push(format!("{at}: the parts of the coverage do not add up"));
+    }
+    if coverage.read == 0 {
+        doubts.push(format!("{at}: not one byte was read"));
+    }
+    doubts
 }
 
 /// Residues: the canary anywhere after `planted`, and at `planted` anywhere but in its one home.
 fn findings(row: &Row, record: &Record) -> Vec<Finding> {
-    findings_by_look(row, record).into_iter().map(|(_, finding)| finding).collect()
+    findings_by_look(row, record).into_iter().map(|(_, _, finding)| finding).collect()
 }
 
-/// The same, each with the index of the look that showed it.
-pub(crate) fn findings_by_look(row: &Row, record: &Record) -> Vec<(usize, Finding)> {
+/// The same, each with the index of the look that showed it, and of the hit there.
+pub(crate) fn findings_by_look(row: &Row, record: &Record) -> Vec<(usize, usize, Finding)> {
     let mut found = Vec::new();
     let mut home_seen = false; // one home in the whole tree
     for (number, look) in record.looks.iter().enumerate() {
         let planted = look.checkpoint == Checkpoint::Planted;
-        for hit in look.hits.iter().filter(|hit| is_canary(hit)) {
+        for (at, hit) in look.hits.iter().enumerate().filter(|(_, hit)| is_secret(hit)) {
             if planted && !row.sole_home {
                 continue;
             }
@@ -121,7 +164,8 @@ pub(crate) fn findings_by_look(row: &Row, record: &Record) -> Vec<(usize, Findin
                 home_seen = true;
                 continue;
             }
-            found.push((number, finding(&row.name, look.checkpoint.name(), look.process, hit)));
+            let derived = row.derived.as_deref().filter(|_| hit.found.needle == DERIVED);
+            found.push((number, at, finding_of(derived, &row.name, look.checkpoint.name(), look.process, hit)));
         }
     }
     found
@@ -129,11 +173,16 @@ pub(crate) fn findings_by_look(row: &Row, record: &Record) -> Vec<(usize, Findin
 
 /// Whether this can be where the secret lives: all of it, as it is, in memory.
 fn is_home(hit: &Hit) -> bool {
-    hit.found.whole && hit.class != Class::Register && hit.found.form == Form::Raw
+    hit.found.whole && hit.class.is_in_memory() && hit.found.form == Form::Raw
 }
 
-/// A finding, from where and what.
+/// A finding of the secret, from where and what.
 pub(crate) fn finding(scenario: &str, checkpoint: &str, process: u32, hit: &Hit) -> Finding {
+    finding_of(None, scenario, checkpoint, process, hit)
+}
+
+/// The same of what the target made of the secret, if it is that which has a name.
+fn finding_of(derived: Option<&str>, scenario: &str, checkpoint: &str, process: u32, hit: &Hit) -> Finding {
     let rule = Rule { class: hit.class, form: hit.found.form };
     Finding {
         rule,
@@ -147,8 +196,10 @@ pub(crate) fn finding(scenario: &str, checkpoint: &str, process: u32, hit: &Hit)
         secret_offset: hit.found.secret_offset,
         secret_length: hit.found.secret_length,
         whole: hit.found.whole,
-        fingerprint: fingerprint(scenario, checkpoint, process, rule, hit),
+        derived: derived.map(str::to_owned),
+        fingerprint: fingerprint(derived, scenario, checkpoint, process, rule, hit),
         writer: None,
+        freed: None,
         unattributed: None,
         repeats: None,
     }
@@ -156,13 +207,17 @@ pub(crate) fn finding(scenario: &str, checkpoint: &str, process: u32, hit: &Hit)
 
 /// Names the same residue in another run. Made from names and lengths: addresses change, and a digest of the
 /// residue itself would be a digest of the secret.
-fn fingerprint(scenario: &str, checkpoint: &str, process: u32, rule: Rule, hit: &Hit) -> String {
+fn fingerprint(derived: Option<&str>, scenario: &str, checkpoint: &str, process: u32, rule: Rule, hit: &Hit) -> String {
     let rule = rule.to_string();
-    let place = hit.place.rsplit('/').next().unwrap_or_default();
+    let place = if hit.class.is_behind_descriptor() {
+        crate::snapshot::stable_part(&hit.place)
+    } else {
+        hit.place.rsplit('/').next().unwrap_or_default()
+    };
     let process = process.to_string();
     let extent = format!("{}+{}", hit.found.secret_offset, hit.found.secret_length);
     let mut hasher = blake3::Hasher::new();
-    for part in [scenario, checkpoint, &process, &rule, place, &extent] {
+    for part in [scenario, checkpoint, &process, &rule, place, &extent].into_iter().chain(derived) {
         hasher.update(part.as_bytes()).update(&[0]);
     }
     hasher.finalize().to_hex()[..16].to_owned()
@@ -176,6 +231,9 @@ fn doubts(row: &Row, record: &Record, controls: &Controls, required: &[String]) 
     }
     if controls.planted == 0 {
         doubts.push("silent control: the canary was not found whole at planted".to_owned());
+    }
+    if !is_derived_planted(row, record) {
+        doubts.push("silent control: what is made of the canary was not found whole at planted".to_owned());
     }
     if controls.decoys == 0 {
         doubts.push("no decoys were looked for".to_owned());
@@ -205,15 +263,11 @@ fn doubts_of_look(row: &Row, look: &Look, required: &[String]) -> Vec<String> {
         Looked::NotLookedAt(_) => return Vec::new(),
         Looked::Yes => {}
     }
-    let mut doubts = Vec::new();
-    for share in &look.coverage.refused {
-        doubts.push(format!("{at}: {} bytes not read: {}", share.bytes, share.why));
-    }
-    if !look.coverage.adds_up() {
-        doubts.push(format!("{at}: the parts of the coverage do not add up"));
-    }
-    if look.coverage.read == 0 {
-        doubts.push(format!("{at}: not one byte was read"));
+    let mut doubts = unread(at.name(), &look.coverage);
+    doubts.extend(unread_behind_descriptors(at.name(), look.kept.as_ref()));
+    let left = look.kept.as_ref().map_or(0, |kept| kept.bytes.excluded_bytes());
+    if left > 0 {
+        doubts.push(format!("{at}: {left} bytes in the pipe that brings the canary, which a scenario reads empty"));
     }
     // "Shielded" needs something that was shielded, at the moment that the row is about.
     if at == Checkpoint::Exit
@@ -222,6 +276,19 @@ fn doubts_of_look(row: &Row, look: &Look, required: &[String]) -> Vec<String> {
         && look.coverage.shielded == 0
     {
         doubts.push(format!("{at}: no shielded memory seen"));
+    }
+    doubts
+}
+
+/// What keeps a look behind the descriptors of a process from meaning clean.
+pub(crate) fn unread_behind_descriptors(at: &str, kept: Option<&Kept>) -> Vec<String> {
+    let Some(kept) = kept else { return Vec::new() };
+    let refused = kept.bytes.refused.iter();
+    let mut doubts: Vec<String> = refused
+        .map(|share| format!("{at}: {} bytes behind descriptors not read: {}", share.bytes, share.why))
+        .collect();
+    if !kept.bytes.adds_up() {
+        doubts.push(format!("{at}: the parts of what lies behind descriptors do not add up"));
     }
     doubts
 }
@@ -248,7 +315,7 @@ fn unseen_wipe(look: &Look, record: &Record) -> Option<String> {
 /// row does not excuse.
 fn surplus(row: &Row, record: &Record) -> Option<String> {
     let more = |look: &&Look| {
-        let hits = || look.hits.iter().filter(|hit| is_canary(hit));
+        let hits = || look.hits.iter().filter(|hit| is_secret(hit));
         hits().count() > 1 || hits().any(|hit| !is_home(hit))
     };
     let look = record.looks.iter().filter(|_| row.sole_home).find(more)?;

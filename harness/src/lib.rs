@@ -5,7 +5,8 @@
 //! ```
 //!
 //! [`audit`] is that pipeline over a catalogue, [`attribute`] runs a row again to name who wrote a finding, [`files`] searches files and cores, [`machine`] says what this
-//! machine can show. Bytes read from a target live in `snapshot` and `scan` alone: no error, finding or progress
+//! machine can show. [`difference`] runs a program with two keys. Bytes read from a target live in `snapshot`, `scan` and,
+//! while they are compared, `difference` alone: no error, finding or progress
 //! event holds any.
 
 #[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
@@ -15,7 +16,10 @@ pub mod attach;
 pub mod attribute;
 pub mod audit;
 pub mod canary;
+pub mod difference;
+pub mod dump;
 pub mod files;
+mod handler;
 pub mod interrupt;
 mod judge;
 pub mod machine;
@@ -24,11 +28,15 @@ pub mod oracle;
 mod private;
 pub mod program;
 pub mod progress;
+mod public;
+mod repeat;
 pub mod scan;
 mod session;
 pub mod snapshot;
+pub mod sweep;
 mod sys;
 mod target;
 pub mod variants;
+mod veil;
 
 pub use session::chain;

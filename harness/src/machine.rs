@@ -7,6 +7,7 @@ use std::time::Duration;
 use findings::{CORE, Fact, Machine};
 use scenario_protocol::Need;
 
+use crate::handler::Handler;
 use crate::session::chain;
 use crate::target::{Event, Launch, Layout, Target};
 use crate::{private, snapshot, sys};
@@ -22,7 +23,7 @@ pub fn probe() -> Machine {
         |errno| (format!("unknown ({errno})"), std::env::consts::ARCH.to_owned()),
         |name| (format!("{} {}", text(name.sysname()), text(name.release())), text(name.machine())),
     );
-    Machine { kernel, arch, facts: vec![trace(), memfd_secret(), lock_limit(), core(), yama()] }
+    Machine { kernel, arch, facts: vec![trace(), memfd_secret(), lock_limit(), core(), core_pattern(), yama()] }
 }
 
 /// How to enable what a probe did not find, where the user can.
@@ -74,6 +75,7 @@ fn trace() -> Fact {
             timeout: Duration::from_secs(5),
             layout: Layout::Natural,
             watch: &[],
+            trails: &[],
         };
         let mut target = Target::spawn(&launch, b"", &never).map_err(|error| chain(&error))?;
         loop {
@@ -128,6 +130,18 @@ fn core() -> Fact {
         }
     });
     fact(CORE, probed)
+}
+
+/// Where the kernel sends cores: to a file, or to a program that may store or send them.
+fn core_pattern() -> Fact {
+    let probed = match std::fs::read_to_string("/proc/sys/kernel/core_pattern") {
+        Ok(pattern) => Ok(match Handler::of_pattern(&pattern) {
+            Some(handler) => format!("{:?}: {}", pattern.trim(), handler.describe()),
+            None => format!("{:?}: cores go to files", pattern.trim()),
+        }),
+        Err(error) => Err(format!("cannot be read: {error}")),
+    };
+    fact("core_pattern", probed)
 }
 
 fn yama() -> Fact {

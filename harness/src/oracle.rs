@@ -4,13 +4,15 @@ use std::io::Write;
 
 use std::sync::atomic::AtomicBool;
 
-use crate::program::{self, Options, ProgramError};
+use crate::program::{self, Options, ProgramError, Sight};
 use crate::progress::Nobody;
 use crate::scan::brute;
+use crate::session::Shown;
 use crate::snapshot::{self, Part};
+use crate::sys;
 use crate::variants::FORMS;
 
-/// Any bytes, taken as a core file: no panic, no more bytes handed on than the file has, and the parts add up.
+/// Any bytes, taken as a core file and as a core that is unpacked: no panic, no more bytes handed on than the file has, and the parts add up.
 ///
 /// # Panics
 ///
@@ -30,6 +32,13 @@ pub fn core(data: &[u8]) {
     if let Ok(coverage) = coverage {
         assert_eq!(coverage.read, handed_on as u64);
         // A header may list more than can be counted; then nothing may pass for complete.
+        assert!(coverage.adds_up() || coverage.refused_bytes() > 0);
+    }
+    let mut streamed = 0;
+    let coverage = snapshot::read_core_stream(&mut &data[..], |_, _, bytes| streamed += bytes.len());
+    assert!(streamed <= data.len());
+    if let Ok(coverage) = coverage {
+        assert_eq!(coverage.read, streamed as u64);
         assert!(coverage.adds_up() || coverage.refused_bytes() > 0);
     }
 }
@@ -67,14 +76,17 @@ pub struct Twice {
 pub fn program(options: &Options) -> Result<Twice, ProgramError> {
     let needles = program::Needles::draw(options)?;
     let mut images: Vec<(u32, u64, Vec<u8>)> = Vec::new();
-    let mut witness = |_: &str, process: u32, at: u64, bytes: &[u8]| match images.last_mut() {
-        Some((last, start, image)) if *last == process && *start + image.len() as u64 == at => {
-            image.extend_from_slice(bytes);
+    let mut witness = |sight: Sight<'_>| {
+        let Sight::Shown { process, shown: Shown::Memory(at, bytes), .. } = sight else { return };
+        match images.last_mut() {
+            Some((last, start, image)) if *last == process && *start + image.len() as u64 == at => {
+                image.extend_from_slice(bytes);
+            }
+            _ => images.push((process, at, bytes.to_vec())),
         }
-        _ => images.push((process, at, bytes.to_vec())),
     };
     let (outcome, _) = program::once(options, &needles, &AtomicBool::new(false), &Nobody, &mut witness)?;
-    let in_memory = |finding: &&findings::Finding| finding.rule.class != findings::Class::Register;
+    let in_memory = |finding: &&findings::Finding| finding.rule.class.is_in_memory();
     let mut found: Vec<Place> = outcome
         .findings
         .iter()
@@ -101,6 +113,37 @@ pub fn program(options: &Options) -> Result<Twice, ProgramError> {
     found.sort_unstable();
     brute.sort_unstable();
     Ok(Twice { outcome, found, brute, bytes })
+}
+
+/// Is called with the secret, the moment, a process's number in the tree, and its pid.
+pub type Looker<'a> = dyn FnMut(&[u8], &str, u32, i32) + 'a;
+
+/// Runs a program once, and calls `look` with the secret, the moment, the process's number in the tree and its pid
+/// wherever one stands still to be searched: at `planted`, where the secret was just seen, and at each moment that was
+/// asked for.
+///
+/// # Errors
+///
+/// As [`program::run`].
+pub fn frozen(options: &Options, look: &mut Looker<'_>) -> Result<findings::Outcome, ProgramError> {
+    let needles = program::Needles::draw(options)?;
+    let mut witness = |sight: Sight<'_>| {
+        if let Sight::Still { moment, process, pid } = sight {
+            look(needles.canary().bytes(), moment, process, pid);
+        }
+    };
+    Ok(program::once(options, &needles, &AtomicBool::new(false), &Nobody, &mut witness)?.0)
+}
+
+/// The general registers of a thread that stands still, and its extended state in the layout of XSAVE: as the kernel
+/// hands them out, nothing put together. Called by the thread that traces it.
+///
+/// # Errors
+///
+/// What ptrace(2) refuses with: `ESRCH` for a thread that is gone or runs.
+pub fn registers(thread: i32) -> std::io::Result<[Vec<u8>; 2]> {
+    let thread = nix::unistd::Pid::from_raw(thread);
+    Ok([sys::general_registers(thread)?, sys::vector_registers(thread)?])
 }
 
 #[cfg(test)]

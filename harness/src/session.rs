@@ -2,19 +2,25 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
+use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use findings::{Class, Coverage, Looked};
+use findings::{Class, CoreSource, Coverage, Exposure, Kept, Looked};
 use scenario_protocol::{Checkpoint, Claim, Ends, Expectation, Row};
 
 use crate::attribute::{Watching, Writing};
 use crate::canary::Canary;
+use crate::handler::Handler;
+use crate::judge;
+use crate::public;
 use crate::scan::{Index, Match, Scanner};
-use crate::snapshot::{self, InitialStack, Injection, Part, Region, Registers};
+use crate::snapshot::{self, Extent, Injection, Notes, Part, Places, RegisterPart, Registers, Step, Store};
+use crate::sweep::{MOST_STEPS, Pass, Window};
 use crate::sys::End;
 use crate::target::{Event, Launch, Layout, Target, TargetError};
+use crate::veil::nameable;
 
 /// A match with the place in which it lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +31,9 @@ pub(crate) struct Hit {
     pub(crate) permissions: String,
 }
 
+/// Where in the registers of which thread: its age, as the target counts it, and the bytes.
+pub(crate) type Spot = (u32, RegisterPart);
+
 /// One look at one process at one checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Look {
@@ -33,7 +42,16 @@ pub(crate) struct Look {
     pub(crate) looked: Looked,
     pub(crate) threads: u32,
     pub(crate) coverage: Coverage,
+    /// What the kernel keeps for it; `None` where nobody looked.
+    pub(crate) kept: Option<Kept>,
+    pub(crate) exposure: Option<Exposure>,
+    /// Who wrote the core that was looked at.
+    pub(crate) core: Option<CoreSource>,
     pub(crate) hits: Vec<Hit>,
+    /// Of the first hits, which are those in registers: the thread's age and its bytes.
+    pub(crate) spots: Vec<Spot>,
+    /// Hits that are not among them, because anybody can read those bytes in the program's own file.
+    pub(crate) public: u32,
     /// Who wrote the watched words last, in their order; empty where none are watched.
     pub(crate) writings: Vec<Writing>,
 }
@@ -48,6 +66,8 @@ pub(crate) struct Record {
     pub(crate) troubles: Vec<String>,
     /// The user wanted to stop.
     pub(crate) interrupted: bool,
+    /// How long the window of a sweep was, where that was asked.
+    pub(crate) window: Option<Window>,
 }
 
 /// What a row is run with.
@@ -58,10 +78,16 @@ pub(crate) struct Setting<'a> {
     pub(crate) timeout: Duration,
     /// Why no kernel core can be had here, or `None` if one can.
     pub(crate) no_core: Option<&'a str>,
+    /// Who gets the kernel's cores instead.
+    pub(crate) handler: Option<Handler>,
     pub(crate) interrupted: &'a AtomicBool,
     pub(crate) layout: Layout,
+    /// Number among the needles of what the row makes of its canary.
+    pub(crate) derived: Option<u32>,
     /// Words whose writers are asked for.
     pub(crate) watching: Option<&'a Watching<'a>>,
+    /// What a signal's sweep asks of this run, and the checkpoints that are announced if the signal lets it get there.
+    pub(crate) pass: Option<(Pass, &'a [Checkpoint])>,
 }
 
 /// Runs a row and looks at it. Never fails: what goes wrong is written into the record, which is then inconclusive.
@@ -69,6 +95,11 @@ pub(crate) fn run(row: &Row, canary: &Canary, index: &Index, setting: &Setting<'
     let mut record = Record::default();
     if let Err(error) = follow(row, canary, index, setting, &mut record) {
         record.troubles.push(chain(&error));
+    }
+    for hit in record.looks.iter_mut().flat_map(|look| &mut look.hits) {
+        if Some(hit.found.needle) == setting.derived {
+            hit.found.needle = judge::DERIVED;
+        }
     }
     for checkpoint in &row.checkpoints {
         if !record.looks.iter().any(|look| look.checkpoint == *checkpoint) {
@@ -97,7 +128,12 @@ fn unseen(checkpoint: Checkpoint, looked: Looked) -> Look {
         looked,
         threads: 0,
         coverage: Coverage::default(),
+        kept: None,
+        exposure: None,
+        core: None,
         hits: Vec::new(),
+        spots: Vec::new(),
+        public: 0,
         writings: Vec::new(),
     }
 }
@@ -117,14 +153,41 @@ fn follow(
         timeout: setting.timeout,
         layout: setting.layout,
         watch: setting.watching.map_or(&[], |watching| watching.words),
+        trails: setting.watching.map_or(&[], |watching| watching.trails),
     };
     let mut target = Target::spawn(&launch, canary.bytes(), setting.interrupted)?;
     target.go_on()?;
+    let checkpoints = setting.pass.map_or(&row.checkpoints[..], |(_, checkpoints)| checkpoints);
     let mut announcements: VecDeque<Checkpoint> =
-        row.checkpoints.iter().copied().filter(|checkpoint| checkpoint.announced()).collect();
+        checkpoints.iter().copied().filter(|checkpoint| checkpoint.announced()).collect();
     let mut planted = false;
+    let mut dumped = None;
+    // What a sweep wants of the window that begins at `planted`, and ends with whatever is looked at next.
+    let mut pass = setting.pass.map(|(pass, _)| pass);
     loop {
         let event = target.next()?;
+        if planted && let Some(pass) = pass.take() {
+            let done = target.end_pace();
+            match (pass, event) {
+                (Pass::Count, Event::TimedOut | Event::Interrupted) => {}
+                (Pass::Count, event) => {
+                    record.window = Some(Window { instructions: done, cut: matches!(event, Event::Paced(_)) });
+                    return Ok(());
+                }
+                (Pass::Send { signal, .. }, Event::Paced(process)) => {
+                    if let Err(error) = target.send(process, signal) {
+                        record.troubles.push(format!("send the signal: {error}"));
+                    }
+                }
+                (Pass::Send { after, .. }, _) => record.troubles.push(too_short(done, after)),
+            }
+        }
+        if let Event::FatalSignal(0, _) = event
+            && row.checkpoints.contains(&Checkpoint::Core)
+            && setting.handler.is_some()
+        {
+            dumped = Some(Piped::dump(&mut target, setting));
+        }
         let injection = match (&row.expect, planted) {
             (Expectation::Clean(Claim::Shielded), true) => Injection::Leave,
             _ => Injection::Use,
@@ -133,7 +196,7 @@ fn follow(
             for process in processes {
                 let at = checkpoint.name();
                 let troubles = &mut record.troubles;
-                let seen = look(target, *process, at, injection, index, setting.watching, troubles, &mut |_, _| {});
+                let seen = look(target, *process, at, injection, index, setting.watching, troubles, &mut |_| {});
                 record.looks.push(Look { checkpoint, ..seen });
             }
         };
@@ -144,6 +207,11 @@ fn follow(
                 look_at(&mut target, &living, checkpoint, injection);
                 if checkpoint == Checkpoint::Planted {
                     planted = true;
+                    match pass {
+                        Some(Pass::Count) => target.pace(0, MOST_STEPS),
+                        Some(Pass::Send { after, .. }) => target.pace(0, after),
+                        None => {}
+                    }
                 }
             }
             // One lie is enough: what such a target says later means nothing.
@@ -168,12 +236,20 @@ fn follow(
             | Event::Read(..)
             | Event::Wrote(_)
             | Event::Signalled(..)
-            | Event::Woken => {}
+            | Event::Woken
+            | Event::Paced(_) => {}
             Event::Ended(end) => {
                 record.ended = end.map(ends);
+                if target.unmet() > 0 {
+                    let why = "new threads or processes ended before they were seen";
+                    record.troubles.push(format!("{} {why}", target.unmet()));
+                }
                 if row.checkpoints.contains(&Checkpoint::Core) {
-                    let dumped = matches!(end, Some(End::Signal(_, true)));
-                    let mut look = look_at_core(setting, dumped, index);
+                    let by_kernel = matches!(end, Some(End::Signal(_, true)));
+                    let mut look = match (&setting.handler, dumped.take()) {
+                        (Some(handler), Some(piped)) if by_kernel => look_at_piped_core(setting, handler, piped, index),
+                        _ => look_at_core(setting, by_kernel, index),
+                    };
                     // The dump shows the memory of the exit stop.
                     let exit =
                         record.looks.iter().find(|look| look.checkpoint == Checkpoint::Exit && look.process == 1);
@@ -196,6 +272,11 @@ fn follow(
     }
 }
 
+/// Why no signal was sent at a point of a sweep.
+pub(crate) fn too_short(done: u64, after: u64) -> String {
+    format!("the window was over after {done} instructions, before the signal was to be sent after {after}")
+}
+
 /// How a process ended.
 pub(crate) fn ends(end: End) -> Ends {
     match end {
@@ -208,8 +289,23 @@ fn living(target: &Target<'_>) -> Vec<usize> {
     target.processes().iter().enumerate().filter(|(_, process)| !process.ended).map(|(index, _)| index).collect()
 }
 
+/// What a look shows to whoever watches it: all that it searches, in the order in which it does.
+#[derive(Clone, Copy)]
+pub(crate) enum Shown<'a> {
+    /// The registers of one thread.
+    Registers(&'a Registers),
+    /// The next bytes of what lies behind a descriptor, at this offset.
+    Behind(u64, &'a [u8]),
+    /// That was all of it.
+    BehindEnd(&'a Store),
+    /// Where memory is; comes before any of it.
+    Places(&'a Places),
+    /// A piece of memory, at this address.
+    Memory(u64, &'a [u8]),
+}
+
 /// Looks at the registers and the memory of one process that stands still. `at` is the moment's name for troubles; the
-/// checkpoint of the look is the caller's to fill in. `witness` is shown every piece of memory that is searched.
+/// checkpoint of the look is the caller's to fill in. `witness` is shown everything that is searched.
 #[expect(clippy::too_many_arguments, reason = "one look, made of what two kinds of run know of it")]
 pub(crate) fn look(
     target: &mut Target<'_>,
@@ -219,18 +315,23 @@ pub(crate) fn look(
     index: &Index,
     watching: Option<&Watching<'_>>,
     troubles: &mut Vec<String>,
-    witness: &mut dyn FnMut(u64, &[u8]),
+    witness: &mut dyn FnMut(Shown<'_>),
 ) -> Look {
     let number = target.processes()[process].number;
     let mut hits = Vec::new();
+    let mut spots = Vec::new();
     let mut stacks = Vec::new();
     let mut writings = Vec::new();
     let threads = target.standing_threads(process);
     for thread in &threads {
         match snapshot::read_registers(*thread) {
             Ok(registers) => {
-                stacks.push(registers.stack_pointer);
-                hits.extend(search_registers(&registers, index));
+                stacks.push((registers.stack_pointer, registers.thread_pointer));
+                witness(Shown::Registers(&registers));
+                for (hit, part) in search_registers(&registers, index) {
+                    hits.push(hit);
+                    spots.push((target.born(*thread), part));
+                }
             }
             Err(error) => troubles.push(format!("{at}: registers of a thread: {error}")),
         }
@@ -239,16 +340,50 @@ pub(crate) fn look(
     if alive != threads.len() {
         troubles.push(format!("{at}: registers of {} of {alive} threads seen", threads.len()));
     }
-    let initial = InitialStack::of(&target.processes()[process]);
+    if target.processes()[process].came_back {
+        let why = "exit_group(2) came back: what was read at its entry is out of date";
+        troubles.push(format!("{at}: {why}"));
+    }
+    let unseen = target.processes()[process].unseen;
+    if unseen > 0 {
+        troubles.push(format!("{at}: {unseen} threads ended before their registers could be read"));
+    }
+    let exposure = snapshot::exposure(target.processes()[process].pid);
+    let mut kept = None;
+    let mut public = 0;
     let (looked, coverage) = match snapshot::regions(&target.processes()[process]) {
         Ok(regions) => {
-            writings = watching.map(|watching| watching.writings(target, process, &regions)).unwrap_or_default();
+            // Before an injected call empties the file that it writes into.
             let mut scanner = Scanner::new(index);
-            let coverage = snapshot::read_live(target, process, &regions, injection, |at, bytes| {
-                witness(at, bytes);
+            kept = Some(snapshot::read_kept(target, process, &regions, troubles, &mut |step| match step {
+                Step::Piece(at, bytes) => {
+                    witness(Shown::Behind(at, bytes));
+                    scanner.feed(at, bytes);
+                }
+                Step::End(store) => {
+                    witness(Shown::BehindEnd(store));
+                    let scanned = std::mem::replace(&mut scanner, Scanner::new(index));
+                    hits.extend(scanned.finish().into_iter().map(|found| behind(found, store)));
+                }
+            }));
+            writings = watching.map(|watching| watching.writings(target, process, &regions)).unwrap_or_default();
+            let places = Places::of(&target.processes()[process], regions, &stacks, &target.alternates(process));
+            witness(Shown::Places(&places));
+            let mut scanner = Scanner::new(index);
+            let coverage = snapshot::read_live(target, process, places.regions(), injection, |at, bytes| {
+                witness(Shown::Memory(at, bytes));
                 scanner.feed(at, bytes);
             });
-            hits.extend(scanner.finish().into_iter().map(|found| place(found, &regions, initial, &stacks)));
+            hits.extend(scanner.finish().into_iter().map(|found| place(found, &places)));
+            if let Some(began) = target.began() {
+                let regions = places.regions();
+                let known = public::known(&hits, regions, &target.processes()[process], began, index);
+                let mut kept = hits.iter().map(|hit| !public::is_public(hit, &known, index));
+                spots.retain(|_| kept.next().unwrap_or(true));
+                let before = hits.len();
+                hits.retain(|hit| !public::is_public(hit, &known, index));
+                public = u32::try_from(before - hits.len()).unwrap_or(u32::MAX);
+            }
             (Looked::Yes, coverage)
         }
         Err(error) => (Looked::Missed(chain(&error)), Coverage::default()),
@@ -257,7 +392,9 @@ pub(crate) fn look(
         hit.place = nameable(std::mem::take(&mut hit.place), index);
     }
     let threads = u32::try_from(threads.len()).unwrap_or(u32::MAX);
-    Look { checkpoint: Checkpoint::Planted, process: number, looked, threads, coverage, hits, writings }
+    let exposure = Some(exposure);
+    let nothing = self::unseen(Checkpoint::Planted, looked);
+    Look { process: number, threads, coverage, kept, exposure, hits, spots, public, writings, ..nothing }
 }
 
 /// How many threads of a process the kernel counts; a thread that is just going is given time to go.
@@ -270,21 +407,16 @@ fn threads_alive(target: &Target<'_>, process: usize, standing: usize) -> usize 
     let mut counted = None;
     for _ in 0..50 {
         let text = std::fs::read_to_string(&status).unwrap_or_default();
-        counted = text.lines().find_map(|line| line.strip_prefix("Threads:")?.trim().parse().ok());
+        let field = |name: &str| text.lines().find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()));
+        // A first thread that has ended alone counts until its process ends; it has no registers any more.
+        let ended = usize::from(field("State:").is_some_and(|state| state.starts_with('Z')));
+        counted = field("Threads:").and_then(|threads| threads.parse::<usize>().ok()?.checked_sub(ended));
         if counted == Some(standing) {
             break;
         }
         std::thread::sleep(Duration::from_millis(1));
     }
     counted.unwrap_or(usize::MAX)
-}
-
-/// A name that may stand in a report: the target chooses the names of its files and mappings, and might choose its
-/// secret.
-pub(crate) fn nameable(name: String, index: &Index) -> String {
-    let mut scanner = Scanner::new(index);
-    scanner.feed(0, name.as_bytes());
-    if scanner.finish().is_empty() { name } else { "(a name that holds the secret)".to_owned() }
 }
 
 /// Searches the files that the target left in its directory, which go with the run.
@@ -305,28 +437,30 @@ fn look_at_leftovers(setting: &Setting<'_>, index: &Index, record: &mut Record) 
     }
 }
 
-fn search_registers(registers: &Registers, index: &Index) -> Vec<Hit> {
+fn search_registers(registers: &Registers, index: &Index) -> Vec<(Hit, RegisterPart)> {
     let mut scanner = Scanner::new(index);
     for (at, bytes) in &registers.pieces {
         scanner.feed(*at, bytes);
     }
-    let register = |(found, place): (Match, String)| Hit {
-        class: Class::Register,
-        place,
-        permissions: String::new(),
-        found: Match { address: 0, ..found },
+    let register = |(found, place, part): (Match, String, RegisterPart)| {
+        let found = Match { address: 0, ..found };
+        (Hit { class: Class::Register, place, permissions: String::new(), found }, part)
     };
     registers.named(scanner.finish()).into_iter().map(register).collect()
 }
 
-fn place(found: Match, regions: &[Region], initial: Option<InitialStack>, stacks: &[u64]) -> Hit {
-    let region = regions.iter().find(|region| region.contains(found.address));
+fn place(found: Match, places: &Places) -> Hit {
+    let region = places.region(found.address);
     Hit {
-        class: region.map_or(Class::Anonymous, |region| region.class(found.address, initial.as_ref(), stacks)),
+        class: places.class(found.address),
         place: region.map(|region| region.name.clone()).unwrap_or_default(),
         permissions: region.map(|region| region.permissions.clone()).unwrap_or_default(),
         found,
     }
+}
+
+fn behind(found: Match, store: &Store) -> Hit {
+    Hit { found, class: store.class, place: store.place.clone(), permissions: String::new() }
 }
 
 fn look_at_core(setting: &Setting<'_>, dumped: bool, index: &Index) -> Look {
@@ -346,32 +480,114 @@ fn look_at_core(setting: &Setting<'_>, dumped: bool, index: &Index) -> Look {
     // The directory goes with the run; a core is too much secret to wait for that.
     let removed = std::fs::remove_file(path);
     match (read, removed) {
-        (Ok((coverage, hits)), Ok(())) => Look { coverage, hits, ..unseen(Checkpoint::Core, Looked::Yes) },
+        (Ok((coverage, hits)), Ok(())) => {
+            Look { coverage, hits, core: Some(CoreSource::Kernel), ..unseen(Checkpoint::Core, Looked::Yes) }
+        }
         (Err(error), _) => missed(chain(&error)),
         (_, Err(error)) => missed(format!("remove the core: {error}")),
     }
 }
 
+/// A core of our own, for when the kernel's goes to a program.
+struct Piped {
+    pid: i32,
+    since: SystemTime,
+    core: Result<File, String>,
+}
+
+impl Piped {
+    /// Writes what the kernel is about to write, into a file without a name that goes when it is closed.
+    fn dump(target: &mut Target<'_>, setting: &Setting<'_>) -> Self {
+        let (pid, since) = (target.processes()[0].pid.as_raw(), SystemTime::now());
+        let core = tempfile::tempfile_in(setting.dir).map_err(|error| format!("make a file for a core: {error}"));
+        let core = core.and_then(|file| {
+            let dumped =
+                snapshot::write_core(target, 0, Extent::LikeTheKernel, &file).map_err(|error| chain(&error))?;
+            match dumped.troubles.into_iter().next() {
+                Some(trouble) => Err(trouble),
+                None => Ok(file),
+            }
+        });
+        Self { pid, since, core }
+    }
+}
+
+/// Looks at the core that the handler stored, or where there is none that can be read at our own.
+fn look_at_piped_core(setting: &Setting<'_>, handler: &Handler, piped: Piped, index: &Index) -> Look {
+    let stored = handler.stored(setting.subject, piped.pid, piped.since);
+    let by_handler = stored.and_then(|path| crate::files::one(&path, index).ok());
+    let look =
+        |coverage, hits, core| Look { coverage, hits, core: Some(core), ..unseen(Checkpoint::Core, Looked::Yes) };
+    if let Some((coverage, hits)) = by_handler {
+        return look(coverage, hits, CoreSource::Handler);
+    }
+    let own = piped.core.and_then(|file| search_core(&file, index).map_err(|error| chain(&error)));
+    match own {
+        Ok((coverage, hits)) => look(coverage, hits, CoreSource::Own),
+        Err(why) => unseen(Checkpoint::Core, Looked::Missed(why)),
+    }
+}
+
 /// Searches the notes and the memory of a core.
 pub(crate) fn search_core(file: &std::fs::File, index: &Index) -> Result<(Coverage, Vec<Hit>), snapshot::CoreError> {
-    let [mut notes, mut memory, mut rest] = [(); 3].map(|()| Scanner::new(index));
-    let coverage = snapshot::read_core(file, |part, at, bytes| match part {
-        Part::Notes => notes.feed(at, bytes),
-        Part::Memory => memory.feed(at, bytes),
-        Part::Rest => rest.feed(at, bytes),
-    })?;
-    let hit = |found: Match, place: &str| Hit {
-        found,
-        class: Class::Core,
-        place: place.to_owned(),
-        permissions: String::new(),
-    };
-    let hits = notes
-        .finish()
-        .into_iter()
-        .map(|found| hit(found, "notes"))
-        .chain(memory.finish().into_iter().map(|found| hit(found, "memory")))
-        .chain(rest.finish().into_iter().map(|found| hit(found, "outside of all segments, by offset")))
-        .collect();
-    Ok((coverage, hits))
+    let mut search = CoreSearch::new(index);
+    let coverage = snapshot::read_core(file, |part, at, bytes| search.feed(part, at, bytes))?;
+    Ok(search.finish(coverage))
 }
+
+/// The same in a core that is unpacked as it goes by.
+pub(crate) fn search_core_stream(
+    stream: &mut dyn std::io::Read,
+    index: &Index,
+) -> Result<(Coverage, Vec<Hit>), snapshot::CoreError> {
+    let mut search = CoreSearch::new(index);
+    let coverage = snapshot::read_core_stream(stream, |part, at, bytes| search.feed(part, at, bytes))?;
+    Ok(search.finish(coverage))
+}
+
+/// The search of one core.
+pub(crate) struct CoreSearch<'a> {
+    index: &'a Index,
+    scanners: [Scanner<'a>; 3],
+    notes: Notes,
+}
+
+impl<'a> CoreSearch<'a> {
+    pub(crate) fn new(index: &'a Index) -> Self {
+        Self { index, scanners: [(); 3].map(|()| Scanner::new(index)), notes: Notes::default() }
+    }
+
+    /// Takes in the next piece; those of one part ascend.
+    pub(crate) fn feed(&mut self, part: Part, at: u64, bytes: &[u8]) {
+        if part == Part::Notes {
+            self.notes.take(at, bytes);
+        }
+        self.scanners[part as usize].feed(at, bytes);
+    }
+
+    /// What was found, and the account with what the core's writer left out of it.
+    pub(crate) fn finish(self, mut coverage: Coverage) -> (Coverage, Vec<Hit>) {
+        let hit = |found: Match, place: String| Hit { found, class: Class::Core, place, permissions: String::new() };
+        let mut hits = Vec::new();
+        let taken = self.notes.registers(|registers| {
+            let found = search_registers(registers, self.index).into_iter();
+            hits.extend(found.map(|(found, _)| hit(found.found, format!("register {}", found.place))));
+        });
+        // What lies in a register was found there, put together.
+        let in_register = |found: &Match| {
+            let end = found.address.saturating_add(found.length);
+            let after = taken.partition_point(|(_, behind)| *behind < end);
+            taken.get(after).is_some_and(|(start, _)| *start <= found.address)
+        };
+        let [notes, memory, rest] = self.scanners.map(Scanner::finish);
+        hits.extend(notes.into_iter().filter(|found| !in_register(found)).map(|found| hit(found, "notes".to_owned())));
+        hits.extend(memory.into_iter().map(|found| hit(found, "memory".to_owned())));
+        let outside = "outside of all segments, by offset";
+        hits.extend(rest.into_iter().map(|found| hit(found, outside.to_owned())));
+        self.notes.account(&mut coverage, |text| nameable(text, self.index));
+        (coverage, hits)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,9 @@
 //!
 //! A new form is one arm of `write`, in `write.rs`. Searching for patterns happens in [`scan`](crate::scan).
 
-mod aes;
+pub(crate) mod aes;
+mod rsa;
+mod sha2;
 mod write;
 
 use std::ops::Range;
@@ -23,7 +25,7 @@ pub use findings::Form;
 use zeroize::Zeroizing;
 
 /// The forms that are looked for unless something else is asked for.
-pub const FORMS: [Form; 23] = [
+pub const FORMS: [Form; 31] = [
     Form::Raw,
     Form::Reversed,
     Form::HexLower,
@@ -47,6 +49,14 @@ pub const FORMS: [Form; 23] = [
     Form::Limbs64,
     Form::AesEncKey,
     Form::AesDecKey,
+    Form::Sha256Schedule,
+    Form::Sha512Schedule,
+    Form::HmacBlock,
+    Form::HmacSha256State,
+    Form::HmacSha512State,
+    Form::ChachaState,
+    Form::Ed25519Key,
+    Form::RsaNumber,
 ];
 
 /// Different values other than zero that a residue must show to be one.
@@ -69,6 +79,8 @@ struct Text {
     shows: Vec<Bits>,
     /// Whether a byte of the secret counts only if all of it is shown: half a decimal number says little.
     whole_bytes: bool,
+    /// Pieces that show fewer bytes are no residues, whatever the shortest length that is asked for.
+    least: usize,
 }
 
 /// A few neighbouring bits of the secret; bit 0 is the highest of the first byte. None, for what the form puts between.
@@ -99,26 +111,40 @@ impl Bits {
 pub fn encode(secret: &[u8], forms: &[Form]) -> Vec<Pattern> {
     let mut patterns: Vec<Pattern> = Vec::new();
     for &form in forms {
-        let secret = match form {
-            Form::AesEncKey => aes::encryption(secret),
-            Form::AesDecKey => aes::decryption(secret),
-            _ => Some(Zeroizing::new(secret.to_vec())),
-        };
-        let Some(secret) = secret else { continue };
-        for (phase, text) in (0..).zip(write::write(form, &secret)) {
-            if !text.bytes.is_empty() && patterns.iter().all(|earlier| earlier.text.bytes != text.bytes) {
-                patterns.push(Pattern { form, phase, secret: secret.clone(), text });
+        let mut phase = 0;
+        for made in made(form, secret) {
+            for text in write::write(form, &made) {
+                if !text.bytes.is_empty() && patterns.iter().all(|earlier| earlier.text.bytes != text.bytes) {
+                    patterns.push(Pattern { form, phase, secret: made.clone(), text });
+                }
+                phase += 1;
             }
         }
     }
     patterns
 }
 
+/// What a form writes: the secret, or all that is made from it. Nothing, if the secret is not of that kind.
+fn made(form: Form, secret: &[u8]) -> Vec<Zeroizing<Vec<u8>>> {
+    match form {
+        Form::AesEncKey => aes::encryption(secret).into_iter().collect(),
+        Form::AesDecKey => aes::decryption(secret).into_iter().collect(),
+        Form::Sha256Schedule => sha2::schedules256(secret),
+        Form::Sha512Schedule => sha2::schedules512(secret),
+        Form::HmacSha256State => sha2::states256(secret),
+        Form::HmacSha512State => sha2::states512(secret),
+        Form::Ed25519Key => sha2::ed25519(secret),
+        Form::RsaNumber => rsa::numbers(secret),
+        form if form.is_unknown() => Vec::new(),
+        _ => vec![Zeroizing::new(secret.to_vec())],
+    }
+}
+
 impl Text {
     /// Room enough from the start: growing would leave a copy behind.
     fn with_capacity(bytes: usize) -> Self {
         let bytes = Zeroizing::new(Vec::with_capacity(bytes));
-        Self { shows: Vec::with_capacity(bytes.capacity()), bytes, whole_bytes: false }
+        Self { shows: Vec::with_capacity(bytes.capacity()), bytes, whole_bytes: false, least: 0 }
     }
 
     fn push(&mut self, byte: u8, shows: Bits) {
@@ -150,7 +176,8 @@ impl Pattern {
     /// Base64: how many bytes of a group of three come before the secret. UTF-16 and UTF-32: 0 for a character a byte,
     /// 1 for the characters of a secret in UTF-8. JSON: 1 with spaces. Percent encoding: 1 where letters and digits
     /// stay as they are. Limbs: 0 for the highest limb first, 1 for the lowest first; those of 30 bits have no phases. Round keys: 1 where the
-    /// bytes of each 32-bit word are reversed.
+    /// bytes of each 32-bit word are reversed. Of what else is made from a secret, the parts count on in the order in which
+    /// they are made.
     pub fn phase(&self) -> u8 {
         self.phase
     }
@@ -259,7 +286,7 @@ impl<'a> Tally<'a> {
 
     fn tells(&self, min_length: usize) -> bool {
         let bits = if self.pattern.text.whole_bytes { 8 * self.whole } else { self.bits };
-        bits >= 8 * min_length && self.values >= MIN_VALUES
+        bits >= 8 * min_length.max(self.pattern.text.least) && self.values >= MIN_VALUES
     }
 
     fn add(&mut self, at: usize) {
@@ -445,7 +472,8 @@ mod tests {
     #[test]
     fn the_shortest_residues_are_those_that_the_definition_gives() {
         let secret = b"aab\0\0bcabcaaab\0c\0dee";
-        for pattern in encode(secret, &FORMS) {
+        // All pieces of the schedules of SHA-2 would take minutes.
+        for pattern in encode(secret, &FORMS).iter().filter(|pattern| pattern.bytes().len() < 200) {
             let length = pattern.bytes().len();
             let mut expected = Vec::new();
             for start in 0..length {

@@ -49,14 +49,23 @@ __attribute__((noinline)) static void interrupted(void) {
   __asm__ volatile("movdqu (%0), %%xmm7; mov $39, %%eax; syscall; mov %%eax, %%edi; mov $10, %%esi; mov $62, %%eax; syscall; pxor %%xmm7, %%xmm7"
                    :: "r"(key) : "rax", "rcx", "r11", "rdi", "rsi", "xmm7", "memory"); /* interrupt */
 }
+__attribute__((noinline)) static void vector(void) { __asm__ volatile("movdqu (%0), %%xmm5" :: "r"(key) : "xmm5"); } /* load the key */
+__attribute__((noinline)) static void general(void) {
+  static char frame[2] = {(char)0xc5, 1}, answer[16];
+  __asm__ volatile("mov (%0), %%r15\n" /* one word */
+    "mov $1, %%eax; mov $3, %%edi; mov %1, %%rsi; mov $2, %%edx\n"
+    "syscall\n"
+    "xor %%eax, %%eax; mov $3, %%edi; mov %2, %%rsi; mov $16, %%edx; syscall; xor %%r15, %%r15"
+    :: "r"(key), "r"(frame), "r"(answer) : "rax", "rcx", "r11", "rdi", "rsi", "rdx", "r15", "memory");
+}
 
 int main(int argc, char **argv) {
   if (argc == 2 && !strcmp(argv[1], "list")) {
-    const char *names[] = {"read", "memcpy", "strdup", "repeat", "thread", "fork", "child", "signal"};
-    for (int i = 0; i < 8; i++)
+    const char *names[] = {"read", "memcpy", "strdup", "repeat", "thread", "fork", "child", "signal", "vector", "general"};
+    for (int i = 0; i < 10; i++)
       printf("%s{\"name\":\"c/%s\",\"holder\":\"c\",\"ending\":\"%s\",\"canary\":\"text\",\"canary_len\":48,"
              "\"expect\":\"leak@wiped\",\"ends\":{\"exit\":0},\"checkpoints\":[\"planted\",\"wiped\"],"
-             "\"sole_home\":false,\"needs\":[],\"turned_by\":[],\"shows\":[]}%s", i ? "," : "[", names[i], names[i], i == 7 ? "]" : "");
+             "\"sole_home\":false,\"needs\":[],\"turned_by\":[],\"shows\":[]}%s", i ? "," : "[", names[i], names[i], i == 9 ? "]" : "");
     return 0;
   }
   const char *row = argv[2] + 2;
@@ -75,6 +84,8 @@ int main(int argc, char **argv) {
     forget(); waitpid(pid, 0, 0); return 0;
   }
   if (!strcmp(row, "signal")) { struct sigaction act = {.sa_handler = handler}; sigaction(10, &act, 0); interrupted(); }
+  if (!strcmp(row, "general")) { general(); return 0; }
+  if (!strcmp(row, "vector")) vector();
   forget();
   announce(1);
   return 0;
@@ -121,6 +132,7 @@ fn found(scenario: &str, how: Build, machine: &Machine) -> Vec<Finding> {
         rustc: "test".to_owned(),
         ablation: None,
         attribution: Attribution::All,
+        course: audit::Course::default(),
     };
     let rows = audit::catalogue(&options.subject).unwrap();
     let row = rows.iter().find(|row| row.name == scenario).unwrap();
@@ -134,6 +146,12 @@ fn found(scenario: &str, how: Build, machine: &Machine) -> Vec<Finding> {
 fn line(text: &str) -> Option<u32> {
     let at = PROGRAM.lines().position(|line| line.contains(text))?;
     u32::try_from(at + 1).ok()
+}
+
+/// The findings in one register.
+fn registers(found: Vec<Finding>, name: &str) -> Result<Vec<Finding>, Failed> {
+    let there: Vec<_> = found.iter().filter(|finding| finding.place == name).cloned().collect();
+    if there.is_empty() { Err(Failed::from(format!("no {name} in {found:#?}"))) } else { Ok(there) }
 }
 
 /// One of the findings was written like this, by a function of that name at that line, in its own or a caller's frame.
@@ -195,6 +213,14 @@ fn main() {
                 "interrupted",
                 line("interrupt */").map(|at| at - 1),
             )
+        }),
+        trial("a_vector_register_is_charged_to_the_line_that_loaded_it", |machine| {
+            let found = found("c/vector", Build::Debug, machine);
+            expect(&registers(found, "xmm5")?, "instruction", "vector", line("load the key"))
+        }),
+        trial("a_general_register_is_charged_to_the_line_that_loaded_it", |machine| {
+            let found = found("c/general", Build::Debug, machine);
+            expect(&registers(found, "r15")?, "instruction", "general", line("one word"))
         }),
         trial("without_debug_information_functions_have_names_and_no_lines", |machine| {
             expect(&found("c/memcpy", Build::NoDebug, machine), "instruction", "copy", None)

@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::ExitCode;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -104,6 +105,47 @@ const LIARS: &[Liar] = &[
         ends: Ends::Exit(0),
         checkpoints: &[Checkpoint::Planted, Checkpoint::Wiped, Checkpoint::Exit],
     },
+    Liar {
+        name: "parks-it-in-a-connection-that-nobody-accepts",
+        lie: |secret| {
+            let address = "waiting";
+            let listener = UnixListener::bind(address).expect("a socket of its own");
+            UnixStream::connect(address).and_then(|mut stream| stream.write_all(secret)).expect("room for it");
+            std::fs::remove_file(address).expect("the socket's name");
+            secret.fill(0);
+            std::hint::black_box(&secret);
+            announce(Checkpoint::Wiped);
+            drop(listener);
+        },
+        ends: Ends::Exit(0),
+        checkpoints: &[Checkpoint::Planted, Checkpoint::Wiped, Checkpoint::Exit],
+    },
+    Liar {
+        name: "names-a-pipe-after-it",
+        lie: |secret| {
+            let name: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+            nix::unistd::mkfifo(name.as_str(), nix::sys::stat::Mode::S_IRUSR).expect("a pipe of its own");
+            announce(Checkpoint::Wiped);
+        },
+        ends: Ends::Exit(0),
+        checkpoints: &[Checkpoint::Planted, Checkpoint::Wiped, Checkpoint::Exit],
+    },
+    Liar {
+        name: "comes-back-from-exit",
+        lie: |secret| {
+            let copy = secret.to_vec();
+            secret.fill(0);
+            std::hint::black_box(&secret);
+            refuse_exit_group();
+            // SAFETY: takes no pointer; the filter makes it return.
+            unsafe { libc::syscall(libc::SYS_exit_group, 0) };
+            secret.copy_from_slice(&copy);
+            // SAFETY: takes no pointer.
+            unsafe { libc::kill(std::process::id() as libc::pid_t, libc::SIGKILL) };
+        },
+        ends: Ends::Signal(libc::SIGKILL),
+        checkpoints: &[Checkpoint::Planted, Checkpoint::ExitCall, Checkpoint::Exit],
+    },
 ];
 
 fn main() -> ExitCode {
@@ -136,6 +178,7 @@ fn row(liar: &Liar) -> Row {
         needs: vec![Need::MemfdSecret],
         turned_by: Vec::new(),
         shows: Vec::new(),
+        derived: None,
     }
 }
 
@@ -165,6 +208,22 @@ fn secret_memory() -> &'static mut [u8] {
     assert_ne!(page, libc::MAP_FAILED);
     // SAFETY: the page was just mapped, is zeroed, and is never unmapped.
     unsafe { std::slice::from_raw_parts_mut(page.cast(), LENGTH) }
+}
+
+/// From here on `exit_group` fails with `EPERM`.
+fn refuse_exit_group() {
+    let step = |code: u32, jf, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf, k };
+    let mut steps = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0), // the call's number
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, libc::SYS_exit_group as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: steps.len() as u16, filter: steps.as_mut_ptr() };
+    // SAFETY: takes no pointer.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    // SAFETY: `program` describes `steps`, which the kernel copies during the call.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) }, 0);
 }
 
 fn announce(checkpoint: Checkpoint) {
@@ -197,6 +256,15 @@ fn tests() -> Vec<Trial> {
         test("leaves-a-file-behind", |outcome| {
             outcome.verdict == Verdict::Leak && outcome.findings.iter().any(|finding| finding.place.contains("left"))
         }),
+        test("parks-it-in-a-connection-that-nobody-accepts", |outcome| {
+            outcome.verdict == Verdict::Inconclusive && says(outcome, "nobody has accepted")
+        }),
+        test("names-a-pipe-after-it", |outcome| {
+            outcome.verdict == Verdict::Leak && says(outcome, "a name that holds the secret")
+        }),
+        test("comes-back-from-exit", |outcome| {
+            outcome.verdict != Verdict::Clean && says(outcome, "exit_group(2) came back")
+        }),
         test("hides-a-child", |outcome| outcome.verdict == Verdict::Leak),
     ]
 }
@@ -207,12 +275,14 @@ fn says(outcome: &Outcome, why: &str) -> bool {
 
 fn judge(name: &str) -> Outcome {
     let liar = LIARS.iter().find(|liar| liar.name == name).expect("a liar of that name");
+    // Longer than any takes on a busy machine, but for the one whose child outlives every wait.
+    let patience = if name == "hides-a-child" { 20 } else { 120 };
     let options = Options {
         subject: std::env::current_exe().expect("this program"),
         filter: String::new(),
         quick: false,
         jobs: 1,
-        timeout: Duration::from_secs(5),
+        timeout: Duration::from_secs(patience),
         min_length: 6,
         decoys: 2,
         required: Vec::new(),
@@ -221,6 +291,7 @@ fn judge(name: &str) -> Outcome {
         rustc: "test".to_owned(),
         ablation: None,
         attribution: audit::Attribution::Nothing,
+        course: audit::Course::default(),
     };
     audit::row(&row(liar), &machine::probe(), &options, &AtomicBool::new(false))
 }

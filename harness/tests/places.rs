@@ -49,6 +49,7 @@ impl Subject {
             rustc: "test".to_owned(),
             ablation: None,
             attribution: audit::Attribution::Nothing,
+            course: audit::Course::default(),
         };
         audit::run(&options, &audit::rows(&options).unwrap(), &AtomicBool::new(false), &Nobody).unwrap()
     }
@@ -98,6 +99,7 @@ fn every_planted_copy_is_found_and_none_else() {
             "heap" => (Class::Heap, "rw-p", Form::Raw),
             "hex" => (Class::Heap, "rw-p", Form::HexLower),
             "shared" => (Class::Shared, "rw-s", Form::Raw),
+            "device" => (Class::File, "rw-p", Form::Raw),
             "read-only" => (Class::Anonymous, "r--p", Form::Raw),
             "no-access" => (Class::Anonymous, "---p", Form::Raw),
             "memfd-secret" => (Class::SecretMemory, "rw-s", Form::Raw),
@@ -109,7 +111,7 @@ fn every_planted_copy_is_found_and_none_else() {
             "{name}"
         );
     }
-    let expected = 10 + usize::from(places.contains_key("memfd-secret"));
+    let expected = 11 + usize::from(places.contains_key("memfd-secret"));
     assert_eq!(places.len(), expected - 1);
     // The copy from which all others were made, and nothing of the page that was unmapped.
     let whole: Vec<_> =
@@ -117,6 +119,47 @@ fn every_planted_copy_is_found_and_none_else() {
     let homes = whole.iter().filter(|finding| !places.values().any(|address| *address == finding.address)).count();
     assert_eq!(homes, 1, "{whole:?}");
     assert!(run.not_shown.iter().any(|thing| thing.what == "freed physical pages"));
+}
+
+fn what_the_kernel_keeps_is_found_and_left_as_it_was() {
+    let subject = subject();
+
+    let outcome = subject.outcome("kernel");
+
+    assert_eq!(outcome.verdict, Verdict::Leak, "{:?}", outcome.reasons);
+    assert_eq!(outcome.ended, "exit 0", "the look changed what waited there");
+    let places = subject.places();
+    let behind: Vec<_> = wiped(&outcome).filter(|finding| finding.rule.class.is_behind_descriptor()).collect();
+    for (name, number) in &places {
+        let place = format!("at fd {number}{}", if name == "in-flight" { ", in flight" } else { "" });
+        let found: Vec<_> = behind.iter().filter(|finding| finding.place.ends_with(&place)).collect();
+        assert_eq!(found.len(), 1, "{name}: {place} in {behind:#?}");
+        let (class, address) = match name.as_str() {
+            "pipe" => (Class::Pipe, 6),
+            "full-pipe" => (Class::Pipe, (256 << 10) - 4096),
+            "packets" | "one-end" | "own-table" => (Class::Pipe, 0),
+            "stream" => (Class::Socket, 64 << 10),
+            "tcp" => (Class::Socket, 16 << 10),
+            "other-end" => (Class::Socket, 0),
+            "messages" | "sequence" | "udp" => (Class::Socket, 5),
+            "memfd" => (Class::Memfd, 500 << 20),
+            "memfd-secret" => (Class::Memfd, 64),
+            "in-flight" => (Class::Memfd, 0),
+            "deleted" => (Class::DeletedFile, 6),
+            "never-named" => (Class::DeletedFile, 0),
+            other => panic!("{other} is no place that this test knows"),
+        };
+        assert_eq!((found[0].rule.class, found[0].address, found[0].whole), (class, address, true), "{name}");
+    }
+    for always in ["pipe", "full-pipe", "packets", "one-end", "own-table", "stream", "other-end", "messages"] {
+        assert!(places.contains_key(always), "{always}");
+    }
+    assert_eq!(behind.len(), places.len(), "{behind:#?}");
+    let kept = outcome.observations[1].kept.as_ref().unwrap();
+    assert!(kept.bytes.adds_up() && kept.bytes.refused.is_empty(), "{kept:?}");
+    assert!(kept.bytes.never_populated > 1000 << 20, "{kept:?}");
+    // An account of its own: the address space adds up without it.
+    assert!(outcome.observations[1].coverage.adds_up());
 }
 
 fn twenty_gibibytes_of_nothing_are_read_in_little_memory() {
@@ -233,6 +276,11 @@ fn main() -> ExitCode {
     };
     let trials = vec![
         needs("every_planted_copy_is_found_and_none_else", None, every_planted_copy_is_found_and_none_else),
+        needs(
+            "what_the_kernel_keeps_is_found_and_left_as_it_was",
+            None,
+            what_the_kernel_keeps_is_found_and_left_as_it_was,
+        ),
         needs(
             "twenty_gibibytes_of_nothing_are_read_in_little_memory",
             None,

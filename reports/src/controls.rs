@@ -163,12 +163,19 @@ pub const fn control(class: Class) -> Control {
         Class::DeadStack => {
             (BEFORE_REUSE, true, EvidenceFor, "Frames that later calls had overwritten before the look.")
         }
-        Class::Heap => (
+        Class::AlternateStack => (
+            BEFORE_REUSE,
+            true,
+            EvidenceFor,
+            "Frames of signals that later ones had overwritten, and stacks that were named before the look began.",
+        ),
+        Class::Heap | Class::Arena => (
             HEAP,
             true,
             EvidenceFor,
             "Blocks that were reused before the look, and other allocators than this build's.",
         ),
+        Class::MappedChunk => (CLEARTEXT, true, EvidenceFor, "Allocations that were given back before the look."),
         Class::Anonymous => (CLEARTEXT, true, EvidenceFor, "Pages that were given back to the kernel before the look."),
         Class::File => {
             (CLEARTEXT, true, Partial, "The file itself, the kernel's cache of it, and its pages that are not mapped.")
@@ -196,6 +203,18 @@ pub const fn control(class: Class) -> Control {
             false,
             Partial,
             "Register sets that were not read, and values between two stops; the test searches dumped memory alone.",
+        ),
+        Class::Pipe | Class::Socket => (
+            BEFORE_REUSE,
+            false,
+            Partial,
+            "What its reader had taken before the look, and what was sent and waits at a peer outside of the tree.",
+        ),
+        Class::Memfd | Class::DeletedFile => (
+            BEFORE_REUSE,
+            false,
+            Partial,
+            "Stretches that were cut off or overwritten before the look; of a deleted file also its blocks on the disk.",
         ),
         Class::Core => (
             CORE_DUMP,
@@ -249,7 +268,8 @@ pub const BEYOND: [Beyond; 8] = [
         what: "The kernel keeps no copy outside the mappings that were read",
         cwe: &[],
         claim: ClaimLevel::CannotProve,
-        does_not_show: "Pipe and socket buffers, the page cache and freed physical pages are outside the look.",
+        does_not_show: "Pipes, sockets and nameless files of the process are read; the page cache of others, send queues, key rings, \
+            message queues and freed physical pages are outside the look.",
     },
     Beyond {
         what: "No log or other output holds the secret",

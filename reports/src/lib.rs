@@ -20,7 +20,7 @@ mod sample;
 
 pub use read::{ReadError, parse};
 
-use findings::Run;
+use findings::{Difference, Run};
 
 /// What a run is rendered into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,6 +70,21 @@ pub fn render(run: &Run, format: Format) -> String {
 /// saying more. The other formats tell the rest.
 pub fn brief(run: &Run, colour: bool) -> String {
     render::text::brief(run, colour)
+}
+
+/// What two keys make of a program's memory, in a few lines for a terminal; never the bytes.
+pub fn difference(difference: &Difference) -> String {
+    render::difference::render(difference)
+}
+
+/// The same as JSON, complete.
+pub fn difference_json(difference: &Difference) -> String {
+    render::json::pretty(difference)
+}
+
+/// The part of a run that the same input gives again, as JSON: what two runs can be compared by.
+pub fn repeatable(run: &Run) -> String {
+    render::json::pretty(&run.repeatable())
 }
 
 /// Renders a run for a terminal, with ANSI colours if `colour` is set.

@@ -1,8 +1,9 @@
 //! Runs made by hand, with something of everything: one set for the tests of all formats.
 
 use findings::{
-    Build, Class, Controls, Coverage, Fact, Finding, Form, Frame, Looked, Machine, NotShown, Observation, Origin,
-    Outcome, Rule, Run, SCHEMA, Sensitivity, Settings, Share, Tool, Verdict, Writer,
+    Build, Class, Controls, CoreLimit, Coverage, Dumpable, Exposure, Fact, Finding, Form, FormChance, Frame, Kept,
+    Looked, Machine, NotShown, Observation, Origin, Outcome, Rule, Run, SCHEMA, Sensitivity, Settings, Share, Tool,
+    Verdict, Writer,
 };
 
 /// A name that tries to speak HTML, Markdown and terminal.
@@ -113,12 +114,22 @@ fn judged(outcomes: Vec<Outcome>) -> Run {
             filter: String::new(),
             required: Vec::new(),
             timeout_seconds: 20,
+            repeat: 1,
+            fixed_layout: false,
         },
         sensitivity: Sensitivity {
             min_length: 6,
             windows: 1_458,
             searched: outcomes.iter().map(|outcome| outcome.coverage().read).sum(),
             expected_chance_hits: 0.000_032,
+            expected_in_random_bytes: Some(0.000_002),
+            chance_hits_below: Some(0.375),
+            forms: vec![FormChance {
+                form: Form::Raw,
+                windows: 27,
+                in_random_bytes: 0.000_002,
+                in_own_alphabet: 0.000_032,
+            }],
             decoys: 8 * outcomes.len() as u64,
             decoy_hits: 0,
         },
@@ -136,6 +147,7 @@ fn judged(outcomes: Vec<Outcome>) -> Run {
                 why: "memory that the kernel took back is not part of any process".to_owned(),
             },
         ],
+        shard: None,
         interrupted: false,
         verdict: Verdict::Inconclusive,
         outcomes,
@@ -189,14 +201,30 @@ fn look(checkpoint: &str, process: u32, whole: u32, fragments: u32) -> Observati
                 Share { why: "[vvar_vclock]".to_owned(), bytes: 8192 },
             ],
         },
+        kept: Some(Kept {
+            pipes: 1,
+            bytes: Coverage { listed: 48, read: 48, ..Coverage::default() },
+            ..Kept::default()
+        }),
+        exposure: Some(Exposure {
+            swapped: Some(0),
+            locked: Some(65_536),
+            dumpable: Some(Dumpable::User),
+            core_limit: Some(CoreLimit::Unlimited),
+            coredump_filter: Some(0x33),
+        }),
+        core: None,
+        kept_freed: None,
         whole,
         fragments,
+        public: 0,
         decoy_hits: 0,
     }
 }
 
 fn unseen(checkpoint: &str, looked: Looked) -> Observation {
-    Observation { looked, threads: 0, coverage: Coverage::default(), ..look(checkpoint, 1, 0, 0) }
+    let (coverage, kept, exposure) = (Coverage::default(), None, None);
+    Observation { looked, threads: 0, coverage, kept, exposure, ..look(checkpoint, 1, 0, 0) }
 }
 
 fn injected(mut look: Observation, bytes: u64) -> Observation {
@@ -249,8 +277,10 @@ fn finding(outcome: &Outcome, at: At<'_>) -> Finding {
         secret_offset,
         secret_length,
         whole: secret_length == 32,
+        derived: None,
         fingerprint: format!("{:016x}", 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(at.address ^ secret_length ^ 0x5bd1)),
         writer: None,
+        freed: None,
         unattributed: None,
         repeats: None,
     }
@@ -333,14 +363,16 @@ fn bare_vec() -> Outcome {
         secret: (0, 32),
     };
     let mut raw = finding(&row, at(Class::Heap, Form::Raw, "exit", 0x5555_5558_92a0));
-    raw.writer = Some(Writer {
+    let from = |function, line, how: &str| Writer {
         frames: vec![
-            frame("read", None, false),
-            frame("scenarios::holder::bare", Some(("scenarios/src/holder.rs", 31)), false),
+            frame(function, None, false),
+            frame("scenarios::holder::bare", Some(("scenarios/src/holder.rs", line)), false),
         ],
-        how: "system call read(4, …)".to_owned(),
+        how: how.to_owned(),
         ..Writer::default()
-    });
+    };
+    raw.writer = Some(from("read", 31, "system call read(4, …)"));
+    raw.freed = Some(from("cfree", 33, "instruction"));
     let encoded = finding(&row, at(Class::Heap, Form::Base64, "exit", 0x5555_5558_9300));
     let core = finding(&row, At { place: "", ..at(Class::Core, Form::Raw, "core", 0x1_52a0) });
     row.findings = vec![raw, encoded, core];

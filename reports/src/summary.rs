@@ -183,6 +183,18 @@ impl<'a> Summary<'a> {
             notices
                 .push("Interrupted: rows are missing, and what is listed here is not the whole catalogue.".to_owned());
         }
+        if let Some(shard) = &run.shard {
+            notices.push(format!(
+                "Shard {} of {}: the other rows are in other files; `residue merge` puts them together.",
+                shard.number, shard.of
+            ));
+        }
+        if run.settings.fixed_layout {
+            notices.push(
+                "Fixed layout: memory lay at the same addresses in every run, which is not how users run it."
+                    .to_owned(),
+            );
+        }
         if self.rows.is_empty() {
             notices.push(
                 "Empty: no row was run. Nothing was looked at, and nothing that was not looked at is clean.".to_owned(),
@@ -216,7 +228,10 @@ impl<'a> Summary<'a> {
             notices.push("Decoys were hit: something in this run resembles what was never planted.".to_owned());
         }
         for row in &self.rows {
-            for look in row.outcome.observations.iter().filter(|look| !look.coverage.adds_up()) {
+            let odd = |look: &&findings::Observation| {
+                !look.coverage.adds_up() || look.kept.as_ref().is_some_and(|kept| !kept.bytes.adds_up())
+            };
+            for look in row.outcome.observations.iter().filter(odd) {
                 notices.push(format!(
                     "The bytes of {} at {} do not add up.",
                     visible(&row.outcome.scenario),
@@ -327,18 +342,40 @@ impl<'a> Summary<'a> {
         figures.push(Figure {
             label: "sensitivity",
             value: count(self.run.sensitivity.min_length as usize, "byte"),
-            note: format!(
-                "of the secret, at any offset; {} hits expected by chance",
-                chance(self.run.sensitivity.expected_chance_hits)
-            ),
+            note: match self.run.sensitivity.chance_hits_below {
+                Some(bound) => format!(
+                    "of the secret, at any offset; below {} hits by chance, by what the decoys hit (95 %)",
+                    chance(bound)
+                ),
+                None => format!(
+                    "of the secret, at any offset; {} hits by chance if all memory were text like the secret",
+                    chance(self.run.sensitivity.expected_chance_hits)
+                ),
+            },
             alarm: false,
         });
         figures
     }
 
+    /// What is said of chance: measures with their values.
+    pub(crate) fn chances(&self) -> Vec<(&'static str, String)> {
+        let sensitivity = &self.run.sensitivity;
+        let known = [
+            ("hits by chance, at most (95 %), by what the decoys hit", sensitivity.chance_hits_below),
+            ("hits expected by chance, if memory were random bytes", sensitivity.expected_in_random_bytes),
+            ("the same, if all of it were text like the secret", Some(sensitivity.expected_chance_hits)),
+        ];
+        known.into_iter().filter_map(|(name, value)| Some((name, chance(value?)))).collect()
+    }
+
     /// The account of all bytes, top line first; the lines that are not `within` another add up to it.
     pub(crate) fn bytes(&self) -> Vec<Part> {
         parts(&self.coverage)
+    }
+
+    /// Whether any look went behind descriptors.
+    pub(crate) fn looked_behind_descriptors(&self) -> bool {
+        self.run.outcomes.iter().flat_map(|outcome| &outcome.observations).any(|look| look.kept.is_some())
     }
 
     /// Findings in that kind of place: in rows as expected, and in all others.

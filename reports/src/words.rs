@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use findings::{Class, Finding, Frame, Looked, Share, Writer};
+use findings::{Class, CoreLimit, Exposure, Finding, Frame, Kept, Looked, Outcome, Share, Writer};
 
 /// A foreign name with every character that could hide, reorder or erase text written out as an escape.
 ///
@@ -65,17 +65,84 @@ pub(crate) fn place(finding: &Finding) -> Cow<'_, str> {
     if finding.place.is_empty() { Cow::Borrowed("anonymous memory") } else { visible(&finding.place) }
 }
 
-/// The half-open range of addresses that a finding fills; a register has none.
+/// The half-open range of addresses that a finding fills, of offsets for what is no memory; a register has none.
 pub(crate) fn address(finding: &Finding) -> Option<String> {
     // Wide enough for any length that a file may name.
     let end = u128::from(finding.address) + u128::from(finding.length);
     (finding.rule.class != Class::Register).then(|| format!("{:#x}..{end:#x}", finding.address))
 }
 
-/// Which bytes of the secret a finding shows, half-open, counted from 0.
+/// What lay behind descriptors: `2 pipes, 1 socket, 0 memfds, 0 deleted files: 48 bytes read, 0 refused`.
+pub(crate) fn kept(kept: &Kept) -> String {
+    let counts =
+        [(kept.pipes, "pipe"), (kept.sockets, "socket"), (kept.memfds, "memfd"), (kept.deleted_files, "deleted file")];
+    let counts = counts.map(|(number, noun)| count(number as usize, noun)).join(", ");
+    let bytes = &kept.bytes;
+    let mut text = format!("{counts}: {} read", count(bytes.read as usize, "byte"));
+    if !bytes.refused.is_empty() {
+        text += &format!(", {} refused ({})", grouped(bytes.refused_bytes()), shares(&bytes.refused));
+    }
+    if !bytes.excluded.is_empty() {
+        text += &format!(", {} excluded ({})", grouped(bytes.excluded_bytes()), shares(&bytes.excluded));
+    }
+    text
+}
+
+/// What decides who else may get a process's bytes, as far as it is known.
+pub(crate) fn exposure(exposure: &Exposure) -> String {
+    let mut facts = Vec::new();
+    if let Some(swapped) = exposure.swapped {
+        let note = if swapped > 0 { " (read back; the swap device keeps its copy)" } else { "" };
+        facts.push(format!("{} in swap{note}", count(swapped as usize, "byte")));
+    }
+    facts.extend(exposure.locked.map(|locked| format!("{} locked", grouped(locked))));
+    facts.extend(exposure.dumpable.map(|dumpable| format!("dumpable: {}", dumpable.name())));
+    facts.extend(exposure.core_limit.map(|limit| match limit {
+        CoreLimit::Unlimited => "core limit: none".to_owned(),
+        CoreLimit::Bytes(bytes) => format!("core limit: {}", grouped(bytes)),
+    }));
+    facts.extend(exposure.coredump_filter.map(|filter| format!("coredump filter {filter:#x}")));
+    facts.join(", ")
+}
+
+/// What the looks of a row told of descriptors, of where a core came from and of who else may get the bytes: looks that told the same share a line.
+pub(crate) fn beside_memory(outcome: &Outcome) -> Vec<String> {
+    let mut lines: Vec<(String, Vec<String>)> = Vec::new();
+    for look in &outcome.observations {
+        let behind = look.kept.as_ref().map(|kept| format!("behind descriptors {}", self::kept(kept)));
+        let facts = look.exposure.as_ref().map(exposure).filter(|facts| !facts.is_empty());
+        let core = look.core.map(|core| core.name().to_owned());
+        let freed = look.kept_freed.map(|kept| {
+            let limit = if kept.released > 0 { ", then the limit was met" } else { "" };
+            let blocks = count(usize::try_from(kept.blocks).unwrap_or(usize::MAX), "freed block");
+            format!("{blocks} of {} bytes kept from being used again{limit}", grouped(kept.bytes))
+        });
+        let public = (look.public > 0).then(|| {
+            format!(
+                "{} of the secret not counted, which the program's own file shows to anybody",
+                count(look.public as usize, "piece")
+            )
+        });
+        let told: Vec<_> = [behind, core, freed, facts, public].into_iter().flatten().collect();
+        if told.is_empty() {
+            continue;
+        }
+        let (told, at) = (told.join("; "), format!("{} of process {}", visible(&look.checkpoint), look.process));
+        match lines.iter_mut().find(|(other, _)| *other == told) {
+            Some((_, looks)) => looks.push(at),
+            None => lines.push((told, vec![at])),
+        }
+    }
+    lines.into_iter().map(|(told, looks)| format!("{}: {told}", looks.join(", "))).collect()
+}
+
+/// Which bytes of the secret a finding shows, half-open, counted from 0; of what was made of it, with its name.
 pub(crate) fn secret_bytes(finding: &Finding) -> String {
     let end = u128::from(finding.secret_offset) + u128::from(finding.secret_length);
-    format!("{}..{end}", finding.secret_offset)
+    match &finding.derived {
+        None => format!("{}..{end}", finding.secret_offset),
+        Some(derived) => format!("{}..{end} of the {}", finding.secret_offset, visible(derived)),
+    }
 }
 
 /// Whether a finding shows all of the secret, and in how many of several runs it was seen.
@@ -124,6 +191,10 @@ pub(crate) fn writer(finding: &Finding) -> Vec<String> {
         lines.extend(next.frames.iter().map(frame));
         lines.extend(next.cut.iter().map(|why| format!("… ({})", visible(why))));
         writer = next.end.as_deref();
+    }
+    if let Some(freed) = &finding.freed {
+        lines.push("freed as it was by:".to_owned());
+        lines.extend(freed.frames.iter().map(frame));
     }
     lines.extend(finding.unattributed.iter().map(|why| format!("not attributed: {}", visible(why))));
     lines

@@ -6,8 +6,8 @@
 use scenario_protocol::{Claim, Expectation, ParseExpectationError, Row, Shape};
 
 use crate::ending::{
-    ABORT, EXEC, EXIT, Ending, FORK, OVERRUN, PANIC_ABORT, PANIC_THREAD, PANIC_UNWIND, RETURN, SIGABRT, SIGHUP, SIGINT,
-    SIGKILL, SIGQUIT, SIGTERM, TIMEOUT, UNDERSCORE_EXIT, WIPE,
+    ABORT, EXEC, EXIT, Ending, FORK, OVERRUN, PANIC_ABORT, PANIC_THREAD, PANIC_UNWIND, RETURN, SIGABRT, SIGBUS, SIGFPE,
+    SIGHUP, SIGILL, SIGINT, SIGKILL, SIGQUIT, SIGSEGV, SIGTERM, TIMEOUT, UNDERSCORE_EXIT, WIPE,
 };
 use crate::holder::{
     ARGV, ENVIRON, GROWN_VEC, Holder, MEMSEC, MOVED_ARRAY, MOVED_BOX, SECMEM_MEMFD, SECMEM_MLOCK, STACK_ARRAY,
@@ -29,7 +29,7 @@ const fn line(holder: &'static Holder, ending: &'static Ending, expect: &'static
 
 #[rustfmt::skip] // one line a row, in columns
 static TABLE: &[Line] = &[
-    // Ours. At _exit and SIGKILL nothing of ours can run: there memfd_secret memory is still out of reach ...
+    // Ours. At _exit and SIGKILL nothing of ours can run, and at a fault nothing does: there memfd_secret memory is still out of reach ...
     line(&SECMEM_MEMFD, &WIPE,            "clean"),
     line(&SECMEM_MEMFD, &TIMEOUT,         "clean"),
     line(&SECMEM_MEMFD, &PANIC_UNWIND,    "clean"),
@@ -45,6 +45,11 @@ static TABLE: &[Line] = &[
     line(&SECMEM_MEMFD, &SIGQUIT,         "clean"),
     line(&SECMEM_MEMFD, &SIGABRT,         "clean"),
     line(&SECMEM_MEMFD, &SIGKILL,         "clean (shielded)"),
+    // The library does not purge at a fault of the program's own.
+    line(&SECMEM_MEMFD, &SIGSEGV,         "clean (shielded)"),
+    line(&SECMEM_MEMFD, &SIGBUS,          "clean (shielded)"),
+    line(&SECMEM_MEMFD, &SIGFPE,          "clean (shielded)"),
+    line(&SECMEM_MEMFD, &SIGILL,          "clean (shielded)"),
     line(&SECMEM_MEMFD, &FORK,            "clean"),
     line(&SECMEM_MEMFD, &EXEC,            "clean"),
     line(&SECMEM_MEMFD, &OVERRUN,         "clean"),
@@ -64,6 +69,10 @@ static TABLE: &[Line] = &[
     line(&SECMEM_MLOCK, &SIGQUIT,         "clean"),
     line(&SECMEM_MLOCK, &SIGABRT,         "clean"),
     line(&SECMEM_MLOCK, &SIGKILL,         "leak@exit"), // the same limit
+    line(&SECMEM_MLOCK, &SIGSEGV,         "leak@exit"), // the same, in the process's memory alone: its core leaves it out
+    line(&SECMEM_MLOCK, &SIGBUS,          "leak@exit"),
+    line(&SECMEM_MLOCK, &SIGFPE,          "leak@exit"),
+    line(&SECMEM_MLOCK, &SIGILL,          "leak@exit"),
     line(&SECMEM_MLOCK, &FORK,            "clean"),
     line(&SECMEM_MLOCK, &EXEC,            "clean"),
     line(&SECMEM_MLOCK, &OVERRUN,         "clean"),
@@ -84,6 +93,10 @@ static TABLE: &[Line] = &[
     line(&ZEROIZE_VEC,  &SIGQUIT,         "leak@signal"),
     line(&ZEROIZE_VEC,  &SIGABRT,         "leak@signal"),
     line(&ZEROIZE_VEC,  &SIGKILL,         "leak@exit"),
+    line(&ZEROIZE_VEC,  &SIGSEGV,         "leak@signal"),
+    line(&ZEROIZE_VEC,  &SIGBUS,          "leak@signal"),
+    line(&ZEROIZE_VEC,  &SIGFPE,          "leak@signal"),
+    line(&ZEROIZE_VEC,  &SIGILL,          "leak@signal"),
     line(&ZEROIZE_VEC,  &FORK,            "leak@child"), // the parent's drop does not reach the child's copy
     line(&ZEROIZE_VEC,  &EXEC,            "leak@exec"),
     line(&MEMSEC,       &WIPE,            "clean"),
@@ -101,6 +114,10 @@ static TABLE: &[Line] = &[
     line(&MEMSEC,       &SIGQUIT,         "leak@signal"),
     line(&MEMSEC,       &SIGABRT,         "leak@signal"),
     line(&MEMSEC,       &SIGKILL,         "leak@exit"),
+    line(&MEMSEC,       &SIGSEGV,         "leak@signal"),
+    line(&MEMSEC,       &SIGBUS,          "leak@signal"),
+    line(&MEMSEC,       &SIGFPE,          "leak@signal"),
+    line(&MEMSEC,       &SIGILL,          "leak@signal"),
     line(&MEMSEC,       &FORK,            "leak@child"),
     line(&MEMSEC,       &EXEC,            "leak@exec"),
     // Wiped on drop, but a buffer that growth left behind was freed as it was.
@@ -122,6 +139,10 @@ static TABLE: &[Line] = &[
     line(&VEC,           &SIGINT,          "leak@signal"),
     line(&VEC,           &SIGTERM,         "leak@exit"),
     line(&VEC,           &SIGKILL,         "leak@exit"),
+    line(&VEC,           &SIGSEGV,         "leak@signal"),
+    line(&VEC,           &SIGBUS,          "leak@signal"),
+    line(&VEC,           &SIGFPE,          "leak@signal"),
+    line(&VEC,           &SIGILL,          "leak@signal"),
     line(&VEC,           &FORK,            "leak@child"),
     line(&VEC,           &EXEC,            "leak@exec"),
     line(&GROWN_VEC,     &WIPE,            "leak@wiped (fragments)"),
@@ -198,6 +219,7 @@ impl Line {
             ends: ending.ends,
             checkpoints: ending.checkpoints.to_vec(),
             sole_home: holder.ours,
+            derived: None,
             needs: holder.needs.to_vec(),
             turned_by: owned(&turned_by(holder, ending, &expect)),
             shows: owned(&shows(holder, ending, &expect)),
@@ -291,8 +313,9 @@ mod tests {
     #[test]
     fn ours_are_clean_or_a_limit_that_is_named() {
         for row in all().into_iter().filter(|row| row.sole_home) {
-            let nothing_can_run = ["_exit", "sigkill"].contains(&row.ending.as_str());
-            let expected = match (nothing_can_run, row.holder.as_str()) {
+            let nothing_runs =
+                ["_exit", "sigkill", "sigsegv", "sigbus", "sigfpe", "sigill"].contains(&row.ending.as_str());
+            let expected = match (nothing_runs, row.holder.as_str()) {
                 (false, _) => "clean",
                 (true, "secmem-memfd") => "clean (shielded)",
                 (true, _) => "leak@exit",
@@ -314,7 +337,8 @@ mod tests {
         for row in all() {
             let has = |checkpoint| row.checkpoints.contains(&checkpoint);
             let unique: BTreeSet<Checkpoint> = row.checkpoints.iter().copied().collect();
-            let dumps_core = [libc::SIGQUIT, libc::SIGABRT, libc::SIGSEGV].map(Ends::Signal).contains(&row.ends);
+            let dumping = [libc::SIGQUIT, libc::SIGABRT, libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
+            let dumps_core = dumping.map(Ends::Signal).contains(&row.ends);
             let exits = matches!(row.ends, Ends::Exit(_));
 
             assert_eq!(row.checkpoints[0], Checkpoint::Planted, "{}", row.name);

@@ -1,4 +1,4 @@
-#![allow(unsafe_code)] // kill, fork, _exit, looks at an arena by address and behind its end
+#![allow(unsafe_code)] // kill, fork, _exit, faults, looks at an arena by address and behind its end
 //! How a process can end while it holds a secret, or after.
 //!
 //! An ending runs twice: `during`, while the secret is held, and `after`, once its holder is gone. Most never get
@@ -6,6 +6,7 @@
 //!
 //! Times are those of the monotonic clock.
 
+use std::arch::asm;
 use std::hint::black_box;
 use std::io;
 use std::os::unix::process::{CommandExt, parent_id};
@@ -18,9 +19,8 @@ use scenario_protocol::Checkpoint::{
     self, BeforeExec, Child, Core, Exec, Exit, ExitCall, Planted, Signal, Timeout, Unwound, Wiped,
 };
 use scenario_protocol::Ends;
+use scenario_stage::{Control, Failure};
 
-use crate::checkpoint::Control;
-use crate::failure::Failure;
 use crate::holder::Held;
 
 /// The verb of the image that an `exec` row ends as.
@@ -29,9 +29,12 @@ pub(crate) const AFTER_EXEC: &str = "after-exec";
 /// Exit status of a Rust program whose main thread panicked.
 pub(crate) const PANICKED: i32 = 101;
 
-/// How long a secret lives in the `timeout` rows. Long against the time in which the harness answers the
-/// announcement of `planted`, where the secret must still stand.
-const LIFETIME: Duration = Duration::from_secs(1);
+/// How long a secret lives in the `timeout` rows. Long against the time in which the harness, on a loaded machine, answers
+/// the announcement of `planted`, where the secret must still stand.
+const LIFETIME: Duration = Duration::from_secs(4);
+
+/// How long holders wait that know no deadline: nothing depends on it.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// How long after its deadline a secret is looked at, whether it is gone by then or not: long against a late wake-up on
 /// a loaded machine. As soon as it is gone, there is nothing to wait for.
@@ -179,6 +182,11 @@ pub(crate) static OVERRUN: Ending = Ending {
     ..killed("overrun", libc::SIGSEGV, CORE_DUMPED)
 };
 
+pub(crate) static SIGSEGV: Ending = by_fault("sigsegv", libc::SIGSEGV, read_null);
+pub(crate) static SIGBUS: Ending = by_fault("sigbus", libc::SIGBUS, read_behind_a_files_end);
+pub(crate) static SIGFPE: Ending = by_fault("sigfpe", libc::SIGFPE, divide_by_zero);
+pub(crate) static SIGILL: Ending = by_fault("sigill", libc::SIGILL, run_no_instruction);
+
 /// What is looked at when a signal that can be caught ends the process.
 const CAUGHT: &[Checkpoint] = &[Planted, Signal, Exit];
 
@@ -199,6 +207,16 @@ const fn killed(name: &'static str, signal: i32, checkpoints: &'static [Checkpoi
 /// Ends by a signal that the process sends itself.
 const fn by_own_signal<const SIGNAL: i32>(name: &'static str, checkpoints: &'static [Checkpoint]) -> Ending {
     Ending { during: |_, _| send_to_myself(SIGNAL), ..killed(name, SIGNAL, checkpoints) }
+}
+
+/// Ends by a signal that the processor raises for the process's own fault. The default plan of the purge leaves these
+/// alone: whatever state the process is in then, its handlers would run in it.
+const fn by_fault(
+    name: &'static str,
+    signal: i32,
+    during: fn(&mut Held<'_>, Control) -> Result<(), Failure>,
+) -> Ending {
+    Ending { during, turned_by: &[], shows: &["S4"], ..killed(name, signal, CORE_DUMPED) }
 }
 
 /// The signals that rows end by and that a process can have inherited as ignored or blocked.
@@ -238,7 +256,7 @@ extern "C" fn panic_that_cannot_unwind() {
 /// nobody else has ended. The look goes byte by byte, so no register holds more than one.
 fn outlast_deadline(held: &mut Held<'_>) -> Result<(), Failure> {
     let Held::Secmem(secret) = held else {
-        thread::sleep(LIFETIME); // nobody here knows deadlines
+        thread::sleep(PAUSE); // nobody here knows deadlines
         return Ok(());
     };
     let (start, len) = secret
@@ -317,6 +335,45 @@ fn read_past_the_end(held: &mut Held<'_>) -> Result<(), Failure> {
     // it (the ablated build) the page is mapped and readable, and the byte is nobody's.
     black_box(unsafe { guard.read_volatile() });
     Ok(())
+}
+
+fn read_null(_: &mut Held<'_>, _: Control) -> Result<(), Failure> {
+    // SAFETY: none: this is the fault itself. Nothing is ever mapped at zero (vm.mmap_min_addr), so the load ends the row.
+    unsafe { asm!("mov al, byte ptr [{null}]", null = in(reg) 0_u64, out("al") _, options(nostack, readonly)) };
+    survived()
+}
+
+/// Maps a page of a file that has no bytes: there is nothing behind the mapping that could be read.
+fn read_behind_a_files_end(_: &mut Held<'_>, _: Control) -> Result<(), Failure> {
+    // SAFETY: the name is a C string; the call touches no other memory.
+    let file = unsafe { libc::memfd_create(c"empty".as_ptr(), libc::MFD_CLOEXEC) };
+    if file < 0 {
+        return Err(last_error("making an empty file"));
+    }
+    // SAFETY: a new mapping at a place that the kernel chooses lies over no other.
+    let page = unsafe { libc::mmap(ptr::null_mut(), 4096, libc::PROT_READ, libc::MAP_SHARED, file, 0) };
+    if page == libc::MAP_FAILED {
+        return Err(last_error("mapping an empty file"));
+    }
+    // SAFETY: none: this is the fault itself. The address is mapped and no byte of the file lies there.
+    unsafe { asm!("mov al, byte ptr [{page}]", page = in(reg) page, out("al") _, options(nostack, readonly)) };
+    survived()
+}
+
+fn divide_by_zero(_: &mut Held<'_>, _: Control) -> Result<(), Failure> {
+    // SAFETY: none: this is the fault itself. `div` by zero raises #DE before it writes a register.
+    unsafe { asm!("div {zero:e}", zero = in(reg) 0_u32, inout("eax") 1 => _, inout("edx") 0 => _, options(nostack)) };
+    survived()
+}
+
+fn run_no_instruction(_: &mut Held<'_>, _: Control) -> Result<(), Failure> {
+    // SAFETY: none: this is the fault itself. `ud2` is defined to be undefined, and changes nothing.
+    unsafe { asm!("ud2", options(nostack, nomem)) };
+    survived()
+}
+
+fn survived() -> Result<(), Failure> {
+    Err(io::Error::other("it went on")).map_err(Failure::while_doing("raising a fault"))
 }
 
 fn last_error(doing: &'static str) -> Failure {

@@ -13,11 +13,9 @@ use std::ptr::NonNull;
 use std::time::Duration;
 
 use scenario_protocol::{CanaryKind, Need};
+use scenario_stage::{Canary, Failure};
 use secmem::{Backend, Secret, purge};
 use zeroize::Zeroizing;
-
-use crate::checkpoint::Canary;
-use crate::failure::Failure;
 
 /// The verb under which `argv` and `environ` start the program a second time.
 pub(crate) const SECOND_IMAGE: &str = "held";

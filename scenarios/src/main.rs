@@ -8,9 +8,7 @@
 //! allocation between the end of a holder and the look at what it left.
 
 mod catalog;
-mod checkpoint;
 mod ending;
-mod failure;
 mod holder;
 
 use std::any::Any;
@@ -20,10 +18,9 @@ use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
 use scenario_protocol::{Checkpoint, Ends};
+use scenario_stage::{Canary, Control, Failure};
 
 use crate::catalog::Line;
-use crate::checkpoint::{Canary, Control};
-use crate::failure::Failure;
 use crate::holder::{Held, Plant};
 
 const USAGE: &str = "\

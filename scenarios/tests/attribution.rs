@@ -24,6 +24,7 @@ fn findings(scenario: &str) -> Vec<Finding> {
         rustc: "test".to_owned(),
         ablation: None,
         attribution: Attribution::All,
+        course: audit::Course::default(),
     };
     let rows = audit::catalogue(&options.subject).unwrap();
     let row = rows.iter().find(|row| row.name == scenario).unwrap();
@@ -33,11 +34,17 @@ fn findings(scenario: &str) -> Vec<Finding> {
 }
 
 /// The writers of findings at that checkpoint in that kind of place, ends of findings included.
+///
+/// A whole secret has a writer. A fragment may have a reason instead: how much of one is left can depend on addresses.
 fn writers(scenario: &str, checkpoint: &str, class: Class) -> Vec<Writer> {
     let mut writers = Vec::new();
     for finding in findings(scenario) {
         if finding.checkpoint == checkpoint && finding.rule.class == class {
-            let writer = finding.writer.unwrap_or_else(|| panic!("{scenario}: {:?}", finding.unattributed));
+            let Some(writer) = finding.writer else {
+                let why = finding.unattributed.expect("a writer or a reason");
+                assert!(!finding.whole, "{scenario}: {why}");
+                continue;
+            };
             writers.extend(writer.end.clone().map(|end| *end));
             writers.push(writer);
         }
@@ -123,11 +130,11 @@ fn what_stands_in_the_arguments_was_put_there_by_execve_for_its_caller() {
 }
 
 #[test]
-fn a_register_is_not_attributed_and_the_reason_is_given() {
+fn a_register_has_a_writer_or_the_reason_why_not() {
     let found = findings("grown-vec/wipe");
 
     let registers = found.iter().filter(|finding| finding.rule.class == Class::Register);
     for finding in registers {
-        assert_eq!((&finding.writer, finding.unattributed.as_deref()), (&None, Some("registers are not watched")));
+        assert_ne!(finding.writer.is_some(), finding.unattributed.is_some(), "{finding:?}");
     }
 }

@@ -31,6 +31,7 @@ fn main() {
         rustc: "test".to_owned(),
         ablation: None,
         attribution: audit::Attribution::Nothing,
+        course: audit::Course::default(),
     });
     let tests = rows
         .into_iter()

@@ -41,13 +41,37 @@ pub(crate) struct Options {
     /// Read the seed of the canaries from FILE, so that the same ones can be made again
     #[arg(long, value_name = "FILE")]
     pub(crate) seed_file: Option<PathBuf>,
+    /// Run one part of the rows alone; `residue merge` puts the parts together
+    #[arg(long, value_name = "NUMBER/OF")]
+    pub(crate) shard: Option<String>,
+    /// Run each row so often, to tell residues that come and go
+    #[arg(long, value_name = "TIMES")]
+    pub(crate) repeat: Option<u32>,
+    /// Have the kernel put memory at the same addresses in every run
+    #[arg(long)]
+    pub(crate) fixed_layout: bool,
+    /// Send a signal while the secret is in use, at so many points of each row: best with --filter
+    #[arg(long, value_name = "SIGNAL:POINTS")]
+    pub(crate) sweep: Option<String>,
 }
 
 impl Options {
     /// The quick audit that every change has to pass, its evidence in `out`.
     pub(crate) fn quick(out: PathBuf) -> Self {
         let profile = SUBJECT_PROFILE.to_owned();
-        Self { quick: true, filter: None, out: Some(out), profile, jobs: None, require: Vec::new(), seed_file: None }
+        Self {
+            quick: true,
+            filter: None,
+            out: Some(out),
+            profile,
+            jobs: None,
+            require: Vec::new(),
+            seed_file: None,
+            shard: None,
+            repeat: None,
+            fixed_layout: false,
+            sweep: None,
+        }
     }
 }
 
@@ -72,6 +96,16 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
     }
     for ability in &options.require {
         residue.arg("--require").arg(ability);
+    }
+    residue.args(options.fixed_layout.then_some("--fixed-layout"));
+    if let Some(shard) = &options.shard {
+        residue.arg("--shard").arg(shard);
+    }
+    if let Some(sweep) = &options.sweep {
+        residue.arg("--sweep").arg(sweep);
+    }
+    if let Some(repeat) = options.repeat {
+        residue.arg("--repeat").arg(repeat.to_string());
     }
     if let Some(seed) = &options.seed_file {
         residue.arg("--seed-file").arg(absolute(seed)?);

@@ -50,6 +50,9 @@ pub(crate) fn run(_: &Options) -> Result<u8, Failure> {
     report.step("leak tests, optimised", || {
         passes(cmd!(sh, "cargo test --package scenarios --test audit --profile audit --locked"))
     })?;
+    report.step("writers in real crates, optimised", || {
+        passes(cmd!(sh, "cargo test --package scenarios-crypto --profile audit --locked"))
+    })?;
     report.step("library, optimised", || passes(cmd!(sh, "cargo test --package secmem --profile audit --locked")))?;
     report.step("ablations", || match ablate::run(&ablate::Options::all())? {
         0 => Ok(Step::Passed),

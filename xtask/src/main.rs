@@ -9,6 +9,7 @@ mod audit;
 mod bench;
 mod check;
 mod child;
+mod corpus;
 mod failure;
 mod fuzz;
 mod traces;
@@ -37,6 +38,12 @@ enum Task {
     /// Exits with the verdict: 0 clean, 1 leak, 2 inconclusive.
     #[command(after_help = audit::EXAMPLE)]
     Audit(audit::Options),
+    /// Run programs that are known to leak and programs that must not, and print how much of it residue sees.
+    ///
+    /// Exits 0 when every stable leak was found and nothing in a program that stays clean, 1 otherwise, 2 when no program
+    /// could be run.
+    #[command(after_help = corpus::EXAMPLE)]
+    Corpus(corpus::Options),
     /// Take one protection out at a time and see that the audit notices.
     ///
     /// Exits 0 when each ablation turns exactly the rows that name it, 1 otherwise.
@@ -50,7 +57,7 @@ enum Task {
     /// Run the fuzz targets for a while, each from its seeds. Needs a nightly compiler.
     #[command(after_help = fuzz::EXAMPLE)]
     Fuzz(fuzz::Options),
-    /// Run the benches of the library and the harness.
+    /// Run the benches of the library and the harness, or compare the harness with its peers.
     #[command(after_help = bench::EXAMPLE)]
     Bench(bench::Options),
 }
@@ -77,6 +84,7 @@ fn run(args: impl Iterator<Item = OsString>) -> u8 {
     };
     let result = match task {
         Task::Audit(options) => audit::run(&options),
+        Task::Corpus(options) => corpus::run(&options),
         Task::Ablate(options) => ablate::run(&options),
         Task::Check(options) => check::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),

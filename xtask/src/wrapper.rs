@@ -67,7 +67,10 @@ mod tests {
         }
         let dir = tempfile::tempdir().expect("a directory");
         let copy = dir.path().join("replaced");
-        fs::copy(THIS, &copy).expect("copying the tests");
+        // Not by our own descriptor: a child that another test forks meanwhile would inherit it, open for writing, and
+        // nobody can execute a file that somebody may write (ETXTBSY, execve(2)).
+        let tests = format!("/proc/{}/exe", std::process::id());
+        assert!(Command::new("cp").arg(tests).arg(&copy).status().expect("cp").success());
 
         let test = "wrapper::tests::a_program_that_was_replaced_while_it_runs_still_copies_itself";
         let output = Command::new(&copy).args(["--exact", test]).env(DIR, dir.path()).output().expect("the copy");

@@ -10,9 +10,10 @@ use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 /// `from → to`, or `from → to (tests)` where only tests import.
 type Edges = BTreeSet<String>;
 
-/// The packages of the workspace and of the fuzz targets, which are a workspace of their own.
+/// The packages of the workspace, and of the fuzz targets and the peers, which are workspaces of their own.
 fn packages() -> Vec<Package> {
-    let manifests = ["Cargo.toml", "fuzz/Cargo.toml"].map(|manifest| architecture::root().join(manifest));
+    let manifests = ["Cargo.toml", "fuzz/Cargo.toml", "scenarios/peers/Cargo.toml"]
+        .map(|manifest| architecture::root().join(manifest));
     manifests.iter().flat_map(|manifest| metadata(manifest)).collect()
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use findings::{CORE, Verdict};
-use harness::audit::{Attribution, AuditError, DECOYS, Options};
+use harness::audit::{Attribution, AuditError, Course, DECOYS, Options};
 use harness::canary::Seed;
 use harness::progress::Progress;
 use harness::{audit, interrupt, machine};
@@ -41,6 +41,7 @@ pub(crate) fn audit(args: &Audit) -> Result<Verdict, Failure> {
             Some(Which::Unexpected) => Attribution::Unexpected,
             Some(Which::All) => Attribution::All,
         },
+        course: Course { part: args.shard, repeat: args.repeat, fixed_layout: args.fixed_layout, sweep: args.sweep },
     };
     let rows = audit::rows(&options).map_err(failure)?;
     // What an earlier run found must not pass for this one's, should this one be killed.
@@ -86,7 +87,9 @@ pub(crate) fn read_seed(file: &Path) -> Result<Seed, Failure> {
 
 pub(crate) fn failure(error: AuditError) -> Failure {
     match error {
-        AuditError::NoSuchRow { .. } | AuditError::Empty { .. } => Failure::Usage(chain(&error)),
+        AuditError::NoSuchRow { .. } | AuditError::Empty { .. } | AuditError::EmptyPart { .. } => {
+            Failure::Usage(chain(&error))
+        }
         _ => Failure::Internal(chain(&error)),
     }
 }

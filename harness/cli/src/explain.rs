@@ -1,5 +1,6 @@
 //! `residue explain`: who wrote a finding.
 
+use std::path::Path;
 use std::time::Duration;
 
 use findings::{Finding, Origin, Run, Verdict, Writer};
@@ -10,22 +11,39 @@ use harness::{attribute, interrupt, machine};
 use crate::Failure;
 use crate::args::Explain;
 use crate::audit::{absolute, failure, read_seed};
-use crate::output::say;
+use crate::output::{read_run, say};
 
 /// `residue explain`.
 pub(crate) fn explain(args: &Explain) -> Result<Verdict, Failure> {
-    let text = std::fs::read_to_string(&args.run)
-        .map_err(|error| Failure::Usage(format!("read {}: {error}", args.run.display())))?;
-    let run =
-        reports::parse(&text).map_err(|error| Failure::internal(&format!("read {}", args.run.display()), &error))?;
+    let run = read_run(&args.run)?;
     let mut found = matching(&run, &args.fingerprint)?;
+    if let Some(subject) = &args.subject {
+        attribute_again(args, subject, &run, &mut found)?;
+    } else if found.iter().all(|finding| finding.writer.is_none() && finding.unattributed.is_none()) {
+        let how = "no writer was asked for in that run: name its --subject, or run `residue run --attribute`";
+        return Err(Failure::Usage(how.to_owned()));
+    }
+    if args.json {
+        let text = serde_json::to_string_pretty(&found).map_err(|error| Failure::internal("write JSON", &error))?;
+        say(&format!("{text}\n"))?;
+    } else {
+        for finding in &found {
+            say(&describe(finding))?;
+        }
+    }
+    let all = found.iter().all(|finding| finding.writer.is_some());
+    Ok(if all { Verdict::Clean } else { Verdict::Inconclusive })
+}
+
+/// Runs the findings' row again to name who wrote them.
+fn attribute_again(args: &Explain, subject: &Path, run: &Run, found: &mut [Finding]) -> Result<(), Failure> {
     let seed = match &args.seed_file {
         Some(file) => read_seed(file)?,
         None => Seed::random().map_err(|error| Failure::internal("draw a random seed", &error))?,
     };
     let interrupted = interrupt::flag().map_err(|error| Failure::internal("catch Ctrl-C", &error))?;
     let options = Options {
-        subject: absolute(&args.subject)?,
+        subject: absolute(subject)?,
         filter: String::new(),
         quick: false,
         jobs: 1,
@@ -38,25 +56,15 @@ pub(crate) fn explain(args: &Explain) -> Result<Verdict, Failure> {
         rustc: run.build.rustc.clone(),
         ablation: run.build.ablation.clone(),
         attribution: Attribution::Nothing,
+        course: audit::Course::default(),
     };
     let scenario = found[0].scenario.clone();
     let rows = audit::catalogue(&options.subject).map_err(failure)?;
     let row = rows.iter().find(|row| row.name == scenario);
-    let row = row.ok_or_else(|| Failure::Usage(format!("{} has no row {scenario}", args.subject.display())))?;
-    {
-        let mut wanted: Vec<_> = found.iter_mut().collect();
-        attribute::attribute(row, &machine::probe(), &options, &mut wanted, &interrupted);
-    }
-    if args.json {
-        let text = serde_json::to_string_pretty(&found).map_err(|error| Failure::internal("write JSON", &error))?;
-        say(&format!("{text}\n"))?;
-    } else {
-        for finding in &found {
-            say(&describe(finding))?;
-        }
-    }
-    let all = found.iter().all(|finding| finding.writer.is_some());
-    Ok(if all { Verdict::Clean } else { Verdict::Inconclusive })
+    let row = row.ok_or_else(|| Failure::Usage(format!("{} has no row {scenario}", subject.display())))?;
+    let mut wanted: Vec<_> = found.iter_mut().collect();
+    attribute::attribute(row, &machine::probe(), &options, &mut wanted, &interrupted);
+    Ok(())
 }
 
 /// The findings with that fingerprint: more than one where copies of a secret lie in places of the same name.
@@ -76,7 +84,7 @@ fn describe(finding: &Finding) -> String {
     let extent = if finding.whole { "whole" } else { "fragment" };
     let place = if finding.place.is_empty() { "anonymous memory" } else { &finding.place };
     let mut text = format!(
-        "{} {} at {}: {} in {}, {extent}, bytes {}..{} of the secret\n",
+        "{} {} at {}: {} in {}, {extent}, bytes {}..{} of the {}\n",
         finding.fingerprint,
         finding.scenario,
         finding.checkpoint,
@@ -84,11 +92,15 @@ fn describe(finding: &Finding) -> String {
         place.escape_debug(),
         finding.secret_offset,
         finding.secret_offset + finding.secret_length,
+        finding.derived.as_deref().unwrap_or("secret").escape_debug(),
     );
     match (&finding.writer, &finding.unattributed) {
         (Some(writer), _) => describe_writer(&mut text, writer, "written by"),
         (None, Some(why)) => text.push_str(&format!("  not attributed: {why}\n")),
         (None, None) => text.push_str("  not attributed\n"),
+    }
+    if let Some(freed) = &finding.freed {
+        describe_writer(&mut text, freed, "freed as it was by");
     }
     text
 }

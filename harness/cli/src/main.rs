@@ -4,8 +4,12 @@
 
 mod args;
 mod audit;
+mod baseline;
+mod diff;
+mod dump;
 mod explain;
 mod output;
+mod project;
 mod run;
 mod scan;
 mod secret;
@@ -57,10 +61,14 @@ fn real_main() -> ExitCode {
     };
     let done = match args.command {
         Command::Audit(args) => audit::audit(&args),
+        Command::Baseline(args) => baseline::baseline(&args),
+        Command::Merge(args) => output::merge(&args),
         Command::Report(args) => output::report(&args),
+        Command::Core(args) => dump::core(&args),
         Command::Scan(args) => scan::scan(&args),
         Command::Explain(args) => explain::explain(&args),
-        Command::Run(args) => run::run(&args),
+        Command::Run(args) => run::run(*args),
+        Command::Diff(args) => diff::diff(&args),
         Command::List(args) => audit::list(&args),
         Command::Doctor => audit::doctor(),
         Command::Panic => panic!("asked to"),

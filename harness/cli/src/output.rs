@@ -7,7 +7,7 @@ use findings::{Run, Verdict};
 use reports::Format;
 
 use crate::Failure;
-use crate::args::Report;
+use crate::args::{Merge, Report};
 
 /// Whether standard output takes colour: a terminal, and the user has not said no (no-color.org).
 pub(crate) fn colour() -> bool {
@@ -36,8 +36,8 @@ pub(crate) fn printable(text: &str) -> String {
 
 /// Removes what an earlier run wrote into the directory, and nothing else.
 pub(crate) fn remove_old(dir: &Path) -> Result<(), Failure> {
-    for format in Format::ALL {
-        let path = dir.join(format.file_name());
+    for name in Format::ALL.map(Format::file_name).into_iter().chain([REPEATABLE]) {
+        let path = dir.join(name);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(Failure::internal(&format!("remove {}", path.display()), &error));
@@ -53,6 +53,11 @@ pub(crate) fn complain(why: &str) {
     let _ = writeln!(io::stderr().lock(), "residue: {why}");
 }
 
+/// Prints text for the user beside data on standard output; there is nowhere to report that this failed.
+pub(crate) fn note(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// Makes sure that a directory can be written to before hours of work end in it.
 pub(crate) fn prepare(dir: &Path) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::internal(&format!("write into {}", dir.display()), &error);
@@ -62,14 +67,19 @@ pub(crate) fn prepare(dir: &Path) -> Result<(), Failure> {
     std::fs::remove_file(&probe).map_err(failed)
 }
 
-/// Writes run.json and every report of it.
+/// The part of a run that the same input gives again.
+const REPEATABLE: &str = "repeatable.json";
+
+/// Writes run.json, its repeatable part, and every report of it.
 pub(crate) fn write_all(run: &Run, dir: &Path) -> Result<(), Failure> {
     for format in Format::ALL {
         let path = dir.join(format.file_name());
         std::fs::write(&path, reports::render(run, format))
             .map_err(|error| Failure::internal(&format!("write {}", path.display()), &error))?;
     }
-    Ok(())
+    let path = dir.join(REPEATABLE);
+    std::fs::write(&path, reports::repeatable(run))
+        .map_err(|error| Failure::internal(&format!("write {}", path.display()), &error))
 }
 
 /// Prints the summary of a run and where its reports lie.
@@ -81,10 +91,24 @@ pub(crate) fn summarise(run: &Run, dir: &Path) -> Result<(), Failure> {
 
 /// `residue report`.
 pub(crate) fn report(args: &Report) -> Result<Verdict, Failure> {
-    let text = std::fs::read_to_string(&args.run)
-        .map_err(|error| Failure::Usage(format!("read {}: {error}", args.run.display())))?;
-    let run =
-        reports::parse(&text).map_err(|error| Failure::internal(&format!("read {}", args.run.display()), &error))?;
+    let run = read_run(&args.run)?;
+    prepare(&args.out)?;
+    write_all(&run, &args.out)?;
+    summarise(&run, &args.out)?;
+    Ok(run.verdict)
+}
+
+/// Reads a run.json.
+pub(crate) fn read_run(path: &Path) -> Result<Run, Failure> {
+    let text =
+        std::fs::read_to_string(path).map_err(|error| Failure::Usage(format!("read {}: {error}", path.display())))?;
+    reports::parse(&text).map_err(|error| Failure::internal(&format!("read {}", path.display()), &error))
+}
+
+/// `residue merge`.
+pub(crate) fn merge(args: &Merge) -> Result<Verdict, Failure> {
+    let shards = args.shards.iter().map(|path| read_run(path)).collect::<Result<_, _>>()?;
+    let run = findings::merge(shards).map_err(|error| Failure::Usage(error.to_string()))?;
     prepare(&args.out)?;
     write_all(&run, &args.out)?;
     summarise(&run, &args.out)?;

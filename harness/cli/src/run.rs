@@ -1,29 +1,54 @@
 //! `residue run`.
 
 use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use findings::Verdict;
 use harness::canary::Canary;
 use harness::interrupt;
-use harness::program::{self, Options, Output, ProgramError, Source};
+use harness::program::{self, Feed, Moment, Options, Output, ProgramError, Source};
 use harness::progress::Progress;
 use reports::Format;
 use zeroize::Zeroizing;
 
 use crate::args::Run;
-use crate::output::{colour, complain, prepare, say, write_all};
-use crate::{Failure, chain};
+use crate::baseline::List;
+use crate::output::{colour, complain, note, prepare, say, write_all};
+use crate::secret::read_small;
+use crate::{Failure, chain, project};
 
 /// Decoys that are looked for in every run and were never planted.
 const DECOYS: u32 = 8;
 
+/// File name of the library that keeps freed memory.
+const KEEPER: &str = "libresidue_keep_freed.so";
+
 /// Bytes of a random secret.
 const LENGTH: u16 = 32;
 
+/// Seconds that one run may take.
+const TIMEOUT: u64 = 60;
+
+/// Shortest residue that counts, in bytes of the secret.
+const MIN_LENGTH: u16 = 6;
+
 /// `residue run`.
-pub(crate) fn run(args: &Run) -> Result<Verdict, Failure> {
-    let text = args.text || !args.bytes && args.feed.is_text();
+pub(crate) fn run(mut args: Run) -> Result<Verdict, Failure> {
+    match project::complete(&mut args)? {
+        Some(used) => complain(&format!("{} says {}", project::FILE, used.join(", "))),
+        None if args.program.is_empty() => {
+            let why = "what is to be run? Name a program behind --, or put residue.toml here: residue run --help";
+            return Err(Failure::Usage(why.to_owned()));
+        }
+        None if Path::new(project::FILE).exists() => {
+            complain(&format!("{} is not used: a program is named", project::FILE));
+        }
+        None => {}
+    }
+    let list = args.baseline.as_deref().map(List::read).transpose()?;
+    let feed = args.feed.clone().unwrap_or(Feed::Stdin);
+    let text = args.text || !args.bytes && feed.is_text();
     let (secret, hidden_variable) = match &args.secret {
         Some(secret) => given(secret, args.bytes)?,
         None => (Source::Random(usize::from(args.secret_random.unwrap_or(LENGTH))), None),
@@ -35,15 +60,20 @@ pub(crate) fn run(args: &Run) -> Result<Verdict, Failure> {
     let options = Options {
         program: args.program.clone(),
         secret,
-        feed: args.feed.clone(),
+        feed,
         text,
-        moments: args.at.clone(),
+        moments: if args.at.is_empty() { vec![Moment::Exit] } else { args.at.clone() },
         follow: args.follow,
-        repeat: args.repeat,
-        timeout: Duration::from_secs(args.timeout),
-        min_length: usize::from(args.min_length),
+        repeat: args.repeat.unwrap_or(1),
+        timeout: Duration::from_secs(args.timeout.unwrap_or(TIMEOUT)),
+        min_length: usize::from(args.min_length.unwrap_or(MIN_LENGTH)),
         decoys: DECOYS,
+        unknown_keys: args.unknown_keys,
         hidden_variable,
+        variables: Vec::new(),
+        digest: true,
+        attribute: args.attribute,
+        keep_freed: args.keep_freed.as_ref().map(|library| keeper(library.as_deref())).transpose()?,
         output: if args.json { Output::Stderr } else { Output::Stdout },
     };
     let observer = |event: &Progress| {
@@ -51,7 +81,7 @@ pub(crate) fn run(args: &Run) -> Result<Verdict, Failure> {
             complain(text);
         }
     };
-    let run = program::run(&options, &interrupted, &observer).map_err(failure)?;
+    let run = program::swept(&options, args.sweep.as_ref(), &interrupted, &observer).map_err(failure)?;
     if let Some(dir) = &args.out {
         write_all(&run, dir)?;
     }
@@ -63,11 +93,35 @@ pub(crate) fn run(args: &Run) -> Result<Verdict, Failure> {
             say(&format!("Report: {}\n", dir.join(Format::Html.file_name()).display()))?;
         }
     }
-    Ok(run.verdict)
+    let Some(list) = list else { return Ok(run.verdict) };
+    let (verdict, text) = list.hold(&run)?;
+    if args.json {
+        note(&text);
+    } else {
+        say(&text)?;
+    }
+    Ok(verdict)
+}
+
+/// The library that keeps freed memory: the one that was named, or the one that cargo built beside us.
+fn keeper(named: Option<&Path>) -> Result<PathBuf, Failure> {
+    if let Some(named) = named {
+        return Ok(named.to_owned());
+    }
+    let own = std::env::current_exe().map_err(|error| Failure::internal("find this program", &error))?;
+    let beside = own.with_file_name(KEEPER);
+    if beside.is_file() {
+        return Ok(beside);
+    }
+    Err(Failure::Usage(format!(
+        "--keep-freed: there is no {}; build it with `cargo build --release --package residue-keep-freed` and give its path: \
+         --keep-freed=target/release/{KEEPER}",
+        beside.display()
+    )))
 }
 
 /// A secret of the user's, and the variable that it came from.
-fn given(text: &str, bytes: bool) -> Result<(Source, Option<String>), Failure> {
+pub(crate) fn given(text: &str, bytes: bool) -> Result<(Source, Option<String>), Failure> {
     let Some((name, from)) = text.split_once('=').filter(|(name, from)| !name.is_empty() && !from.is_empty()) else {
         return Err(Failure::Usage("--secret takes NAME=FILE or NAME=env:VAR".to_owned()));
     };
@@ -81,13 +135,7 @@ fn given(text: &str, bytes: bool) -> Result<(Source, Option<String>), Failure> {
                 .ok_or_else(|| Failure::Usage(format!("--secret {name}: there is no variable {variable}")))?;
             (Zeroizing::new(value.into_encoded_bytes()), Some(variable.to_owned()))
         }
-        None => {
-            let read = std::fs::read(from);
-            (
-                Zeroizing::new(read.map_err(|error| Failure::Usage(format!("--secret {name}: read {from}: {error}")))?),
-                None,
-            )
-        }
+        None => (read_small(Path::new(from))?, None),
     };
     if !bytes && secret.last() == Some(&b'\n') {
         secret.pop();
@@ -97,13 +145,16 @@ fn given(text: &str, bytes: bool) -> Result<(Source, Option<String>), Failure> {
     Ok((Source::Given(canary), variable))
 }
 
-fn failure(error: ProgramError) -> Failure {
+/// What keeps a program from being run: the user's to mend, or ours.
+pub(crate) fn failure(error: ProgramError) -> Failure {
     let usage = match &error {
         ProgramError::NoProgram
         | ProgramError::NotFound { .. }
         | ProgramError::Nul
         | ProgramError::Refused { .. }
         | ProgramError::NoSuchArgument { .. }
+        | ProgramError::Input { .. }
+        | ProgramError::KeepFreed { .. }
         | ProgramError::Weak { .. }
         | ProgramError::Index { .. } => true,
         // No program, no right to run it, or no format that the kernel knows.

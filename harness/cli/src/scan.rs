@@ -33,8 +33,12 @@ pub(crate) fn scan(args: &Scan) -> Result<Verdict, Failure> {
     }
     let interrupted = interrupt::flag().map_err(|error| Failure::internal("catch Ctrl-C", &error))?;
     let searched = secrets.len();
-    let needles = Needles::new(secrets, usize::from(args.min_length))
-        .map_err(|error| Failure::internal("prepare the search", &error))?;
+    let needles = match (secrets.is_empty(), args.unknown_keys) {
+        (true, true) => Ok(Needles::of_unknown_keys()),
+        (_, false) => Needles::new(secrets, usize::from(args.min_length)),
+        (false, true) => Needles::new(secrets, usize::from(args.min_length)).map(Needles::with_unknown_keys),
+    };
+    let needles = needles.map_err(|error| Failure::internal("prepare the search", &error))?;
     let bar = ProgressBar::new_spinner();
     let observer = |event: &Progress| {
         if let Progress::Searched { bytes } = event {
@@ -99,16 +103,22 @@ fn describe(outcome: &Outcome, searched: usize) -> String {
     );
     for finding in &outcome.findings {
         let extent = if finding.whole { "whole" } else { "fragment" };
+        let place = if finding.place.is_empty() { String::new() } else { format!(" ({})", finding.place) };
         text.push_str(&format!(
-            "  {} at {:#x}{}: {}, {extent}, {} bytes, which show bytes {}..{} of the secret\n",
+            "  {} at {:#x}{place}: {}, ",
             finding.scenario,
             finding.address,
-            if finding.place.is_empty() { String::new() } else { format!(" ({})", finding.place) },
-            finding.rule.form.name(),
-            finding.length,
-            finding.secret_offset,
-            finding.secret_offset + finding.secret_length,
+            finding.rule.form.name()
         ));
+        text.push_str(&if finding.rule.form.is_unknown() {
+            format!("{} bytes, a key that nobody named\n", finding.length)
+        } else {
+            let end = finding.secret_offset + finding.secret_length;
+            format!(
+                "{extent}, {} bytes, which show bytes {}..{end} of the secret\n",
+                finding.length, finding.secret_offset
+            )
+        });
     }
     for reason in &outcome.reasons {
         text.push_str(&format!("  inconclusive: {reason}\n"));

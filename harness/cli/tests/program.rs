@@ -19,6 +19,20 @@ fn a_bad_flag_is_wrong_usage() {
 }
 
 #[test]
+fn shards_that_make_no_sense_and_rows_that_are_not_there_are_wrong_usage() {
+    let out = tempfile::tempdir().unwrap();
+    let out = out.path().to_str().unwrap();
+    for shard in ["0/3", "4/3", "1", "1/0", "+1/3", "1/20000", "a/b"] {
+        let output = residue(&["audit", "/bin/true", "--out", out, "--shard", shard]);
+
+        assert_eq!(output.status.code(), Some(64), "{shard}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("NUMBER/OF"), "{shard}");
+    }
+    assert_eq!(residue(&["merge", "--out", out]).status.code(), Some(64));
+    assert_eq!(residue(&["merge", "/no/such/run.json", "--out", out]).status.code(), Some(64));
+}
+
+#[test]
 fn a_directory_that_cannot_be_written_is_an_internal_error() {
     let output = residue(&["audit", "/bin/true", "--out", "/dev/null/evidence"]);
 
@@ -33,7 +47,8 @@ fn a_panic_is_an_internal_error() {
 
 #[test]
 fn every_subcommand_shows_an_example() {
-    for command in ["audit", "run", "explain", "report", "scan", "list", "doctor"] {
+    for command in ["audit", "baseline", "merge", "run", "diff", "explain", "report", "scan", "core", "list", "doctor"]
+    {
         let output = residue(&[command, "--help"]);
 
         assert_eq!(output.status.code(), Some(0), "{command}");

@@ -10,9 +10,15 @@ pub enum Class {
     Stack,
     /// A thread's stack below its stack pointer: frames that have returned.
     DeadStack,
+    /// The stack that a living thread named for its signals.
+    AlternateStack,
     /// The allocator's `brk` heap.
     Heap,
-    /// Anonymous memory other than heap and stack.
+    /// A heap of one of glibc's arenas for threads.
+    Arena,
+    /// An allocation that glibc gave a mapping of its own: still allocated, as freeing it unmaps it.
+    MappedChunk,
+    /// Anonymous memory of which no more is known.
     Anonymous,
     /// Private or shared memory of a file.
     File,
@@ -30,6 +36,14 @@ pub enum Class {
     Auxv,
     /// A register of a thread.
     Register,
+    /// What waits in a pipe or a FIFO, in the kernel.
+    Pipe,
+    /// What waits in a socket's receive queue, in the kernel.
+    Socket,
+    /// What a memfd holds, `memfd_secret` files included, and no mapping of the process shows.
+    Memfd,
+    /// A file that has no name any more (or never had one) and lives on behind a descriptor.
+    DeletedFile,
     /// A core dump: memory or notes.
     Core,
     /// Bytes of a plain file that was scanned as such.
@@ -38,10 +52,13 @@ pub enum Class {
 
 impl Class {
     /// All classes, in the order of reports.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 21] = [
         Self::Stack,
         Self::DeadStack,
+        Self::AlternateStack,
         Self::Heap,
+        Self::Arena,
+        Self::MappedChunk,
         Self::Anonymous,
         Self::File,
         Self::Shared,
@@ -51,6 +68,10 @@ impl Class {
         Self::Environ,
         Self::Auxv,
         Self::Register,
+        Self::Pipe,
+        Self::Socket,
+        Self::Memfd,
+        Self::DeletedFile,
         Self::Core,
         Self::Data,
     ];
@@ -60,7 +81,10 @@ impl Class {
         match self {
             Self::Stack => "stack",
             Self::DeadStack => "dead-stack",
+            Self::AlternateStack => "alternate-stack",
             Self::Heap => "heap",
+            Self::Arena => "arena",
+            Self::MappedChunk => "mapped-chunk",
             Self::Anonymous => "anonymous",
             Self::File => "file",
             Self::Shared => "shared",
@@ -70,9 +94,24 @@ impl Class {
             Self::Environ => "environ",
             Self::Auxv => "auxv",
             Self::Register => "register",
+            Self::Pipe => "pipe",
+            Self::Socket => "socket",
+            Self::Memfd => "memfd",
+            Self::DeletedFile => "deleted-file",
             Self::Core => "core",
             Self::Data => "data",
         }
+    }
+
+    /// Whether the kernel keeps it behind a descriptor, outside of the address space: then a place has a descriptor, and
+    /// an address is an offset in what lies behind it.
+    pub const fn is_behind_descriptor(self) -> bool {
+        matches!(self, Self::Pipe | Self::Socket | Self::Memfd | Self::DeletedFile)
+    }
+
+    /// Whether it is memory of a living process: a place with an address there.
+    pub const fn is_in_memory(self) -> bool {
+        !self.is_behind_descriptor() && !matches!(self, Self::Register | Self::Core | Self::Data)
     }
 }
 
@@ -126,6 +165,39 @@ pub enum Form {
     AesEncKey,
     /// Round keys of AES decryption (the equivalent inverse cipher), made from the secret as key.
     AesDecKey,
+    /// Words of SHA-256's message schedule for a message that is the secret, or its first block: those that are computed,
+    /// or all with their constants added.
+    Sha256Schedule,
+    /// Computed words of SHA-512's message schedule for a message that is the secret, or its first block.
+    Sha512Schedule,
+    /// The secret as HMAC's inner or outer key, in the words of a SHA-2 block.
+    HmacBlock,
+    /// HMAC-SHA-256's state after its inner or its outer key, made from the secret as key.
+    HmacSha256State,
+    /// HMAC-SHA-512's state after its inner or its outer key, made from the secret as key.
+    HmacSha512State,
+    /// The constants and the key of ChaCha20's state, or the words of the key each several times, as vector code keeps them.
+    ChachaState,
+    /// The scalar and the prefix of Ed25519, made from the secret as seed.
+    Ed25519Key,
+    /// A number of an RSA private key (d, p, q, dp, dq, qinv) that the secret is in PEM or DER, in either byte order.
+    RsaNumber,
+    /// Somebody's AES key of 128 bits with its round keys, found by structure.
+    Aes128Schedule,
+    /// Somebody's AES key of 192 bits with its round keys, found by structure.
+    Aes192Schedule,
+    /// Somebody's AES key of 256 bits with its round keys, found by structure.
+    Aes256Schedule,
+    /// Somebody's private key in PKCS #1, found by structure.
+    Pkcs1Key,
+    /// Somebody's private key in PKCS #8, found by structure.
+    Pkcs8Key,
+    /// Somebody's private key in SEC1, found by structure.
+    Sec1Key,
+    /// Somebody's private key in OpenSSH's format, found by structure.
+    OpenSshKey,
+    /// Somebody's private key in PEM, found by structure.
+    PemKey,
 }
 
 impl Form {
@@ -155,13 +227,55 @@ impl Form {
             Self::Limbs64 => "limbs64",
             Self::AesEncKey => "aes-enc-key",
             Self::AesDecKey => "aes-dec-key",
+            Self::Sha256Schedule => "sha256-schedule",
+            Self::Sha512Schedule => "sha512-schedule",
+            Self::HmacBlock => "hmac-block",
+            Self::HmacSha256State => "hmac-sha256-state",
+            Self::HmacSha512State => "hmac-sha512-state",
+            Self::ChachaState => "chacha-state",
+            Self::Ed25519Key => "ed25519-key",
+            Self::RsaNumber => "rsa-number",
+            Self::Aes128Schedule => "aes128-schedule",
+            Self::Aes192Schedule => "aes192-schedule",
+            Self::Aes256Schedule => "aes256-schedule",
+            Self::Pkcs1Key => "pkcs1-key",
+            Self::Pkcs8Key => "pkcs8-key",
+            Self::Sec1Key => "sec1-key",
+            Self::OpenSshKey => "openssh-key",
+            Self::PemKey => "pem-key",
         }
+    }
+
+    /// Whether it is a key that nobody named, found by what it looks like. Then offsets and lengths are those of the
+    /// structure.
+    pub const fn is_unknown(self) -> bool {
+        matches!(
+            self,
+            Self::Aes128Schedule
+                | Self::Aes192Schedule
+                | Self::Aes256Schedule
+                | Self::Pkcs1Key
+                | Self::Pkcs8Key
+                | Self::Sec1Key
+                | Self::OpenSshKey
+                | Self::PemKey
+        )
     }
 
     /// Whether it is not the secret that is written but something made from it. Then offsets and lengths are those of
     /// what was made, and whole is all of that.
     pub const fn is_derived(self) -> bool {
-        matches!(self, Self::AesEncKey | Self::AesDecKey)
+        matches!(
+            self,
+            Self::AesEncKey
+                | Self::AesDecKey
+                | Self::Sha256Schedule
+                | Self::Sha512Schedule
+                | Self::HmacSha256State
+                | Self::HmacSha512State
+                | Self::Ed25519Key
+                | Self::RsaNumber
+        )
     }
 }
 
@@ -205,11 +319,18 @@ pub struct Finding {
     pub secret_length: u64,
     /// Whether that is the whole secret.
     pub whole: bool,
+    /// What the target made of the secret, by name, where it is that which was found; then the offset and the lengths
+    /// are its.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub derived: Option<String>,
     /// Names the same residue in another run: made from names and lengths, not from addresses.
     pub fingerprint: String,
     /// Who wrote it, where that was asked and found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub writer: Option<Writer>,
+    /// Who freed it as it was, where it lies on a heap and that was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freed: Option<Writer>,
     /// Why no writer is named, where that was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unattributed: Option<String>,
@@ -256,6 +377,12 @@ impl Writer {
         self.frames.iter().position(|frame| !matches!(frame.origin, Origin::Libc | Origin::Std))
     }
 
+    /// Whether it is a part of freeing memory: the innermost functions are those of an allocator, and one of them frees.
+    pub fn frees(&self) -> bool {
+        let mut innermost = self.frames.iter().take_while(|frame| frame.origin == Origin::Libc || frame.frees());
+        innermost.any(Frame::frees)
+    }
+
     /// Index of the innermost frame of the program's own code, as far as that is known.
     pub fn own(&self) -> Option<usize> {
         self.frames.iter().position(|frame| frame.origin == Origin::Own)
@@ -283,6 +410,17 @@ impl Origin {
     /// Whether nothing is known.
     pub fn is_unknown(&self) -> bool {
         *self == Self::Unknown
+    }
+}
+
+impl Frame {
+    /// Whether the function's name says that it frees memory.
+    fn frees(&self) -> bool {
+        let name = self.function.rsplit("::").next().unwrap_or_default().trim_start_matches('_');
+        ["free", "cfree", "int_free", "libc_free", "GI___libc_free", "je_free", "mi_free", "realloc", "int_realloc"]
+            .iter()
+            .any(|known| name == *known || name.starts_with(&format!("{known}_")))
+            || name.contains("libc_free")
     }
 }
 

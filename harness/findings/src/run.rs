@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Coverage, Finding, Outcome, Verdict};
+use crate::{Coverage, Finding, Kept, Outcome, Sensitivity, Shard, Verdict};
 
 /// Name and version of the file's shape. Readers refuse another major version.
 pub const SCHEMA: &str = "secmem.run/1";
@@ -27,6 +27,9 @@ pub struct Run {
     pub sensitivity: Sensitivity,
     /// What this run cannot show, in words.
     pub not_shown: Vec<NotShown>,
+    /// Which part of a whole run this is; absent in a whole run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
     /// Whether it was stopped before its end.
     pub interrupted: bool,
     /// The verdict over all outcomes.
@@ -95,28 +98,22 @@ pub struct Settings {
     pub required: Vec<String>,
     /// Seconds that a scenario may take.
     pub timeout_seconds: u32,
+    /// How often each row was run; absent where it was once.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub repeat: u32,
+    /// Whether the kernel was told to put memory at the same addresses in every run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fixed_layout: bool,
 }
 
-/// How small a residue would have been seen, and how many hits chance alone would give.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Sensitivity {
-    /// Shortest residue, in bytes of the secret.
-    pub min_length: u32,
-    /// Windows of that length in all forms of one canary.
-    pub windows: u64,
-    /// Bytes searched over the whole run.
-    pub searched: u64,
-    /// Hits expected by chance over the whole run, if all that was searched were random text of each form's own alphabet:
-    /// the worst case, as most memory is none.
-    pub expected_chance_hits: f64,
-    /// Decoys planted nowhere and looked for everywhere, over the whole run.
-    pub decoys: u64,
-    /// Hits that those decoys really had.
-    pub decoy_hits: u64,
+fn once() -> u32 {
+    1
 }
 
-// The figures are finite by construction, so equality is total.
-impl Eq for Sensitivity {}
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls it with")]
+fn is_once(times: &u32) -> bool {
+    *times == 1
+}
 
 /// Something that the run cannot show.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,14 +158,21 @@ impl Run {
         }
         total
     }
+
+    /// What the kernel kept behind descriptors, over all looks that looked there.
+    pub fn kept(&self) -> Kept {
+        let mut total = Kept::default();
+        self.outcomes.iter().for_each(|outcome| total.add(&outcome.kept()));
+        total
+    }
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::Controls;
 
-    fn outcome(control: bool, verdict: Verdict, as_expected: bool) -> Outcome {
+    pub(crate) fn outcome(control: bool, verdict: Verdict, as_expected: bool) -> Outcome {
         Outcome {
             scenario: "holder/ending".to_owned(),
             holder: "holder".to_owned(),
@@ -186,7 +190,7 @@ mod tests {
         }
     }
 
-    fn run(outcomes: Vec<Outcome>) -> Run {
+    pub(crate) fn run(outcomes: Vec<Outcome>) -> Run {
         let text = String::new;
         Run {
             schema: SCHEMA.to_owned(),
@@ -197,23 +201,25 @@ mod tests {
                 facts: vec![Fact { name: CORE.to_owned(), present: false, detail: text() }],
             },
             build: Build { subject: text(), digest: text(), profile: text(), rustc: text(), ablation: None },
-            settings: Settings { min_length: 6, decoys: 8, filter: text(), required: Vec::new(), timeout_seconds: 1 },
-            sensitivity: Sensitivity {
+            settings: Settings {
                 min_length: 6,
-                windows: 0,
-                searched: 0,
-                expected_chance_hits: 0.0,
-                decoys: 0,
-                decoy_hits: 0,
+                decoys: 8,
+                filter: text(),
+                required: Vec::new(),
+                timeout_seconds: 1,
+                repeat: 1,
+                fixed_layout: false,
             },
+            sensitivity: Sensitivity::of(6, &[], &[]),
             not_shown: Vec::new(),
+            shard: None,
             interrupted: false,
             verdict: Verdict::Clean,
             outcomes,
         }
     }
 
-    fn good() -> Vec<Outcome> {
+    pub(crate) fn good() -> Vec<Outcome> {
         vec![outcome(false, Verdict::Clean, true), outcome(true, Verdict::Leak, true)]
     }
 

@@ -1,6 +1,6 @@
 //! Every way in which a row must not pass.
 
-use findings::{Coverage, Share};
+use findings::{Class, Coverage, Share};
 use scenario_protocol::{CanaryKind, Ends};
 
 use super::*;
@@ -20,6 +20,7 @@ fn row(expect: &str) -> Row {
         needs: Vec::new(),
         turned_by: Vec::new(),
         shows: Vec::new(),
+        derived: None,
     }
 }
 
@@ -43,7 +44,21 @@ fn hit(needle: u32, secret_length: u64) -> Hit {
 
 fn look(checkpoint: Checkpoint, hits: Vec<Hit>) -> Look {
     let coverage = Coverage { listed: 4096, read: 4096, ..Coverage::default() };
-    Look { checkpoint, process: 1, looked: Looked::Yes, threads: 1, coverage, hits, writings: Vec::new() }
+    let (kept, exposure) = (None, None);
+    Look {
+        checkpoint,
+        process: 1,
+        looked: Looked::Yes,
+        threads: 1,
+        coverage,
+        kept,
+        exposure,
+        core: None,
+        hits,
+        spots: Vec::new(),
+        public: 0,
+        writings: Vec::new(),
+    }
 }
 
 /// The secret stands at `planted` and nowhere later.

@@ -91,7 +91,8 @@ impl<'a> Channels<'a> {
 
     /// Reports this moment after so long.
     pub(super) fn timer(&mut self, moment: usize, after: Duration) {
-        self.timers.push((moment, Instant::now() + after));
+        // One that lies beyond the end of time never comes.
+        self.timers.extend(Instant::now().checked_add(after).map(|due| (moment, due)));
     }
 
     /// The program asks for input.

@@ -12,7 +12,7 @@ use std::str::FromStr;
 use nix::fcntl::OFlag;
 use zeroize::Zeroizing;
 
-use super::ProgramError;
+use super::{Options, ProgramError};
 use crate::target::{Foreign, Identity};
 
 /// How the program gets the secret.
@@ -115,27 +115,27 @@ impl Drop for Removed {
 }
 
 impl Wires {
-    /// Lays them for one run. `text` says whether the secret on standard input ends with a newline.
-    pub(super) fn lay(
-        feed: &Feed,
-        secret: &[u8],
-        text: bool,
-        program: &[OsString],
-        hidden: Option<&str>,
-    ) -> Result<Self, ProgramError> {
-        let mut args: Vec<Vec<u8>> = program.iter().map(|arg| arg.as_bytes().to_vec()).collect();
-        if let Feed::Argument(number) = feed {
+    /// Lays them for one run.
+    pub(super) fn lay(options: &Options, secret: &[u8]) -> Result<Self, ProgramError> {
+        let mut args: Vec<Vec<u8>> = options.program.iter().map(|arg| arg.as_bytes().to_vec()).collect();
+        if let Feed::Argument(number) = &options.feed {
             if *number > args.len() {
                 return Err(ProgramError::NoSuchArgument { number: *number });
             }
             args.resize(args.len().max(*number + 1), Vec::new()); // it may be the one behind the last
             args[*number] = secret.to_vec();
         }
+        let more = &options.variables;
+        let is_ours = |name: &OsString| {
+            options.hidden_variable.as_ref().is_none_or(|hidden| name.as_bytes() != hidden.as_bytes())
+                && more.iter().all(|(other, _)| other != name)
+        };
         let mut variables: Vec<(Vec<u8>, Vec<u8>)> = std::env::vars_os()
-            .filter(|(name, _)| hidden.is_none_or(|hidden| name.as_bytes() != hidden.as_bytes()))
+            .filter(|(name, _)| is_ours(name))
+            .chain(more.iter().cloned())
             .map(|(name, value)| (name.into_vec(), value.into_vec()))
             .collect();
-        if let Feed::Environment(name) = feed {
+        if let Feed::Environment(name) = &options.feed {
             variables.retain(|(other, _)| other != name.as_bytes());
             variables.push((name.as_bytes().to_vec(), secret.to_vec()));
         }
@@ -150,7 +150,7 @@ impl Wires {
             watched: None,
             _file: None,
         };
-        wires.connect(feed, secret, text).map_err(|source| ProgramError::Feed { source })?;
+        wires.connect(&options.feed, secret, options.text).map_err(|source| ProgramError::Feed { source })?;
         Ok(wires)
     }
 

@@ -1,18 +1,21 @@
-//! From what the runs of a program showed to what may be said. Pure.
+//! From what a run of a program showed to what may be said. Pure.
 
-use std::collections::BTreeMap;
-
-use findings::{Class, Controls, Finding, Looked, Observation, Outcome, Repeats, Verdict};
+use findings::{Class, Controls, Finding, Looked, Observation, Outcome, Verdict};
 
 use super::follow::{Record, Role, Seen};
 use super::{Moment, Options};
-use crate::judge::{CANARY, finding};
+use crate::judge::{self, CANARY, count};
+use crate::scan::keys;
 use crate::session::Hit;
 
 /// Judges one run.
-pub(super) fn judge(options: &Options, record: &Record, decoys: u32) -> Outcome {
-    let name = options.name();
-    let decoy_hits = count(record.seen.iter().flat_map(|seen| &seen.look.hits).filter(|hit| !is_canary(hit)));
+pub(super) fn outcome(options: &Options, record: &Record, decoys: u32) -> Outcome {
+    outcome_at(options, &options.name(), &options.moments, record, decoys)
+}
+
+/// The same, under a name of its own, of a run that was looked at at these moments.
+pub(super) fn outcome_at(options: &Options, name: &str, moments: &[Moment], record: &Record, decoys: u32) -> Outcome {
+    let decoy_hits = count(record.seen.iter().flat_map(|seen| &seen.look.hits).filter(|hit| is_decoy(hit)));
     let whole = |role: fn(Role) -> bool| {
         let looks = record.seen.iter().filter(|seen| role(seen.role));
         count(looks.flat_map(|seen| &seen.look.hits).filter(|hit| is_canary(hit) && hit.found.whole))
@@ -23,23 +26,13 @@ pub(super) fn judge(options: &Options, record: &Record, decoys: u32) -> Outcome 
         planted => planted,
     };
     let controls = Controls { planted, decoys, decoy_hits };
-    let findings: Vec<Finding> = record
-        .seen
-        .iter()
-        .flat_map(|seen| seen.look.hits.iter().map(move |hit| (seen, hit)))
-        .filter(|(seen, hit)| is_canary(hit) && is_residue(seen, hit))
-        .map(|(seen, hit)| finding(&name, &seen.moment, seen.look.process, hit))
-        .collect();
-    let reasons = doubts(options, record, &controls);
-    let verdict = match (findings.is_empty(), reasons.is_empty()) {
-        (false, _) if decoy_hits == 0 => Verdict::Leak,
-        (true, true) => Verdict::Clean,
-        _ => Verdict::Inconclusive,
-    };
+    let findings: Vec<Finding> = findings_by_look(name, record).map(|(_, _, finding)| finding).collect();
+    let reasons = doubts(options, moments, record, &controls);
+    let verdict = judge::seen(&findings, &reasons, decoy_hits);
     Outcome {
-        scenario: name.clone(),
-        holder: name,
-        ending: options.moments.iter().map(Moment::name).collect::<Vec<_>>().join(", "),
+        scenario: name.to_owned(),
+        holder: options.name(),
+        ending: moments.iter().map(Moment::name).collect::<Vec<_>>().join(", "),
         expectation: "clean".to_owned(),
         control: false,
         verdict,
@@ -53,58 +46,20 @@ pub(super) fn judge(options: &Options, record: &Record, decoys: u32) -> Outcome 
     }
 }
 
-/// One outcome of several runs: a residue counts once, with the number of runs in which it was seen.
-pub(super) fn merge(outcomes: Vec<Outcome>) -> Option<Outcome> {
-    let of = u32::try_from(outcomes.len()).unwrap_or(u32::MAX);
-    if of < 2 {
-        return outcomes.into_iter().next();
-    }
-    // The same residue may stand in several places of one run: the second of a name is another than the first.
-    let mut all: BTreeMap<(String, u32), (Finding, u32)> = BTreeMap::new();
-    for outcome in &outcomes {
-        let mut met: BTreeMap<&str, u32> = BTreeMap::new();
-        for finding in &outcome.findings {
-            let number = met.entry(&finding.fingerprint).or_default();
-            *number += 1;
-            let entry = all.entry((finding.fingerprint.clone(), *number)).or_insert_with(|| (finding.clone(), 0));
-            entry.1 += 1;
-        }
-    }
-    let mut merged = outcomes.first()?.clone();
-    let mut findings: Vec<Finding> =
-        all.into_values().map(|(finding, seen)| Finding { repeats: Some(Repeats { seen, of }), ..finding }).collect();
-    findings.sort_by(|one, other| {
-        let key = |finding: &Finding| (finding.checkpoint.clone(), finding.process, finding.address);
-        key(one).cmp(&key(other))
-    });
-    let any = |verdict| outcomes.iter().any(|outcome| outcome.verdict == verdict);
-    merged.verdict = match (any(Verdict::Leak), any(Verdict::Inconclusive)) {
-        (true, _) => Verdict::Leak,
-        (false, true) => Verdict::Inconclusive,
-        (false, false) => Verdict::Clean,
-    };
-    merged.as_expected = merged.verdict == Verdict::Clean;
-    merged.findings = findings;
-    merged.reasons = (1..)
-        .zip(&outcomes)
-        .flat_map(|(number, outcome)| outcome.reasons.iter().map(move |why| format!("run {number}: {why}")))
-        .collect();
-    merged.observations = outcomes.iter().flat_map(|outcome| outcome.observations.clone()).collect();
-    merged.controls = Controls {
-        // Every run needs its own control: the weakest counts.
-        planted: outcomes.iter().map(|outcome| outcome.controls.planted).min().unwrap_or(0),
-        decoys: merged.controls.decoys,
-        decoy_hits: outcomes.iter().map(|outcome| outcome.controls.decoy_hits).sum(),
-    };
-    let mut endings: Vec<String> = outcomes.into_iter().map(|outcome| outcome.ended).collect();
-    endings.sort();
-    endings.dedup();
-    merged.ended = endings.join(" or ");
-    Some(merged)
+/// The residues, each with the look that showed it, and the index of the hit there.
+pub(super) fn findings_by_look<'a>(name: &str, record: &'a Record) -> impl Iterator<Item = (&'a Seen, usize, Finding)> {
+    let hits =
+        record.seen.iter().flat_map(|seen| seen.look.hits.iter().enumerate().map(move |(at, hit)| (seen, at, hit)));
+    hits.filter(|(seen, _, hit)| !is_decoy(hit) && is_residue(seen, hit))
+        .map(move |(seen, at, hit)| (seen, at, judge::finding(name, &seen.moment, seen.look.process, hit)))
 }
 
 fn is_canary(hit: &Hit) -> bool {
     hit.found.needle == CANARY
+}
+
+fn is_decoy(hit: &Hit) -> bool {
+    !is_canary(hit) && hit.found.needle != keys::UNKNOWN
 }
 
 fn is_residue(seen: &Seen, hit: &Hit) -> bool {
@@ -115,31 +70,20 @@ fn is_residue(seen: &Seen, hit: &Hit) -> bool {
     }
 }
 
-fn count(items: impl Iterator) -> u32 {
-    u32::try_from(items.count()).unwrap_or(u32::MAX)
-}
-
 fn observation(seen: &Seen) -> Observation {
-    let look = &seen.look;
-    let canary = || look.hits.iter().filter(|hit| is_canary(hit));
-    Observation {
-        checkpoint: match seen.role {
-            Role::SecretMemory => "exit-call".to_owned(),
-            Role::Control | Role::Residue => seen.moment.clone(),
-        },
-        process: look.process,
-        looked: look.looked.clone(),
-        threads: look.threads,
-        coverage: look.coverage.clone(),
-        whole: count(canary().filter(|hit| hit.found.whole)),
-        fragments: count(canary().filter(|hit| !hit.found.whole)),
-        decoy_hits: count(look.hits.iter().filter(|hit| !is_canary(hit))),
-    }
+    let at = match seen.role {
+        Role::SecretMemory => "exit-call",
+        Role::Control | Role::Residue => &seen.moment,
+    };
+    Observation { kept_freed: seen.kept_freed, ..judge::observation(at, &seen.look, is_canary, is_decoy) }
 }
 
 /// Everything that keeps a clean look from meaning clean.
-fn doubts(options: &Options, record: &Record, controls: &Controls) -> Vec<String> {
+fn doubts(options: &Options, moments: &[Moment], record: &Record, controls: &Controls) -> Vec<String> {
     let mut doubts = record.troubles.clone();
+    if options.unknown_keys {
+        doubts.extend(keys::silent());
+    }
     if record.interrupted {
         doubts.push("interrupted".to_owned());
     }
@@ -151,7 +95,7 @@ fn doubts(options: &Options, record: &Record, controls: &Controls) -> Vec<String
     if controls.decoy_hits > 0 {
         doubts.push(format!("{} hits of decoys, which were never planted", controls.decoy_hits));
     }
-    for moment in &options.moments {
+    for moment in moments {
         let name = moment.name();
         if !record.seen.iter().any(|seen| seen.moment == name && seen.role == Role::Residue) {
             doubts.push(format!("{name} missed: {}", moment.missed()));
@@ -168,15 +112,10 @@ fn doubts_of_look(seen: &Seen, all: &[Seen]) -> Vec<String> {
     if let Looked::Missed(why) | Looked::NotLookedAt(why) = &look.looked {
         return vec![format!("{at} missed: {why}")];
     }
-    let mut doubts = Vec::new();
-    for share in &look.coverage.refused {
-        doubts.push(format!("{at}: {} bytes not read: {}", share.bytes, share.why));
-    }
-    if !look.coverage.adds_up() {
-        doubts.push(format!("{at}: the parts of the coverage do not add up"));
-    }
-    if look.coverage.read == 0 {
-        doubts.push(format!("{at}: not one byte was read"));
+    let mut doubts = judge::unread(at, &look.coverage);
+    // What waits behind descriptors at the last call waits there at the end too, and is looked at then.
+    if seen.role == Role::Residue {
+        doubts.extend(judge::unread_behind_descriptors(at, look.kept.as_ref()));
     }
     // At the exit stop nothing can be injected; what was read just before, at the call that ends the process, counts.
     let injected = all

@@ -34,6 +34,7 @@ pub struct Index {
     /// Windows of every fourth byte.
     wide: Option<Table>,
     kernel: Kernel,
+    unknown_keys: bool,
 }
 
 /// The windows of some of the patterns.
@@ -141,14 +142,40 @@ impl Index {
                 return Err(IndexError::Needle { needle, min_length });
             }
         }
+        let near = Table::new(&mut patterns, Stride::Near);
+        let wide = Table::new(&mut patterns, Stride::Wide);
         Ok(Self {
             min_length,
             longest: patterns.iter().map(|one| one.pattern.bytes().len()).max().unwrap_or(0),
-            near: Table::new(&patterns, Stride::Near),
-            wide: Table::new(&patterns, Stride::Wide),
+            near,
+            wide,
             kernel: Kernel::best(),
+            unknown_keys: false,
             patterns,
         })
+    }
+
+    /// An index of nothing but keys that nobody named.
+    pub fn of_unknown_keys() -> Self {
+        let patterns = Vec::new();
+        Self { min_length: 0, longest: 0, near: None, wide: None, kernel: Kernel::best(), unknown_keys: true, patterns }
+    }
+
+    /// The same index, which also finds keys that nobody named: round keys of AES, private keys in DER and PEM.
+    pub fn with_unknown_keys(mut self) -> Self {
+        self.unknown_keys = true;
+        self
+    }
+
+    /// Bytes of a needle; 0 if no form shows it as it is.
+    pub(crate) fn needle_length(&self, needle: u32) -> u64 {
+        let raw = |one: &&Indexed| one.needle == needle && one.pattern.form() == Form::Raw;
+        self.patterns.iter().filter(raw).map(|one| one.pattern.bytes().len() as u64).max().unwrap_or(0)
+    }
+
+    /// Whether keys that nobody named are looked for.
+    pub(crate) fn finds_unknown_keys(&self) -> bool {
+        self.unknown_keys
     }
 
     /// Bytes of the shortest residue.
@@ -174,11 +201,12 @@ impl Index {
         for one in &self.patterns {
             let form = one.pattern.form();
             let at = rates.iter().position(|rate| rate.form == form).unwrap_or_else(|| {
-                rates.push(Rate { form, windows: 0, chance: 0.0 });
+                rates.push(Rate { form, windows: 0, chance: 0.0, random: 0.0 });
                 rates.len() - 1
             });
             rates[at].windows += one.residues.len() as u64;
             rates[at].chance += one.residues.iter().map(|piece| one.pattern.chance(piece.clone())).sum::<f64>();
+            rates[at].random += one.residues.iter().map(|piece| 256f64.powf(-(piece.len() as f64))).sum::<f64>();
         }
         rates
     }
@@ -287,13 +315,18 @@ pub struct Rate {
     pub windows: u64,
     /// Matches that chance would give in each byte searched: see [`Index::expected_chance_hits`].
     pub chance: f64,
+    /// The same in bytes that are random: each byte of a residue, signs between included, is hit by one in 256.
+    pub random: f64,
 }
 
 impl Table {
-    /// `None` if no pattern has such windows.
-    fn new(patterns: &[Indexed], stride: Stride) -> Option<Self> {
+    /// `None` if no pattern has such windows. Patterns keep those windows alone that are needed.
+    fn new(patterns: &mut [Indexed], stride: Stride) -> Option<Self> {
         let steps = patterns.iter().filter(|one| one.stride == stride).map(Indexed::step);
         let step = steps.min()?.min(MAX_STEP);
+        if stride == Stride::Near {
+            patterns.iter_mut().filter(|one| one.stride == stride).for_each(|one| one.thin(step));
+        }
         let windows = Windows::new(patterns, stride);
         let hollow = windows.words.iter().any(|word| word.to_le_bytes()[1..3] == [0, 0]);
         Some(Self { step, filter: Filter::new(&windows.words), windows, hollow })
@@ -372,6 +405,30 @@ impl Indexed {
             rows.max().unwrap_or(0)
         };
         self.residues.iter().map(longest_row).min().unwrap_or(1)
+    }
+
+    /// Takes windows off the list as long as each shortest residue keeps `step` of them in a row, one of which is tested.
+    ///
+    /// A form that writes a byte of the secret in several of its own has long residues: of hexadecimal less than half of
+    /// the windows stay, of a decimal array a seventh. That keeps the filter small and its false answers few.
+    fn thin(&mut self, step: usize) {
+        let mut kept = vec![false; self.listed.len()];
+        let mut row: Option<usize> = None; // where the last row that was kept begins
+        for residue in &self.residues {
+            let windows = residue.start..(residue.end + 1).saturating_sub(WINDOW);
+            if row.is_some_and(|row| row >= windows.start && row + step <= windows.end) {
+                continue;
+            }
+            // The last row serves the most of the residues that follow.
+            let starts = windows.start..(windows.end + 1).saturating_sub(step);
+            let last = starts.rev().find(|start| self.listed[*start..*start + step].iter().all(|listed| *listed));
+            row = last;
+            match last {
+                Some(start) => kept[start..start + step].fill(true),
+                None => kept[windows].fill(true), // no step is so long; but if one were, nothing would be missed
+            }
+        }
+        self.listed = kept;
     }
 
     /// Whether a piece of the pattern is a residue: whether it contains a shortest one.

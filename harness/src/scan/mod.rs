@@ -24,6 +24,7 @@ pub(crate) mod brute;
 mod filter;
 mod index;
 mod kernel;
+pub(crate) mod keys;
 mod naive;
 mod wide;
 
@@ -73,6 +74,8 @@ pub struct Scanner<'a> {
     carry: Zeroizing<Vec<u8>>,
     candidates: Vec<usize>,
     matches: Vec<Match>,
+    /// For keys that nobody named.
+    keys: Option<keys::Finder>,
 }
 
 /// Bytes after which candidates are looked up, so that they are few and still in cache.
@@ -81,13 +84,17 @@ const BLOCK: u64 = 16 << 10;
 impl<'a> Scanner<'a> {
     /// A scanner that has seen nothing.
     pub fn new(index: &'a Index) -> Self {
+        let keys = index.finds_unknown_keys().then(keys::Finder::new);
         let carry = Zeroizing::new(Vec::with_capacity(4 * index.reach())); // never grows, so it leaves no copy
-        Self { index, stretch: 0, fed: 0, tested: 0, carry, candidates: Vec::new(), matches: Vec::new() }
+        Self { index, stretch: 0, fed: 0, tested: 0, carry, candidates: Vec::new(), matches: Vec::new(), keys }
     }
 
     /// Takes the next bytes. They go on the stretch if their address does, and begin a new one otherwise; no run
     /// reaches over a gap.
     pub fn feed(&mut self, address: u64, bytes: &[u8]) {
+        if let Some(keys) = &mut self.keys {
+            keys.feed(address, bytes);
+        }
         if address != self.stretch.wrapping_add(self.fed) {
             self.end_stretch();
             self.stretch = address;
@@ -119,7 +126,10 @@ impl<'a> Scanner<'a> {
     /// Everything found, in the order of addresses.
     pub fn finish(mut self) -> Vec<Match> {
         self.end_stretch();
-        settle(std::mem::take(&mut self.matches))
+        let mut matches = settle(std::mem::take(&mut self.matches));
+        matches.extend(self.keys.take().into_iter().flat_map(keys::Finder::finish));
+        matches.sort_unstable();
+        matches
     }
 
     /// Tests what waited for bytes that did not come, and forgets the stretch.
@@ -193,6 +203,11 @@ fn order_of(found: &Match) -> Form {
 #[doc(hidden)]
 pub fn oracle(data: &[u8]) {
     naive::oracle(data);
+}
+
+/// The name of the loop that searches on this machine, for whoever compares speeds.
+pub fn loop_name() -> &'static str {
+    kernel::Kernel::best().name()
 }
 
 #[cfg(test)]

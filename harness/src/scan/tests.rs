@@ -196,7 +196,9 @@ fn every_form_is_found_whole_and_in_its_shortest_pieces_at_any_alignment() {
 #[test]
 fn pieces_that_show_less_than_the_shortest_residue_are_not_found_in_any_form() {
     let index = index(6);
-    for pattern in variants::encode(SECRET, &FORMS) {
+    // Where ChaCha's spread words meet, less of eight lanes may be enough of four, or show the secret as it is.
+    let is_spread = |pattern: &variants::Pattern| pattern.form() == Form::ChachaState && pattern.phase() > 0;
+    for pattern in variants::encode(SECRET, &FORMS).into_iter().filter(|pattern| !is_spread(pattern)) {
         for piece in pattern.shortest_residues(6) {
             for shorter in [piece.start + 1..piece.end, piece.start..piece.end - 1] {
                 let page = page_with(&beside(&pattern.bytes()[shorter.clone()], pattern.bytes(), &shorter), 333);

@@ -5,17 +5,19 @@
 //! the core; it is not part of what a reader of the core can get.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use findings::Coverage;
+use nix::errno::Errno;
+use nix::unistd::{Whence, lseek};
 use object::LittleEndian;
 use object::elf::{ET_CORE, FileHeader64, PT_LOAD, PT_NOTE, ProgramHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
-use super::CHUNK;
+use super::{CHUNK, PAGE};
 
 /// Bytes of headers that are read at most: 65 535 program headers of 56 bytes, and the file header.
 const HEADERS: u64 = 4 * 1024 * 1024;
@@ -86,9 +88,25 @@ pub fn read(file: &File, mut piece: impl FnMut(Part, u64, &[u8])) -> Result<Cove
         coverage.listed = coverage.listed.saturating_add(segment.length);
         let present = segment.length.min(length.saturating_sub(segment.offset)).min(budget);
         budget -= present;
-        let mut done = 0;
+        let (mut done, mut holes, mut data) = (0, 0, 0);
         while done < present {
-            let step = buffer.len().min(usize::try_from(present - done).unwrap_or(usize::MAX));
+            if done >= data {
+                let hole;
+                (hole, data) = next_data(file, segment.offset, done, present);
+                if hole > done {
+                    // A secret that begins or ends in zero bytes may lean on them, so the scan sees those at the edges.
+                    let length = usize::try_from((hole - done).min(PAGE)).unwrap_or(0);
+                    buffer[..length].fill(0);
+                    piece(part, segment.address.wrapping_add(done), &buffer[..length]);
+                    if hole - done > PAGE {
+                        piece(part, segment.address.wrapping_add(hole - length as u64), &buffer[..length]);
+                    }
+                    holes += hole - done;
+                    done = hole;
+                    continue;
+                }
+            }
+            let step = buffer.len().min(usize::try_from(data - done).unwrap_or(usize::MAX));
             match file.read_at(&mut buffer[..step], segment.offset + done) {
                 Ok(read) if read > 0 => {
                     piece(part, segment.address.wrapping_add(done), &buffer[..read]);
@@ -101,11 +119,141 @@ pub fn read(file: &File, mut piece: impl FnMut(Part, u64, &[u8])) -> Result<Cove
                 }
             }
         }
-        coverage.read = coverage.read.saturating_add(done);
+        coverage.read = coverage.read.saturating_add(done - holes);
+        coverage.never_populated = coverage.never_populated.saturating_add(holes);
         coverage.refuse("the core ends before its headers say", segment.length.saturating_sub(done));
     }
     buffer.zeroize();
     Ok(coverage)
+}
+
+/// Bytes that a stored core may unpack to.
+const UNPACKED: u64 = 64 << 30;
+
+/// Reads a core that comes as a stream, as [`read`] does one that lies in a file; each part in the order of the file.
+///
+/// # Errors
+///
+/// [`CoreError`]; a stream that breaks off behind its headers is no error but counts as refused.
+pub(crate) fn read_stream(stream: &mut dyn Read, piece: impl FnMut(Part, u64, &[u8])) -> Result<Coverage, CoreError> {
+    read_stream_up_to(stream, UNPACKED, piece)
+}
+
+fn read_stream_up_to(
+    stream: &mut dyn Read,
+    most: u64,
+    mut piece: impl FnMut(Part, u64, &[u8]),
+) -> Result<Coverage, CoreError> {
+    let start = size_of::<FileHeader64<LittleEndian>>() as u64;
+    let mut headers = Zeroizing::new(Vec::new());
+    stream.take(start).read_to_end(&mut headers)?;
+    let elf = FileHeader64::<LittleEndian>::parse(&headers[..])?;
+    let table = elf.e_phoff(elf.endian()?).saturating_add(u64::from(elf.e_phnum.get(LittleEndian)) * PROGRAM_HEADER);
+    stream.take(table.min(HEADERS).saturating_sub(start)).read_to_end(&mut headers)?;
+    let mut segments = segments(&headers)?;
+    if segments.is_empty() {
+        return Err(CoreError::Empty);
+    }
+    segments.sort_by_key(|(_, segment)| segment.offset);
+    let mut parts = Parts { segments, number: 0, at: 0, seen: 0, coverage: Coverage::default() };
+    for (_, segment) in &parts.segments {
+        parts.coverage.listed = parts.coverage.listed.saturating_add(segment.length);
+    }
+    parts.hand_on(&headers, &mut piece);
+    let mut buffer = Zeroizing::new(vec![0; CHUNK]);
+    let end = loop {
+        if parts.at >= most {
+            break Some(format!("it unpacks to more than {most} bytes"));
+        }
+        match stream.read(&mut buffer) {
+            Ok(0) => break None,
+            Ok(read) => parts.hand_on(&buffer[..read], &mut piece),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => break Some(format!("it cannot be unpacked further: {error}")),
+        }
+    };
+    Ok(parts.finish(end))
+}
+
+/// Bytes of one program header.
+const PROGRAM_HEADER: u64 = size_of::<ProgramHeader64<LittleEndian>>() as u64;
+
+/// The parts of a core that goes by.
+struct Parts {
+    /// Sorted by their offset in the file.
+    segments: Vec<(Part, Segment)>,
+    /// The first segment that does not end before `at`.
+    number: usize,
+    /// Bytes of the file so far.
+    at: u64,
+    /// Bytes of segments so far.
+    seen: u64,
+    coverage: Coverage,
+}
+
+impl Parts {
+    fn hand_on(&mut self, mut bytes: &[u8], piece: &mut impl FnMut(Part, u64, &[u8])) {
+        while !bytes.is_empty() {
+            let behind = |(_, segment): &(Part, Segment)| segment.offset.saturating_add(segment.length) <= self.at;
+            while self.segments.get(self.number).is_some_and(behind) {
+                self.number += 1;
+            }
+            let here = self.segments.get(self.number);
+            let (part, address, left) = match here {
+                Some((part, segment)) if segment.offset <= self.at => {
+                    let done = self.at - segment.offset;
+                    (*part, segment.address.wrapping_add(done), segment.length - done)
+                }
+                Some((_, segment)) => (Part::Rest, self.at, segment.offset - self.at),
+                None => (Part::Rest, self.at, u64::MAX),
+            };
+            let (now, rest) = bytes.split_at(bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX)));
+            piece(part, address, now);
+            match part {
+                Part::Rest => self.coverage.listed = self.coverage.listed.saturating_add(now.len() as u64),
+                Part::Notes | Part::Memory => self.seen += now.len() as u64,
+            }
+            self.coverage.read += now.len() as u64;
+            self.at += now.len() as u64;
+            bytes = rest;
+        }
+    }
+
+    fn finish(mut self, why: Option<String>) -> Coverage {
+        let promised = self.segments.iter().fold(0_u64, |sum, (_, segment)| sum.saturating_add(segment.length));
+        let missing = promised - self.seen;
+        match why {
+            None => self.coverage.refuse("the core ends before its headers say", missing),
+            Some(why) => {
+                // Where all that was promised has come, what is behind it is unknown, and more than nothing.
+                if missing == 0 {
+                    self.coverage.listed = self.coverage.listed.saturating_add(1);
+                }
+                self.coverage.refuse(&why, missing.max(1));
+            }
+        }
+        self.coverage
+    }
+}
+
+/// The next bytes of a stretch of the file that are no hole: where they begin and end, counted from its start; both
+/// are `end` when there are none. A file system that does not tell has no holes.
+///
+/// A hole reads as zeroes: whoever wrote the core found nothing there.
+fn next_data(file: &File, start: u64, at: u64, end: u64) -> (u64, u64) {
+    let seek = |from: u64, whence| {
+        let from = i64::try_from(from).map_err(|_| Errno::EOVERFLOW)?;
+        lseek(file, from, whence).map(|found| found.cast_unsigned().saturating_sub(start).min(end))
+    };
+    let data = match seek(start.saturating_add(at), Whence::SeekData) {
+        Ok(data) => data.max(at),
+        Err(Errno::ENXIO) => return (end, end),
+        Err(_) => return (at, end),
+    };
+    match seek(start.saturating_add(data), Whence::SeekHole) {
+        Ok(hole) if data < end => (data, hole.max(data + 1).min(end)),
+        _ => (data, end),
+    }
 }
 
 /// Which part of a core some bytes are.
@@ -172,9 +320,85 @@ pub(crate) fn find(dir: &Path) -> io::Result<Option<(PathBuf, File)>> {
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
         if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("core")) {
-            let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(&path)?;
-            return Ok(Some((path, file)));
+            // A target can leave a pipe of that name, which nobody writes to.
+            let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+            let file = File::options().read(true).custom_flags(flags).open(&path)?;
+            if file.metadata()?.is_file() {
+                return Ok(Some((path, file)));
+            }
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A core with these stretches of memory: address, offset, length.
+    fn core(stretches: &[(u64, u64, u64)], length: usize) -> Vec<u8> {
+        let mut core = b"\x7fELF\x02\x01\x01".to_vec();
+        core.resize(16, 0);
+        core.extend([4, 0, 62, 0, 1, 0, 0, 0]);
+        core.extend([0_u64, 64, 0].iter().flat_map(|word| word.to_le_bytes()));
+        core.extend([0; 4]);
+        let count = u16::try_from(stretches.len()).unwrap();
+        core.extend([64_u16, 56, count, 0, 0, 0].iter().flat_map(|half| half.to_le_bytes()));
+        for (address, offset, length) in stretches {
+            core.extend([1, 0, 0, 0, 6, 0, 0, 0]);
+            core.extend([*offset, *address, 0, *length, *length, 4096].iter().flat_map(|word| word.to_le_bytes()));
+        }
+        core.extend((core.len()..length).map(|at| (at % 251) as u8));
+        core
+    }
+
+    /// Every byte with its address, by part.
+    fn collect(into: &mut Vec<(Part, u64, u8)>) -> impl FnMut(Part, u64, &[u8]) + '_ {
+        |part, at, bytes| into.extend((at..).zip(bytes).map(|(at, byte)| (part, at, *byte)))
+    }
+
+    #[test]
+    fn a_core_reads_alike_from_a_file_and_from_a_stream() {
+        let core = core(&[(0x9000, 300, 100), (0x1000, 500, 1000), (0x5000, 1500, 200)], 2000);
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&core, 0).unwrap();
+        let (mut from_file, mut from_stream) = (Vec::new(), Vec::new());
+
+        let by_file = read(&file, collect(&mut from_file)).unwrap();
+        let by_stream = read_stream(&mut &core[..], collect(&mut from_stream)).unwrap();
+
+        from_file.sort_unstable();
+        from_stream.sort_unstable();
+        assert_eq!(from_file, from_stream);
+        assert_eq!((by_file, by_stream.adds_up()), (by_stream, true));
+    }
+
+    #[test]
+    fn a_stream_that_breaks_off_is_refused_to_the_byte() {
+        let core = core(&[(0x1000, 500, 1000)], 2000);
+
+        let coverage = read_stream(&mut &core[..700], |_, _, _| {}).unwrap();
+
+        assert_eq!((coverage.refused_bytes(), coverage.adds_up()), (800, true));
+    }
+
+    #[test]
+    fn a_stream_without_end_is_left_at_the_limit() {
+        let core = core(&[(0x1000, 500, 100)], 600);
+        let mut endless = core.chain(io::repeat(0));
+
+        let coverage = read_stream_up_to(&mut endless, 10 << 20, |_, _, _| {}).unwrap();
+
+        assert!(coverage.refused[0].why.contains("unpacks to more"), "{coverage:?}");
+        assert!(coverage.read < 11 << 20 && coverage.adds_up(), "{coverage:?}");
+    }
+
+    #[test]
+    fn stretches_that_overlap_are_never_complete_in_a_stream() {
+        let core = core(&[(0x1000, 500, 1000), (0x9000, 600, 1000)], 2000);
+
+        let coverage = read_stream(&mut &core[..], |_, _, _| {}).unwrap();
+
+        assert_eq!((coverage.refused_bytes(), coverage.adds_up()), (900, true));
+    }
 }

@@ -30,6 +30,8 @@ pub struct Region {
     pub shared: bool,
     /// Offset in the backing file at which it begins, in bytes.
     pub offset: u64,
+    /// Device of the backing file, as `stat` numbers it; 0 for none.
+    pub device: u64,
     /// Inode of the backing file, 0 for none.
     pub inode: u64,
 }
@@ -75,9 +77,14 @@ pub(crate) fn parse(listing: impl Read) -> Result<Vec<Region>, MapsError> {
             name: name(&map.pathname),
             shared: map.perms.contains(MMPermissions::SHARED),
             offset: map.offset,
+            device: device(map.dev),
             inode: map.inode,
         })
         .collect())
+}
+
+fn device((major, minor): (i32, i32)) -> u64 {
+    libc::makedev(major.cast_unsigned(), minor.cast_unsigned())
 }
 
 fn name(path: &MMapPath) -> String {
@@ -136,8 +143,11 @@ impl Region {
     }
 
     fn is_device(&self, process: &Process) -> bool {
+        // A private mapping's written pages are the process's own memory, and so is all of /dev/zero (zero(4)).
         // Unlinked, unknown or out of reach: it is read, and what a read refuses is counted.
-        self.name.starts_with('/')
+        self.shared
+            && self.name.starts_with('/')
+            && !self.name.starts_with("/dev/zero")
             && std::fs::metadata(format!("/proc/{}/root{}", process.pid, self.name)).is_ok_and(|meta| {
                 let kind = meta.file_type();
                 meta.ino() == self.inode && (kind.is_char_device() || kind.is_block_device())
@@ -146,31 +156,32 @@ impl Region {
 
     /// What kind of place an address in this mapping is.
     ///
-    /// `stacks` are the stack pointers of all threads of the process.
-    pub(crate) fn class(&self, address: u64, initial: Option<&InitialStack>, stacks: &[u64]) -> Class {
+    /// `stacks` are the stack pointers of all threads of the process; of them those of the first one's stack matter here,
+    /// which has a name. [`super::Places`] knows more.
+    pub(super) fn class(&self, address: u64, initial: Option<&InitialStack>, stacks: &[u64]) -> Class {
         if self.is_secret_memory() {
             return Class::SecretMemory;
         }
-        let pointer = stacks.iter().copied().find(|pointer| self.contains(*pointer));
-        match (self.name.as_str(), pointer) {
-            ("[heap]", _) => Class::Heap,
-            ("[vdso]", _) => Class::Vdso,
-            ("[stack]", pointer) => {
+        match self.name.as_str() {
+            "[heap]" => Class::Heap,
+            "[vdso]" => Class::Vdso,
+            "[stack]" => {
+                let pointer = stacks.iter().copied().find(|pointer| self.contains(*pointer));
                 if let Some(class) = initial.and_then(|initial| initial.class(address)) {
                     return class;
                 }
                 live_or_dead(address, pointer)
             }
-            ("", pointer @ Some(_)) => live_or_dead(address, pointer),
-            ("", None) if !self.shared => Class::Anonymous,
-            (name, _) if name.starts_with("[anon") => Class::Anonymous,
+            "" if !self.shared => Class::Anonymous,
+            name if name.starts_with("[anon") => Class::Anonymous,
             _ if self.shared => Class::Shared,
             _ => Class::File,
         }
     }
 }
 
-fn live_or_dead(address: u64, pointer: Option<u64>) -> Class {
+/// A stack at or above its pointer, less what a function may use below it, or beneath.
+pub(super) fn live_or_dead(address: u64, pointer: Option<u64>) -> Class {
     match pointer {
         Some(pointer) if address < pointer.saturating_sub(RED_ZONE) => Class::DeadStack,
         _ => Class::Stack,

@@ -25,6 +25,8 @@ pub(crate) struct Image<'a> {
     pub(crate) dir: Option<&'a CStr>,
     /// Whether its core limit is raised to the hard one: only where a core lands in a private directory.
     pub(crate) cores: bool,
+    /// The number that its process gets, if that is free and we may choose; any other if not.
+    pub(crate) pid: Option<Pid>,
     /// Whether its mappings and its stack lie at the same addresses in every run.
     pub(crate) fixed_layout: bool,
     pub(crate) descriptors: Descriptors<'a>,
@@ -80,8 +82,14 @@ pub(crate) fn spawn_traced(image: &Image<'_>, seize: impl FnOnce(Pid) -> nix::Re
     // throws away what is pending before it lets signals in again.
     let mut before = SigSet::empty();
     pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut before))?;
-    // SAFETY: the child calls only async-signal-safe functions (`child` below) and never returns.
-    let forked = unsafe { nix::unistd::fork() };
+    let forked = match image.pid.map(fork_as) {
+        Some(Ok(forked)) => Ok(forked),
+        // Not ours to choose (EPERM), taken (EEXIST), or no such call (ENOSYS).
+        Some(Err(_)) | None => {
+            // SAFETY: the child calls only async-signal-safe functions (`child` below) and never returns.
+            unsafe { nix::unistd::fork() }
+        }
+    };
     if !matches!(forked, Ok(ForkResult::Child)) {
         pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&before), None)?;
     }
@@ -108,10 +116,14 @@ pub(crate) fn spawn_traced(image: &Image<'_>, seize: impl FnOnce(Pid) -> nix::Re
     // A tracee that fails in `execve` reports its errno here and exits without ever reaching the exec stop.
     let mut errno = [0; 4];
     let mut waiting = [PollFd::new(error_read.as_fd(), PollFlags::POLLIN)];
-    if let Ok(0) = nix::poll::poll(&mut waiting, PollTimeout::from(EXEC_PATIENCE_MS)) {
-        abandon(pid);
-        return Err(io::ErrorKind::TimedOut.into());
-    }
+    // A signal breaks the wait off: then it begins again.
+    while match nix::poll::poll(&mut waiting, PollTimeout::from(EXEC_PATIENCE_MS)) {
+        Ok(0) => {
+            abandon(pid);
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        result => result == Err(nix::errno::Errno::EINTR),
+    } {}
     match nix::unistd::read(&error_read, &mut errno) {
         Ok(0) => Ok(pid),
         Ok(_) => {
@@ -122,6 +134,43 @@ pub(crate) fn spawn_traced(image: &Image<'_>, seize: impl FnOnce(Pid) -> nix::Re
             abandon(pid);
             Err(error.into())
         }
+    }
+}
+
+/// A fork whose child gets this number.
+///
+/// # Errors
+///
+/// `EPERM` without CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE over the PID namespace, `EEXIST` when the number is taken, `ENOSYS`
+/// where a container's filter hides the call.
+///
+/// # Source
+///
+/// clone(2), *The set_tid array*; Linux 5.5.
+fn fork_as(pid: Pid) -> nix::Result<ForkResult> {
+    let number = pid.as_raw();
+    let args = libc::clone_args {
+        flags: 0,
+        pidfd: 0,
+        child_tid: 0,
+        parent_tid: 0,
+        exit_signal: libc::SIGCHLD as u64,
+        stack: 0,
+        stack_size: 0,
+        tls: 0,
+        set_tid: (&raw const number).expose_provenance() as u64,
+        set_tid_size: 1,
+        cgroup: 0,
+    };
+    // SAFETY:
+    // - `args` is a whole `struct clone_args`, and `number`, to which it points, outlives the call;
+    // - without CLONE_VM the child has a copy of our memory and goes on from here on a copy of this stack, as after
+    //   fork(2): it calls only async-signal-safe functions (`child` below) and never returns to safe code that allocates.
+    let child = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
+    match child {
+        -1 => Err(nix::errno::Errno::last()),
+        0 => Ok(ForkResult::Child),
+        child => Ok(ForkResult::Parent { child: Pid::from_raw(child as i32) }),
     }
 }
 

@@ -63,6 +63,11 @@ pub(crate) enum Call {
         /// Address of `struct clone_args`.
         args: u64,
     },
+    /// `sigaltstack`, the 64-bit way.
+    AlternateStack {
+        /// Address of the new stack's `stack_t`; 0 for none.
+        new: u64,
+    },
     /// Any other.
     Other,
 }
@@ -87,6 +92,7 @@ impl Call {
             (true, 1, _) | (false, 60, _) => Self::Exit,
             (true, 120, _) | (false, 56, _) => Self::Clone { flags: first, compat },
             (_, 435, _) => Self::Clone3 { args: first },
+            (false, 131, false) => Self::AlternateStack { new: first },
             _ => Self::Other,
         }
     }
@@ -162,6 +168,23 @@ pub(crate) fn step(task: Pid, signal: i32) -> io::Result<()> {
     request_number(libc::PTRACE_SINGLESTEP, task, 0, signal as usize)
 }
 
+/// Whether the SIGTRAP for which a tracee stands still is the end of a step, and not one that it was sent or made itself.
+pub(crate) fn is_step(task: Pid) -> bool {
+    // By the processor, at a call's end, before a handler's first instruction (asm-generic/siginfo.h, kernel/signal.c).
+    const ENDS: [i32; 3] = [libc::TRAP_TRACE, libc::TRAP_BRKPT, libc::SIGTRAP];
+    nix::sys::ptrace::getsiginfo(task).is_ok_and(|info| ENDS.contains(&info.si_code))
+}
+
+/// The address of the next instruction of a stopped tracee.
+///
+/// # Errors
+///
+/// `ESRCH` when it is not stopped.
+pub(crate) fn instruction_pointer(task: Pid) -> io::Result<u64> {
+    let offset = std::mem::offset_of!(libc::user, regs) + std::mem::offset_of!(libc::user_regs_struct, rip);
+    Ok(nix::sys::ptrace::read_user(task, ptr::without_provenance_mut(offset))?.cast_unsigned())
+}
+
 /// The value of debug register `number` of a stopped tracee.
 ///
 /// # Errors
@@ -198,6 +221,15 @@ fn debug_register_offset(number: usize) -> usize {
 /// `ESRCH` as for [`resume`]; `EIO` when it is not in a group stop.
 pub(crate) fn listen(task: Pid) -> io::Result<()> {
     request_number(libc::PTRACE_LISTEN, task, 0, 0)
+}
+
+/// Ends the tracing of a stopped tracee, which runs on with `signal` unless it is 0: any signal, real-time ones too.
+///
+/// # Errors
+///
+/// `ESRCH` as for [`resume`].
+pub(crate) fn detach(task: Pid, signal: i32) -> io::Result<()> {
+    request_number(libc::PTRACE_DETACH, task, 0, signal as usize)
 }
 
 /// A request whose data is a number.
@@ -243,6 +275,15 @@ pub(crate) fn syscall_stop(task: Pid) -> io::Result<SyscallStop> {
 /// `ESRCH` when it is not stopped.
 pub(crate) fn general_registers(task: Pid) -> io::Result<Vec<u8>> {
     regset(task, libc::NT_PRSTATUS, 512)
+}
+
+/// The x87 and SSE registers of a stopped task in the layout of FXSAVE, as bytes.
+///
+/// # Errors
+///
+/// `ESRCH` when it is not stopped.
+pub(crate) fn float_registers(task: Pid) -> io::Result<Vec<u8>> {
+    regset(task, libc::NT_PRFPREG, 512)
 }
 
 /// The extended state of a stopped task (x87, SSE, AVX and up) in the layout of XSAVE, as bytes.

@@ -6,18 +6,25 @@
 //!
 //! One thread owns a target from its start to its end: the kernel ties a tracee to the thread that seized it.
 
+mod alternate;
 mod inject;
+mod pace;
+mod pin;
 mod process;
+mod same;
 mod stops;
+mod trail;
 mod tree;
 mod watch;
 
 pub(crate) use process::OpenError;
 pub(crate) use process::Process;
+pub(crate) use same::Same;
 pub(crate) use stops::{Identity, Stops};
+pub(crate) use trail::{MOST_STEPS as TRAIL_STEPS, Trail};
 pub(crate) use watch::{How, Slot, StackCopy, Word, Write};
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::{CStr, CString, NulError, OsStr};
 use std::fs::File;
 use std::io;
@@ -25,7 +32,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::sys::memfd::MFdFlags;
 use nix::sys::ptrace::Options;
@@ -35,6 +42,9 @@ use nix::unistd::Pid;
 use scenario_protocol::{CANARY_FD, CONTROL_FD, Checkpoint, FRAME_GO_ON};
 
 use crate::sys::{self, End};
+use pace::Pace;
+use pin::Pin;
+use trail::Followed;
 use tree::Task;
 use watch::Watch;
 
@@ -64,6 +74,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) layout: Layout,
     /// Words whose writers are remembered; at most [`Word::MOST`].
     pub(crate) watch: &'a [Word],
+    /// Registers whose writers are looked for.
+    pub(crate) trails: &'a [Trail],
 }
 
 /// Where the target's memory lies.
@@ -85,7 +97,17 @@ pub(crate) struct Foreign<'a> {
     pub(crate) terminal: bool,
     /// Descriptors of ours and their numbers in it, from 3 to [`Foreign::HIGHEST`].
     pub(crate) pass: &'a [(BorrowedFd<'a>, RawFd)],
+    /// Those of all these through which it is fed and heard; the others are our caller's.
+    pub(crate) ours: &'a [BorrowedFd<'a>],
     pub(crate) timeout: Duration,
+    /// The clock and the process number that it gets, where they are those of other runs.
+    pub(crate) same: Option<Same>,
+    /// With a fixed one the random numbers that the kernel gives it are the same in every run, too.
+    pub(crate) layout: Layout,
+    /// Words whose writers are remembered; at most [`Word::MOST`].
+    pub(crate) watch: &'a [Word],
+    /// Registers whose writers are looked for.
+    pub(crate) trails: &'a [Trail],
 }
 
 impl Foreign<'_> {
@@ -175,6 +197,8 @@ pub(crate) enum Event {
     Signalled(usize, i32),
     /// Whoever waits for this target wants to look; the whole tree stands still.
     Woken,
+    /// This process has run so many instructions as were asked for; the whole tree stands still.
+    Paced(usize),
     /// The tree is gone; how its first process ended, if that was seen.
     Ended(Option<End>),
     /// The time is up; nothing stands still.
@@ -193,6 +217,16 @@ pub(crate) struct Target<'a> {
     syscalls: bool,
     /// Who wrote the words that were asked about.
     watch: Option<Watch>,
+    /// What it gets instead of random numbers, where it does not get those.
+    pin: Option<Pin>,
+    /// The process that runs in single steps.
+    pace: Option<Pace>,
+    /// Whether any has done so.
+    has_paced: bool,
+    /// The registers whose writers are looked for.
+    followed: Vec<Followed>,
+    /// Threads that were started since the first.
+    births: u32,
     /// What else is stopped at.
     stops: Stops,
     /// None in a program that is no scenario.
@@ -201,11 +235,17 @@ pub(crate) struct Target<'a> {
     owes_answer: bool,
     /// None in a process that we did not start: then nothing can be injected.
     dropbox: Option<(File, RawFd)>,
+    /// Device and inode of what it is fed and heard through: what waits there is no residue.
+    ours: BTreeSet<(u64, u64)>,
     /// Whether it was there before us and must be there after us.
     attached: bool,
+    /// When it was started; `None` for one that was there before us.
+    began: Option<SystemTime>,
     deadline: Instant,
     interrupted: &'a AtomicBool,
     first_end: Option<End>,
+    /// Tasks that were gone before anything was known of them.
+    unmet: u32,
 }
 
 impl<'a> Target<'a> {
@@ -237,6 +277,7 @@ impl<'a> Target<'a> {
             envp: &envp,
             dir: Some(&dir),
             cores: true,
+            pid: None,
             fixed_layout: launch.layout == Layout::Fixed,
             descriptors: sys::Descriptors {
                 pass: &[(theirs.as_fd(), CONTROL_FD), (canary_read.as_fd(), CANARY_FD), (dropbox.as_fd(), DROPBOX_FD)],
@@ -244,13 +285,11 @@ impl<'a> Target<'a> {
             },
         };
         let mut target = Self::start(&image, launch.timeout, interrupted)?;
+        target.ours.extend(identity(canary_read.as_fd()));
         target.control = Some(control);
         target.dropbox = Some((dropbox, DROPBOX_FD));
-        if !launch.watch.is_empty() {
-            let mut watch = Watch::new(launch.watch);
-            watch.begin(target.processes[0].pid, 0, &target.processes[0].mem);
-            target.watch = Some(watch);
-        }
+        target.watch(launch.watch);
+        target.follow(launch.trails);
         // A canary fits the pipe's 64 KiB, so this cannot block.
         let written = nix::unistd::write(&canary_write, canary)
             .map_err(|errno| TargetError::Channel { what: "hand the canary over", source: errno.into() })?;
@@ -278,7 +317,8 @@ impl<'a> Target<'a> {
             argv: foreign.argv,
             envp: foreign.envp,
             dir: None,
-            fixed_layout: false,
+            fixed_layout: foreign.layout == Layout::Fixed,
+            pid: foreign.same.and_then(|same| same.pid),
             cores: false, // a core would land where the user works
             descriptors: sys::Descriptors {
                 standard: foreign.standard,
@@ -289,6 +329,14 @@ impl<'a> Target<'a> {
         };
         let mut target = Self::start(&image, foreign.timeout, interrupted)?;
         target.dropbox = Some((dropbox, FOREIGN_DROPBOX_FD));
+        target.ours = foreign.ours.iter().filter_map(|fd| identity(*fd)).collect();
+        if foreign.layout == Layout::Fixed {
+            let pin = Pin::new(foreign.same);
+            pin.image(&target.processes[0]);
+            target.pin = Some(pin);
+        }
+        target.watch(foreign.watch);
+        target.follow(foreign.trails);
         Ok(target)
     }
 
@@ -318,6 +366,15 @@ impl<'a> Target<'a> {
         Ok(target)
     }
 
+    /// Watches words of the first process, which stands in its exec stop; none if there are none.
+    fn watch(&mut self, words: &[Word]) {
+        if !words.is_empty() {
+            let mut watch = Watch::new(words);
+            watch.begin(self.processes[0].pid, 0, &self.processes[0].mem);
+            self.watch = Some(watch);
+        }
+    }
+
     fn new(timeout: Duration, interrupted: &'a AtomicBool) -> Self {
         Self {
             tasks: BTreeMap::new(),
@@ -325,14 +382,22 @@ impl<'a> Target<'a> {
             undecided: VecDeque::new(),
             syscalls: true,
             watch: None,
+            pin: None,
+            pace: None,
+            has_paced: false,
+            followed: Vec::new(),
+            births: 0,
             stops: Stops::default(),
             control: None,
             owes_answer: false,
             dropbox: None,
+            ours: BTreeSet::new(),
             attached: false,
+            began: Some(SystemTime::now()),
             deadline: Instant::now() + timeout,
             interrupted,
             first_end: None,
+            unmet: 0,
         }
     }
 
@@ -345,6 +410,7 @@ impl<'a> Target<'a> {
         let refused = |source: io::Error| TargetError::Seize { source };
         let mut target = Self::new(STOP_PATIENCE, interrupted);
         target.attached = true;
+        target.began = None;
         // Threads may start threads until all that are listed stand still.
         loop {
             let listed = std::fs::read_dir(format!("/proc/{pid}/task"))
@@ -424,12 +490,11 @@ impl<'a> Target<'a> {
     ///
     /// [`TargetError::Channel`] when the answer cannot be sent. A task that was killed meanwhile is no error.
     pub(crate) fn go_on(&mut self) -> Result<(), TargetError> {
-        let undecided = &self.undecided;
-        for (task, state) in &mut self.tasks {
-            if !undecided.contains(task) {
-                state.go_on(self.syscalls);
-            }
-        }
+        let mut decided: Vec<i32> = self.tasks.keys().copied().filter(|task| !self.undecided.contains(task)).collect();
+        // Those that may end a process now come last: whom they kill should run by then. Killed where it stands, a task
+        // goes on to its exit stop by itself, and would be resumed out of that.
+        decided.sort_by_key(|task| self.tasks.get(task).map(|task| task.may_end_others()));
+        decided.into_iter().try_for_each(|task| self.release(task))?;
         if let (true, Some(control)) = (std::mem::take(&mut self.owes_answer), &self.control) {
             // A target that never reads its answers fills the socket; waiting for it would be its to decide.
             let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
@@ -455,6 +520,16 @@ impl<'a> Target<'a> {
         self.stops = stops;
     }
 
+    /// How many threads and processes were gone before anything was known of them.
+    pub(crate) const fn unmet(&self) -> u32 {
+        self.unmet
+    }
+
+    /// When its first process was started; `None` if that was there before us.
+    pub(crate) fn began(&self) -> Option<SystemTime> {
+        self.began
+    }
+
     /// The processes of the tree, in the order in which they appeared, ended ones included.
     pub(crate) fn processes(&self) -> &[Process] {
         &self.processes
@@ -463,6 +538,17 @@ impl<'a> Target<'a> {
     /// The threads of a process that stand still now.
     pub(crate) fn standing_threads(&self, process: usize) -> Vec<Pid> {
         self.tasks.values().filter(|task| task.process == process && task.stop.is_some()).map(|task| task.id).collect()
+    }
+
+    /// The stacks that living threads of a process named for their signals, as ranges of addresses.
+    pub(crate) fn alternates(&self, process: usize) -> Vec<(u64, u64)> {
+        let threads = self.tasks.values().filter(|task| task.process == process && !task.gone());
+        threads.filter_map(|task| task.alternate.range()).collect()
+    }
+
+    /// Device and inode of what it is fed and heard through.
+    pub(crate) fn ours(&self) -> &BTreeSet<(u64, u64)> {
+        &self.ours
     }
 
     /// How many threads of a process are alive.
@@ -510,6 +596,11 @@ impl Drop for Target<'_> {
             std::thread::yield_now();
         }
     }
+}
+
+/// Device and inode of what a descriptor leads to.
+fn identity(fd: BorrowedFd<'_>) -> Option<(u64, u64)> {
+    nix::sys::stat::fstat(fd).ok().map(|stat| (stat.st_dev, stat.st_ino))
 }
 
 /// A file in memory for what an injected call writes.

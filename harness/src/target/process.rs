@@ -12,13 +12,19 @@ pub(crate) struct Process {
     /// 1 is the process that was started; its children count on.
     pub(crate) number: u32,
     pub(crate) pid: Pid,
-    /// `/proc/PID/mem`, open for reading and for the one write that keeps a child from escaping, opened while the target was stopped in its `execve` or just forked.
+    /// `/proc/PID/mem`, open for reading, for the write that keeps a child from escaping and for those that pin random numbers, opened while the target was stopped in its `execve` or just forked.
     pub(crate) mem: File,
     /// `/proc/PID/pagemap`, opened with it.
     pub(crate) pagemap: File,
     /// `/proc/PID/maps`, opened with it.
     pub(crate) maps: File,
     pub(crate) ended: bool,
+    /// One of its threads has called `exit_group`, so all of them come to their exit stops.
+    pub(crate) exiting: bool,
+    /// Its threads, the first apart, that ended without standing in their exit stop before our eyes.
+    pub(crate) unseen: u32,
+    /// Its call of `exit_group` came back: a filter of system calls can do that.
+    pub(crate) came_back: bool,
 }
 
 impl Process {
@@ -33,7 +39,8 @@ impl Process {
             let write = name == "mem";
             File::options().read(true).write(write).open(&path).map_err(|source| OpenError { path, source })
         };
-        Ok(Self { number, pid, mem: open("mem")?, pagemap: open("pagemap")?, maps: open("maps")?, ended: false })
+        let [mem, pagemap, maps] = [open("mem")?, open("pagemap")?, open("maps")?];
+        Ok(Self { number, pid, mem, pagemap, maps, ended: false, exiting: false, unseen: 0, came_back: false })
     }
 
     /// Opens the files again, after an `execve`.

@@ -37,8 +37,8 @@ pub(crate) struct Stops {
     pub(crate) signals: Vec<i32>,
 }
 
-/// Calls that bring bytes from the descriptor in their first argument into the caller's memory.
-const READS: [libc::c_long; 7] = [
+/// Calls that bring bytes from the descriptor in their first argument to the caller.
+const READS: [libc::c_long; 10] = [
     libc::SYS_read,
     libc::SYS_readv,
     libc::SYS_pread64,
@@ -46,6 +46,9 @@ const READS: [libc::c_long; 7] = [
     libc::SYS_preadv2,
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
+    libc::SYS_splice,
+    libc::SYS_tee,
+    libc::SYS_copy_file_range,
 ];
 
 /// Calls that move bytes out through a descriptor.

@@ -6,9 +6,9 @@ use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
 use nix::errno::Errno;
-use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use super::alternate::Alternate;
 use super::{EXIT_PATIENCE, Event, How, Process, STOP_PATIENCE, Target, TargetError};
 use crate::sys::{self, Call, End, Stop, SyscallStop, Waited};
 
@@ -18,12 +18,16 @@ pub(super) struct Task {
     pub(super) id: Pid,
     /// Index of its process.
     pub(super) process: usize,
+    /// Its age: how many threads of the tree were there before it.
+    pub(super) born: u32,
     /// Why it stands still; `None` while it runs.
     pub(super) stop: Option<Stop>,
     /// Process of the task that made it; for a process it is the one whose memory it began with.
     parent: Option<usize>,
     /// It was sent one step into the handler of this signal, to see what the signal's frame overwrites.
     stepping: Option<i32>,
+    /// The stack that it named for its signals.
+    pub(super) alternate: Alternate,
     /// A fatal signal that was looked at already and sent again after an injected call, with its siginfo.
     pub(super) resent: Option<(i32, libc::siginfo_t)>,
     /// It waits in the kernel for a child made by `vfork` and cannot be stopped.
@@ -32,6 +36,10 @@ pub(super) struct Task {
     leaving: Option<Instant>,
     /// It has passed its exit stop alone; as a process's first thread it stays on as a zombie.
     left: bool,
+    /// It has entered `exit_group`, which does not return.
+    exiting: bool,
+    /// The stop in which it was left, to be taken out of it by another thread's `exit_group`.
+    held: Option<Stop>,
 }
 
 impl Task {
@@ -39,19 +47,29 @@ impl Task {
         Self {
             id,
             process,
+            born: 0,
             stop: None,
             parent: None,
             stepping: None,
+            alternate: Alternate::default(),
             resent: None,
             vforking: false,
             leaving: None,
             left: false,
+            exiting: false,
+            held: None,
         }
     }
 
     /// Whether it has passed its exit stop: a zombie at most, without registers or memory.
     pub(super) fn gone(&self) -> bool {
         self.left && self.stop.is_none()
+    }
+
+    /// Whether what it stands before can be the end of the others of its process: `exit_group` surely, a signal or another
+    /// call (`execve`) perhaps.
+    pub(super) const fn may_end_others(&self) -> (bool, bool) {
+        (self.exiting, matches!(self.stop, Some(Stop::Signal(_) | Stop::Syscall)))
     }
 
     /// Lets it run on from a stop that was about the tracer's own business: there is nothing to deliver.
@@ -80,10 +98,10 @@ impl Task {
     /// Ends the tracing of it; a signal that it stopped for is delivered.
     pub(super) fn let_go(&mut self) {
         let signal = match self.stop.take() {
-            Some(Stop::Signal(signal)) => Signal::try_from(signal).ok(),
-            _ => None,
+            Some(Stop::Signal(signal)) => signal,
+            _ => 0,
         };
-        let _ = nix::sys::ptrace::detach(self.id, signal); // ESRCH: it was killed meanwhile
+        let _ = sys::detach(self.id, signal); // ESRCH: it was killed meanwhile
     }
 }
 
@@ -140,6 +158,7 @@ impl Target<'_> {
             Waited::Stopped(stop) => {
                 if let Some(task) = self.tasks.get_mut(&id.as_raw()) {
                     task.stop = Some(stop);
+                    task.held = None;
                     self.undecided.push_back(id.as_raw());
                 }
             }
@@ -150,13 +169,17 @@ impl Target<'_> {
     fn bury(&mut self, id: Pid, end: Option<End>) {
         let Some(task) = self.tasks.remove(&id.as_raw()) else { return };
         self.undecided.retain(|other| *other != id.as_raw());
-        if let Some(process) = self.processes.get_mut(task.process)
-            && process.pid == id
-        {
+        let Some(process) = self.processes.get_mut(task.process) else {
+            self.unmet += 1; // whatever it was, it is gone
+            return;
+        };
+        if process.pid == id {
             process.ended = true;
             if task.process == 0 {
                 self.first_end = end;
             }
+        } else if !task.left {
+            process.unseen += 1;
         }
     }
 
@@ -213,14 +236,25 @@ impl Target<'_> {
 
     /// What a stop means. `None` when it is nothing to look at; the task then runs on.
     pub(super) fn decide(&mut self, number: i32) -> Result<Option<Event>, TargetError> {
+        if self.has_paced
+            && let Some(event) = self.stepped(number)?
+        {
+            return Ok(event);
+        }
+        self.pin(number);
+        self.follow_call(number);
         if self.watch.is_some() && self.decide_watched(number)? {
             return Ok(None);
         }
         let Some(task) = self.tasks.get_mut(&number) else { return Ok(None) };
         let (id, process, Some(stop)) = (task.id, task.process, task.stop) else { return Ok(None) };
+        let mut back = false;
         let event = match stop {
             Stop::Event(libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE) => {
                 task.vforking = stop == Stop::Event(libc::PTRACE_EVENT_VFORK);
+                // A thread begins without one, a process with its parent's.
+                let is_process = stop != Stop::Event(libc::PTRACE_EVENT_CLONE);
+                let alternate = if is_process { task.alternate.inherited() } else { Alternate::default() };
                 let lost = |source: io::Error| TargetError::Wait { task: number, source };
                 match nix::sys::ptrace::getevent(id) {
                     Ok(child) => {
@@ -228,6 +262,7 @@ impl Target<'_> {
                         let child = self.tasks.entry(child);
                         let child = child.or_insert_with_key(|child| Task::new(Pid::from_raw(*child), usize::MAX));
                         child.parent = Some(process);
+                        child.alternate = alternate;
                     }
                     // Killed while it stood still; its child dies with the tree, and the missing look shows.
                     Err(Errno::ESRCH) => {}
@@ -242,8 +277,15 @@ impl Target<'_> {
             Stop::Event(libc::PTRACE_EVENT_EXEC) => {
                 // Every other thread of the process is gone, and the one that called has the process's number.
                 self.tasks.retain(|_, other| other.process != process || other.id == id);
+                // If the first thread had ended before, this is not that thread any more, which had left.
+                if let Some(task) = self.tasks.get_mut(&number) {
+                    *task = Task { stop: task.stop, ..Task::new(id, process) };
+                }
                 if let Some(opened) = self.processes.get_mut(process) {
                     opened.reopen()?;
+                    if let Some(pin) = &self.pin {
+                        pin.image(opened);
+                    }
                     if let Some(watch) = &mut self.watch {
                         watch.begin(id, process, &opened.mem);
                     }
@@ -260,7 +302,18 @@ impl Target<'_> {
                 Ok(side @ (SyscallStop::Entry(_) | SyscallStop::Exit)) => {
                     let event = match side {
                         SyscallStop::Entry(call) => self.decide_call(id, process, call)?,
-                        _ => None,
+                        _ => {
+                            if task.exiting
+                                && let Some(process) = self.processes.get_mut(process)
+                            {
+                                process.came_back = true;
+                                process.exiting = false;
+                                task.exiting = false;
+                                back = true;
+                            }
+                            task.alternate.settle(id);
+                            None
+                        }
                     };
                     event.or_else(|| self.stops.event(id, process, side))
                 }
@@ -276,12 +329,59 @@ impl Target<'_> {
                 _ => is_fatal(id, signal).then_some(Event::FatalSignal(process, signal)),
             },
         };
+        if back {
+            // Nobody takes the others out of their stops.
+            for other in self.tasks.values_mut().filter(|other| other.process == process) {
+                if let Some(held) = other.held.take() {
+                    other.stop = Some(held);
+                    other.go_on(self.syscalls);
+                }
+            }
+        }
         if event.is_some() {
             self.stop_tree()?;
+        } else {
+            self.release(number)?;
+        }
+        Ok(event)
+    }
+
+    /// Lets a task run on, unless it has left its stop already.
+    ///
+    /// A SIGKILL, and so the end of its process by another thread, takes a task out of any stop and on to its exit stop.
+    /// Resumed as if it still stood in the old one, it would pass that unseen, and its registers with it.
+    pub(super) fn release(&mut self, number: i32) -> Result<(), TargetError> {
+        let stands = self.tasks.get(&number).is_some_and(|task| task.stop.is_some());
+        if !stands || self.take_in(Pid::from_raw(number))? {
+            return Ok(());
+        }
+        let Some(process) = self.tasks.get(&number).map(|task| task.process) else { return Ok(()) };
+        let exiting = self.processes.get(process).is_some_and(|process| process.exiting);
+        if let Some(task) = self.tasks.get_mut(&number)
+            && exiting
+            && !task.exiting
+            && task.stop != Some(Stop::Event(libc::PTRACE_EVENT_EXIT))
+        {
+            // Another thread's exit_group kills it where it stands: it goes on to its exit stop by itself, and were it
+            // resumed at that moment it would pass that stop unseen.
+            task.held = task.stop.take();
+            return Ok(());
+        }
+        if self.is_paced(process) {
+            self.step_on(number);
         } else if let Some(task) = self.tasks.get_mut(&number) {
             task.go_on(self.syscalls);
         }
-        Ok(event)
+        Ok(())
+    }
+
+    /// Gives a task that asked for random numbers those of every run.
+    fn pin(&mut self, number: i32) {
+        let (Some(pin), Some(task)) = (&mut self.pin, self.tasks.get(&number)) else { return };
+        let Some(process) = self.processes.get(task.process) else { return };
+        if task.stop == Some(Stop::Syscall) && matches!(sys::syscall_stop(task.id), Ok(SyscallStop::Exit)) {
+            pin.call(task.id, process);
+        }
     }
 
     /// What a stop means for the watched words. Says whether that was all it meant, and the task runs on.
@@ -339,7 +439,15 @@ impl Target<'_> {
         let untraced = libc::CLONE_UNTRACED as u64;
         match call {
             Call::Exec => return Ok(Some(Event::ExecEntry(process))),
-            Call::ExitGroup => return Ok(Some(Event::ExitCall(process))),
+            Call::ExitGroup => {
+                if let Some(task) = self.tasks.get_mut(&id.as_raw()) {
+                    task.exiting = true;
+                }
+                if let Some(process) = self.processes.get_mut(process) {
+                    process.exiting = true;
+                }
+                return Ok(Some(Event::ExitCall(process)));
+            }
             Call::Exit if self.threads(process) == 1 => return Ok(Some(Event::ExitCall(process))),
             // A child that asks not to be traced would be neither looked at nor ended: it is traced all the same.
             Call::Clone { flags, compat } if flags & untraced != 0 => {
@@ -356,6 +464,11 @@ impl Target<'_> {
                     mem.write_all_at(&flags.to_le_bytes(), args).map_err(traced)?;
                 }
             }
+            Call::AlternateStack { new } => {
+                if let (Some(process), Some(task)) = (self.processes.get(process), self.tasks.get_mut(&id.as_raw())) {
+                    task.alternate.ask(&process.mem, new);
+                }
+            }
             Call::Exit | Call::Clone { .. } | Call::Other => {}
         }
         Ok(None)
@@ -363,10 +476,14 @@ impl Target<'_> {
 
     /// An exit stop. Once every thread of the process stands in its own the process is at its end, and worth a look.
     ///
-    /// A thread that waits there in vain ended alone, or is waited for by a core dump: it goes on.
+    /// A thread that waits there in vain ended alone, or is waited for by a core dump: it goes on. Where the whole process is
+    /// known to end, it is only a loaded machine that keeps the others, and the wait is longer.
     fn decide_exit(&mut self, number: i32) -> Result<Option<Event>, TargetError> {
+        self.adopt(Pid::from_raw(number))?; // one that was killed as soon as it was made has had no stop before
         let Some(task) = self.tasks.get_mut(&number) else { return Ok(None) };
         let process = task.process;
+        let exiting = self.processes.get(process).is_some_and(|process| process.exiting);
+        let patience = if exiting { STOP_PATIENCE } else { EXIT_PATIENCE };
         let since = *task.leaving.get_or_insert_with(Instant::now);
         let mut siblings = self.tasks.values_mut().filter(|task| task.process == process);
         if siblings.all(|task| task.leaving.is_some() || task.left) {
@@ -377,7 +494,7 @@ impl Target<'_> {
             self.undecided.retain(|other| self.tasks.get(other).is_none_or(|task| task.process != process));
             return Ok(Some(Event::ExitStop(process)));
         }
-        if since.elapsed() > EXIT_PATIENCE
+        if since.elapsed() > patience
             && let Some(task) = self.tasks.get_mut(&number)
         {
             task.leaving = None;
@@ -411,6 +528,8 @@ impl Target<'_> {
             watch.arm(id); // debug registers are not handed on to new threads and processes
         }
         if let Some(task) = self.tasks.get_mut(&id.as_raw()) {
+            self.births += 1;
+            task.born = self.births;
             task.process = process;
         }
         Ok(())

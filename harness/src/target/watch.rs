@@ -322,7 +322,12 @@ impl Watch {
 }
 
 /// The state of a thread behind a write; `older` is the write before it, whose room is used again.
-fn write(thread: Pid, mem: &File, older: Option<Write>, how: impl Fn(&libc::user_regs_struct) -> How) -> Option<Write> {
+pub(super) fn write(
+    thread: Pid,
+    mem: &File,
+    older: Option<Write>,
+    how: impl Fn(&libc::user_regs_struct) -> How,
+) -> Option<Write> {
     let registers = nix::sys::ptrace::getregs(thread).ok()?; // ESRCH: killed while it stood still
     let stack = StackCopy::take(mem, registers.rsp, older.map(Write::into_stack));
     Some(Write { how: how(&registers), registers, stack, regions: None })

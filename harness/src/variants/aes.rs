@@ -32,7 +32,7 @@ pub(super) fn decryption(secret: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
 }
 
 /// The key and all that follows from it.
-fn expand(key: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+pub(crate) fn expand(key: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let rounds = match key.len() {
         16 => 10,
         24 => 12,
@@ -94,7 +94,7 @@ fn product(mut one: u8, mut other: u8) -> u8 {
 }
 
 /// The S-box: inverses in the field, and an affine map.
-fn substitutes() -> [u8; 256] {
+pub(crate) fn substitutes() -> [u8; 256] {
     let mut table = [0x63; 256];
     // 3 generates all elements but zero, and 0xf6 is its inverse.
     let (mut number, mut inverse) = (1, 1);

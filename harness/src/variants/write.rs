@@ -9,7 +9,7 @@ use super::{Bits, Form, Text};
 /// The texts of one form, one a phase. A phase that the secret does not have is empty.
 pub(super) fn write(form: Form, secret: &[u8]) -> Vec<Text> {
     match form {
-        Form::Raw => vec![rearranged(secret, |at| at)],
+        Form::Raw => vec![raw(secret)],
         Form::Reversed => vec![rearranged(secret, |at| secret.len() - 1 - at)],
         Form::HexLower => vec![digits(secret, HEX_LOWER, 0)],
         Form::HexUpper => vec![digits(secret, HEX_UPPER, 0)],
@@ -35,6 +35,24 @@ pub(super) fn write(form: Form, secret: &[u8]) -> Vec<Text> {
         Form::Limbs32 => limbs(secret, 4),
         Form::Limbs64 => limbs(secret, 8),
         Form::AesEncKey | Form::AesDecKey => vec![rearranged(secret, |at| at), swapped(secret, 4)],
+        Form::Sha256Schedule | Form::Sha512Schedule => vec![Text { least: SCHEDULE, ..rearranged(secret, |at| at) }],
+        Form::HmacBlock => {
+            let block =
+                |mask, word| Text { bytes: masked_bytes(&swapped(secret, word), mask), ..swapped(secret, word) };
+            vec![block(0x36, 4), block(0x5c, 4), block(0x36, 8), block(0x5c, 8)]
+        }
+        Form::HmacSha256State | Form::HmacSha512State | Form::Ed25519Key => vec![rearranged(secret, |at| at)],
+        Form::ChachaState => chacha(secret),
+        Form::RsaNumber => vec![rearranged(secret, |at| at), rearranged(secret, |at| secret.len() - 1 - at)],
+        // Found by what they look like, of whatever secret.
+        Form::Aes128Schedule
+        | Form::Aes192Schedule
+        | Form::Aes256Schedule
+        | Form::Pkcs1Key
+        | Form::Pkcs8Key
+        | Form::Sec1Key
+        | Form::OpenSshKey
+        | Form::PemKey => Vec::new(),
     }
 }
 
@@ -43,6 +61,10 @@ const HEX_UPPER: &[u8; 16] = b"0123456789ABCDEF";
 
 /// The first bit of the secret that begins a character of base64, when 0, 1 or 2 bytes of the group come before it.
 const BASE64_PHASES: [usize; 3] = [0, 4, 2];
+
+/// Bytes of the shortest piece of a message schedule that counts. Of fewer words, each a sum of words of the message, none
+/// of those follows; with fragments this long the table stays small enough to be searched at speed.
+const SCHEDULE: usize = 16;
 
 /// The alphabet of base64 with its last two characters.
 ///
@@ -56,6 +78,47 @@ fn base64(last: &[u8; 2]) -> [u8; 64] {
         *place = character;
     }
     alphabet
+}
+
+/// The secret as it is. The first and the last line of a PEM stand in every program that reads such files, so they are no
+/// part of it.
+fn raw(secret: &[u8]) -> Text {
+    let Some(inside) = super::rsa::armour(secret) else { return rearranged(secret, |at| at) };
+    let mut text = Text::with_capacity(secret.len());
+    for (at, byte) in secret.iter().enumerate() {
+        text.push(*byte, if inside.contains(&at) { Bits::byte(at) } else { Bits::NONE });
+    }
+    text.trimmed()
+}
+
+/// ChaCha20's state as far as the key decides it: the four words of constants and the key behind them, and each word of the
+/// key four and eight times in a row. Nothing, for what is no key.
+///
+/// # Source
+///
+/// RFC 8439, section 2.3. Vector code that works on four or eight blocks at a time spreads the words.
+fn chacha(secret: &[u8]) -> Vec<Text> {
+    if secret.len() != 32 {
+        return Vec::new();
+    }
+    let mut state = Text::with_capacity(48);
+    b"expand 32-byte k".iter().for_each(|byte| state.push(*byte, Bits::NONE));
+    secret.iter().enumerate().for_each(|(at, byte)| state.push(*byte, Bits::byte(at)));
+    let spread = |lanes: usize| {
+        let mut text = Text::with_capacity(32 * lanes);
+        for place in 0..32 * lanes {
+            let at = place / (4 * lanes) * 4 + place % 4;
+            let first = place % (4 * lanes) < 4; // the others show the same again
+            text.push(secret[at], if first { Bits::byte(at) } else { Bits::NONE });
+        }
+        text
+    };
+    vec![state, spread(4).trimmed(), spread(8).trimmed()]
+}
+
+/// The bytes of a text, each exclusive-or the same one.
+fn masked_bytes(text: &Text, mask: u8) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(text.bytes.iter().map(|byte| byte ^ mask).collect())
 }
 
 /// The secret's bytes in another order: place `at` holds byte `from(at)`.

@@ -7,7 +7,10 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <immintrin.h>
+#include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -79,6 +82,12 @@ static void everywhere(const char *secret) {
     char *hex = malloc(2 * LEN + 1);
     for (int i = 0; i < LEN; i++) sprintf(hex + 2 * i, "%02x", (unsigned char)secret[i]);
     note("hex", hex);
+    int zero = open("/dev/zero", O_RDWR);
+    if (zero < 0) fail();
+    char *of_device = check(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, zero, 0));
+    memcpy(of_device + 64, secret, LEN);
+    note("device", of_device + 64);
+    close(zero);
     int fd = (int)syscall(447, O_CLOEXEC);
     if (fd >= 0 && ftruncate(fd, PAGE) == 0) {
         char *page = check(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
@@ -149,6 +158,163 @@ static void in_thread(void *(*body)(void *), char *secret) {
     while (!ready) usleep(100);
 }
 
+/* What the kernel keeps. Each store is filled here, and drained again once it was looked at. */
+enum { BIG = 256 << 10 };
+static int plain_pipe[2], full_pipe[2], one_end, packets[2], stream[2], messages[2], sequence[2], flying[2];
+static int udp = -1, tcp = -1, own_pipe[2];
+static uint64_t known;
+
+/* So that the secret can be known again by somebody who has wiped it. */
+static uint64_t sum(const char *bytes) {
+    uint64_t sum = 14695981039346656037u;
+    for (int i = 0; i < LEN; i++) sum = (sum ^ (unsigned char)bytes[i]) * 1099511628211u;
+    return sum;
+}
+
+static void note_fd(const char *name, int fd) { note(name, (void *)(long)fd); }
+
+static void put(int fd, const void *bytes, size_t length) {
+    if (write(fd, bytes, length) != (ssize_t)length) fail();
+}
+
+static void fill(int fd, size_t length) {
+    static char junk[4096];
+    memset(junk, 'j', sizeof junk);
+    for (; length; length -= sizeof junk) put(fd, junk, sizeof junk);
+}
+
+/* Two ends of a connection over the loopback device; -1 where there is none. */
+static int connected(int type, int *sender) {
+    struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t length = sizeof at;
+    int server = socket(AF_INET, type, 0);
+    *sender = socket(AF_INET, type, 0);
+    if (server < 0 || *sender < 0 || bind(server, (void *)&at, sizeof at)) return -1;
+    if (getsockname(server, (void *)&at, &length) || type == SOCK_STREAM && listen(server, 1)) return -1;
+    if (connect(*sender, (void *)&at, length)) return -1;
+    return type == SOCK_STREAM ? accept(server, NULL, NULL) : server;
+}
+
+static void *with_own_table(void *secret) {
+    if (unshare(CLONE_FILES) || pipe(own_pipe)) fail();
+    put(own_pipe[1], secret, LEN);
+    explicit_bzero(secret, LEN);
+    note_fd("own-table", own_pipe[0]);
+    ready = 1;
+    for (;;) pause();
+}
+
+static void kernel(const char *secret) {
+    int ends[2], sender;
+    known = sum(secret);
+    if (pipe(plain_pipe) || pipe(full_pipe) || pipe2(packets, O_DIRECT) || pipe(ends)) fail();
+    put(plain_pipe[1], "before", 6);
+    put(plain_pipe[1], secret, LEN);
+    note_fd("pipe", plain_pipe[0]);
+    if (fcntl(full_pipe[1], F_SETPIPE_SZ, BIG) < BIG) fail();
+    fill(full_pipe[1], BIG - PAGE);
+    put(full_pipe[1], secret, LEN);
+    note_fd("full-pipe", full_pipe[0]);
+    put(packets[1], secret, LEN / 2);
+    put(packets[1], secret + LEN / 2, LEN / 2);
+    note_fd("packets", packets[0]);
+    put(ends[1], secret, LEN);
+    close(ends[0]); /* nobody will ever read it */
+    note_fd("one-end", one_end = ends[1]);
+
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, stream) || socketpair(AF_UNIX, SOCK_DGRAM, 0, messages)) fail();
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, sequence) || socketpair(AF_UNIX, SOCK_STREAM, 0, flying)) fail();
+    fill(stream[0], 64 << 10);
+    put(stream[0], secret, LEN);
+    note_fd("stream", stream[1]);
+    put(stream[1], secret, LEN);
+    note_fd("other-end", stream[0]);
+    put(messages[0], "first", 5);
+    if (send(messages[0], "", 0, 0)) fail();
+    put(messages[0], secret, LEN);
+    put(messages[0], "last", 4);
+    note_fd("messages", messages[1]);
+    put(sequence[0], "first", 5);
+    put(sequence[0], secret, LEN);
+    note_fd("sequence", sequence[1]);
+    int off = 3; /* one that the program has set itself must be there after a look */
+    if (setsockopt(sequence[1], SOL_SOCKET, SO_PEEK_OFF, &off, sizeof off)) fail();
+    if ((udp = connected(SOCK_DGRAM, &sender)) >= 0) {
+        put(sender, "first", 5);
+        put(sender, secret, LEN);
+        note_fd("udp", udp);
+    }
+    if ((tcp = connected(SOCK_STREAM, &sender)) >= 0) {
+        fill(sender, 16 << 10);
+        put(sender, secret, LEN);
+        struct pollfd come = {tcp, POLLIN, 0};
+        poll(&come, 1, 1000);
+        usleep(10000);
+        note_fd("tcp", tcp);
+    }
+
+    int file = memfd_create("kept", 0);
+    if (file < 0 || ftruncate(file, GIB) || pwrite(file, secret, LEN, 500 << 20) != LEN) fail();
+    note_fd("memfd", file);
+    char path[4096];
+    fclose(beside("deleted", "w", path, sizeof path));
+    int deleted = open(path, O_WRONLY);
+    if (deleted < 0 || unlink(path)) fail();
+    put(deleted, "before", 6);
+    put(deleted, secret, LEN);
+    note_fd("deleted", deleted);
+    *strrchr(path, '/') = 0;
+    int nameless = open(path, O_TMPFILE | O_RDWR, 0600);
+    if (nameless >= 0) {
+        put(nameless, secret, LEN);
+        note_fd("never-named", nameless);
+    }
+    int hidden = (int)syscall(447, O_CLOEXEC);
+    if (hidden >= 0 && ftruncate(hidden, PAGE) == 0) {
+        char *page = check(mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, hidden, 0));
+        memcpy(page + 64, secret, LEN);
+        munmap(page, PAGE);
+        note_fd("memfd-secret", hidden);
+    }
+    int carried = memfd_create("carried", 0);
+    put(carried, secret, LEN);
+    union { struct cmsghdr header; char room[CMSG_SPACE(sizeof(int))]; } control = {0};
+    struct iovec part = {"x", 1};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    control.header = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+    memcpy(CMSG_DATA(&control.header), &carried, sizeof carried);
+    if (sendmsg(flying[0], &message, 0) != 1) fail();
+    close(carried);
+    note_fd("in-flight", flying[1]);
+}
+
+/* Whether the next message, or the next bytes of a stream, are these and the secret is behind them. */
+static int holds(int fd, const char *before, size_t length) {
+    char read_back[LEN + 64];
+    static char skipped[4096];
+    for (; length > 64; length -= sizeof skipped)
+        if (read(fd, skipped, sizeof skipped) != sizeof skipped || skipped[4095] != 'j') return 0;
+    if (length && (read(fd, read_back, length) != (ssize_t)length || memcmp(read_back, before, length))) return 0;
+    ssize_t got = read(fd, read_back, LEN);
+    if (got > 0 && got < LEN) got += read(fd, read_back + got, LEN - got);
+    return got == LEN && sum(read_back) == known;
+}
+
+/* Whether all is where it was, in its order. */
+static int untouched(void) {
+    char empty[8];
+    int off = 0;
+    socklen_t length = sizeof off;
+    if (!holds(plain_pipe[0], "before", 6) || !holds(full_pipe[0], NULL, BIG - PAGE)) return 0;
+    if (!holds(packets[0], NULL, 0) || !holds(stream[1], NULL, 64 << 10) || !holds(stream[0], NULL, 0)) return 0;
+    if (read(messages[1], empty, 8) != 5 || read(messages[1], empty, 8) != 0) return 0;
+    if (!holds(messages[1], NULL, 0) || read(messages[1], empty, 8) != 4) return 0;
+    if (getsockopt(sequence[1], SOL_SOCKET, SO_PEEK_OFF, &off, &length) || off != 3) return 0;
+    if (!holds(sequence[1], "first", 5)) return 0;
+    if (udp >= 0 && !holds(udp, "first", 5)) return 0;
+    return tcp < 0 || holds(tcp, NULL, 16 << 10);
+}
+
 int main(int argc, char **argv) {
     static char secret[LEN];
     char path[4096];
@@ -177,16 +343,16 @@ int main(int argc, char **argv) {
     else if (!strcmp(row, "zmm")) in_thread(in_zmm, secret);
     else if (!strcmp(row, "opmask")) in_thread(in_opmask, secret);
     else if (!strcmp(row, "kernel")) {
-        int ends[2], pair[2];
-        if (pipe(ends) || write(ends[1], secret, LEN) != LEN) fail();
-        if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) || write(pair[0], secret, LEN) != LEN) fail();
-        int file = memfd_create("kept", 0);
-        if (file < 0 || pwrite(file, secret, LEN, 10000) != LEN) fail();
+        static char copy[LEN];
+        memcpy(copy, secret, LEN);
+        kernel(secret);
+        in_thread(with_own_table, copy);
     }
     announce(0);
     if (!strcmp(row, "race") || !strcmp(row, "kernel")) explicit_bzero(secret, LEN);
     announce(1);
     struct stat now;
+    if (!strcmp(row, "kernel") && !untouched()) _exit(9);
     if (fd >= 0 && (fstat(fd, &now) || now.st_blocks > 4096)) _exit(9);
     _exit(0);
 }

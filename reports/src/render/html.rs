@@ -228,6 +228,9 @@ fn coverage(summary: &Summary<'_>) -> Markup {
                     td { (part.note) }
                 } } }
             } }
+            @if summary.looked_behind_descriptors() {
+                p { "Behind descriptors, outside of the address space: " (words::kept(&summary.run.kept())) "." }
+            }
         }
     }
 }
@@ -360,22 +363,43 @@ fn claim(level: ClaimLevel) -> Markup {
     html! { span class={ "badge " (class) } { (level) } }
 }
 
+/// With its first letter in upper case, as names begin on this page.
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
 fn sensitivity(summary: &Summary<'_>) -> Markup {
     let sensitivity = &summary.run.sensitivity;
-    let measures = [
+    let mut measures = vec![
         ("Shortest residue looked for", count(sensitivity.min_length as usize, "byte") + " of the secret"),
         ("Windows of that length, in all forms of one canary", grouped(sensitivity.windows)),
         ("Bytes searched", grouped(sensitivity.searched)),
-        ("Hits expected by chance, if memory were random", chance(sensitivity.expected_chance_hits)),
+    ];
+    measures.extend(summary.chances());
+    measures.extend([
         ("Decoys looked for and planted nowhere", grouped(sensitivity.decoys)),
         ("Hits of decoys", grouped(sensitivity.decoy_hits)),
-    ];
+    ]);
+    let by_form = sensitivity.forms.iter().map(|one| {
+        let name = one.form.name().to_owned();
+        let text = format!(
+            "{} windows; {} in random bytes, {} in text of its own",
+            grouped(one.windows),
+            chance(one.in_random_bytes),
+            chance(one.in_own_alphabet)
+        );
+        (name, html! { (text) })
+    });
     html! {
         section {
             h2 #sensitivity { "Sensitivity" }
-            (facts("How small a residue would have been seen, and what chance alone would give", measures.map(
-                |(name, value)| (name.to_owned(), html! { (value) }),
+            (facts("How small a residue would have been seen, and what chance alone would give", measures.into_iter().map(
+                |(name, value)| (capital(name), html! { (value) }),
             )))
+            @if !sensitivity.forms.is_empty() {
+                (facts("Hits expected by chance over the whole run, by the form of the secret", by_form))
+            }
         }
     }
 }
@@ -461,6 +485,8 @@ fn row_details(row: &Row<'_>) -> Markup {
                 } }
                 tbody { @for look in &outcome.observations { (look_row(look)) } }
             } }
+            @let beside = words::beside_memory(outcome);
+            @if !beside.is_empty() { ul { @for line in &beside { li { (line) } } } }
             @if !outcome.findings.is_empty() {
                 div.scroll { table.findings {
                     caption { (count(outcome.findings.len(), "finding")) }

@@ -3,9 +3,14 @@
 use findings::Run;
 
 pub(crate) fn render(run: &Run) -> String {
+    pretty(run)
+}
+
+/// Any data of a run's.
+pub(crate) fn pretty(data: &impl serde::Serialize) -> String {
     // Strings, numbers and lists alone: there is no map whose key could fail to be a string, and writing to memory
     // does not fail.
-    let mut text = serde_json::to_string_pretty(run).expect("a run is plain data");
+    let mut text = serde_json::to_string_pretty(data).expect("a run is plain data");
     text.push('\n');
     text
 }

@@ -168,6 +168,9 @@ impl Page {
             vec![name, grouped(part.bytes), share, part.note.to_owned()]
         });
         self.table(&["over all looks", "bytes:", "share:", ""], cells);
+        if summary.looked_behind_descriptors() {
+            self.line(&format!("\nBehind descriptors: {}.", plain(&words::kept(&summary.run.kept()))));
+        }
     }
 
     fn controls(&mut self, summary: &Summary<'_>) {
@@ -215,15 +218,27 @@ impl Page {
     fn sensitivity(&mut self, summary: &Summary<'_>) {
         self.heading("Sensitivity");
         let sensitivity = &summary.run.sensitivity;
-        let cells = [
+        let mut cells = vec![
             ("shortest residue looked for", count(sensitivity.min_length as usize, "byte") + " of the secret"),
             ("windows of that length, in all forms of one canary", grouped(sensitivity.windows)),
             ("bytes searched", grouped(sensitivity.searched)),
-            ("hits expected by chance, if memory were random", chance(sensitivity.expected_chance_hits)),
+        ];
+        cells.extend(summary.chances());
+        cells.extend([
             ("decoys looked for and planted nowhere", grouped(sensitivity.decoys)),
             ("hits of decoys", grouped(sensitivity.decoy_hits)),
-        ];
-        self.table(&["measure", "value:"], cells.map(|(name, value)| vec![name.to_owned(), value]));
+        ]);
+        let cells = cells.into_iter().map(|(name, value)| vec![name.to_owned(), value]);
+        self.table(&["measure", "value:"], cells);
+        if sensitivity.forms.is_empty() {
+            return;
+        }
+        self.line("\nHits expected by chance over the whole run, by the form of the secret:\n");
+        let cells = sensitivity.forms.iter().map(|one| {
+            let figures = [grouped(one.windows), chance(one.in_random_bytes), chance(one.in_own_alphabet)];
+            std::iter::once(one.form.name().to_owned()).chain(figures).collect()
+        });
+        self.table(&["form", "windows:", "in random bytes:", "in text of its own:"], cells);
     }
 
     fn not_shown(&mut self, summary: &Summary<'_>) {
@@ -345,6 +360,13 @@ impl Page {
             cells
         });
         self.table(&columns, looks);
+        let beside = words::beside_memory(outcome);
+        if !beside.is_empty() {
+            self.line("");
+        }
+        for line in beside {
+            self.line(&format!("- {}", plain(&line)));
+        }
         if !outcome.findings.is_empty() {
             self.line("");
             let columns = [

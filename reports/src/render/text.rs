@@ -10,7 +10,7 @@ use findings::{Finding, Run, Verdict};
 
 use crate::controls::{self, Extent};
 use crate::summary::{Row, Standing, Summary};
-use crate::words::{address, count, extent, grouped, percent, place, secret_bytes, visible, writer_in_short};
+use crate::words::{self, address, count, extent, grouped, percent, place, secret_bytes, visible, writer_in_short};
 use crate::{Format, TEXT_WIDTH};
 
 /// Findings that a row may list before the rest are only counted.
@@ -70,6 +70,9 @@ pub(crate) fn brief(run: &Run, colour: bool) -> String {
             count(row.outcome.controls.decoy_hits as usize, "hit"),
         );
         page.wrapped(FAINT, "  ", &text);
+        for line in words::beside_memory(row.outcome) {
+            page.wrapped(FAINT, "  ", &line);
+        }
     }
     page.text
 }
@@ -181,12 +184,22 @@ impl Page {
         }
         text += &format!("{} in {}", count(finding.length as usize, "byte"), place(finding));
         if let Some(address) = address(finding) {
-            text += &format!(" {} at {address}", visible(&finding.permissions));
+            if finding.permissions.is_empty() {
+                text += &format!(", at {address}");
+            } else {
+                text += &format!(" {} at {address}", visible(&finding.permissions));
+            }
         }
-        text += &format!(", {}: bytes {} of the secret", extent(finding), secret_bytes(finding));
+        text += &format!(", {}: bytes {}", extent(finding), secret_bytes(finding));
+        if finding.derived.is_none() {
+            text += " of the secret";
+        }
         self.wrapped(Style::new(), &format!("    F{number} "), &text);
         if let Some(writer) = &finding.writer {
             self.wrapped(FAINT, "       written by ", &writer_in_short(writer));
+        }
+        if let Some(freed) = &finding.freed {
+            self.wrapped(FAINT, "       freed as it was by ", &writer_in_short(freed));
         }
         if let Some(why) = &finding.unattributed {
             self.wrapped(FAINT, "       not attributed: ", &visible(why));
@@ -248,6 +261,9 @@ impl Page {
             let share = if part.within { String::new() } else { percent(part.bytes, listed) };
             let label = format!("{:<22}{:>18} {share:>8}  ", format!("{indent}{name}"), grouped(part.bytes));
             self.wrapped(FAINT, &label, part.note);
+        }
+        if summary.looked_behind_descriptors() {
+            self.wrapped(Style::new(), "  behind descriptors  ", &words::kept(&summary.run.kept()));
         }
     }
 

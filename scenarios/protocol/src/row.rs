@@ -35,6 +35,10 @@ pub struct Row {
     pub turned_by: Vec<String>,
     /// The requirements (rows of the house's list) that this row speaks for.
     pub shows: Vec<String>,
+    /// What the target makes of the canary that is a secret too, by name. It is looked for as the canary is: `PROGRAM
+    /// derive NAME` reads a canary on standard input and prints what the row makes of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub derived: Option<String>,
 }
 
 /// What a canary is made of.

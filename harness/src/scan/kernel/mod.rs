@@ -36,6 +36,15 @@ impl Kernel {
         [Self::Portable].into_iter().chain(vector)
     }
 
+    /// What a report calls it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2(_) => "AVX2",
+        }
+    }
+
     /// Appends the offsets among `offsets.start`, `offsets.start + step`, … below `offsets.end` at which a window lies
     /// in `view` that the filter does not rule out, in ascending order.
     pub(super) fn candidates(

@@ -5,14 +5,14 @@ use std::fmt;
 
 /// What was being done, and what came back.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub struct Failure {
     doing: &'static str,
     cause: Box<dyn Error + Send + Sync>,
 }
 
 impl Failure {
     /// For `map_err`: names what was being done.
-    pub(crate) fn while_doing<E: Into<Box<dyn Error + Send + Sync>>>(doing: &'static str) -> impl FnOnce(E) -> Self {
+    pub fn while_doing<E: Into<Box<dyn Error + Send + Sync>>>(doing: &'static str) -> impl FnOnce(E) -> Self {
         move |cause| Self { doing, cause: cause.into() }
     }
 }

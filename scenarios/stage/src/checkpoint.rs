@@ -16,7 +16,7 @@ use crate::failure::Failure;
 
 /// The control socket. It stays open as long as the process does, so that a forked child can announce too.
 #[derive(Clone, Copy)]
-pub(crate) struct Control {
+pub struct Control {
     /// A datagram type over a `SOCK_SEQPACKET` socket: `send(2)` and `recv(2)` are all that is used of it,
     /// and std's pass `MSG_NOSIGNAL`, so that a harness that died is an error and not a SIGPIPE.
     socket: &'static UnixDatagram,
@@ -24,13 +24,17 @@ pub(crate) struct Control {
 
 impl Control {
     /// Takes over [`CONTROL_FD`]; `None` if that is not a socket, or was taken over before.
-    pub(crate) fn adopt() -> Option<Self> {
+    pub fn adopt() -> Option<Self> {
         let socket = UnixDatagram::from(adopt(CONTROL_FD, FileType::is_socket)?);
         Some(Self { socket: Box::leak(Box::new(socket)) })
     }
 
     /// Tells the harness that the checkpoint is reached and waits until it has looked.
-    pub(crate) fn announce(self, checkpoint: Checkpoint) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] when the harness is gone or answers with anything but its one answer.
+    pub fn announce(self, checkpoint: Checkpoint) -> Result<(), Failure> {
         self.socket.send(&checkpoint.frame()).map_err(Failure::while_doing("announcing a checkpoint"))?;
         self.wait().map_err(Failure::while_doing("waiting for the harness"))
     }
@@ -50,19 +54,30 @@ impl Control {
 }
 
 /// The pipe that holds the canary. Closed when dropped.
-pub(crate) struct Canary {
+pub struct Canary {
     pipe: fs::File,
 }
 
 impl Canary {
     /// Takes over [`CANARY_FD`]; `None` if that is not a pipe, or was taken over before.
-    pub(crate) fn adopt() -> Option<Self> {
+    pub fn adopt() -> Option<Self> {
         Some(Self { pipe: adopt(CANARY_FD, FileType::is_fifo)?.into() })
     }
 
     /// Reads the next `place.len()` bytes, unbuffered, into their place.
-    pub(crate) fn read_into(&mut self, place: &mut [u8]) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] when the pipe holds fewer.
+    pub fn read_into(&mut self, place: &mut [u8]) -> Result<(), Failure> {
         self.pipe.read_exact(place).map_err(Failure::while_doing("reading the canary"))
+    }
+}
+
+/// Unbuffered, for what reads it in a way of its own.
+impl Read for Canary {
+    fn read(&mut self, place: &mut [u8]) -> io::Result<usize> {
+        self.pipe.read(place)
     }
 }
 
@@ -83,6 +98,6 @@ fn adopt(number: RawFd, is_expected: fn(&FileType) -> bool) -> Option<OwnedFd> {
     // SAFETY:
     // - the descriptor is open: its entry in /proc was just found, and nothing in between closes one;
     // - nothing else owns it: it was inherited under a number that no code but this function names, and each
-    //   number is adopted once in a process (`run` in main.rs), before anything else is opened.
+    //   number is adopted once in a process (by the program's `run`), before anything else is opened.
     Some(unsafe { OwnedFd::from_raw_fd(number) })
 }

@@ -1,0 +1,109 @@
+//! Reading the memory of another process, and searching it on the way.
+
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use harness::attach;
+use harness::canary::{Canary, Seed};
+use harness::scan::{Index, Scanner};
+use harness::variants::Form;
+use scenario_protocol::CanaryKind;
+
+use crate::target::{Kind, TOUCHED, Target};
+use crate::{ROUNDS, rate, row, spent};
+
+/// Rounds here: each stops a process with a GiB of memory.
+const FEW: usize = ROUNDS.div_ceil(2);
+
+/// What is measured of one kind of memory, each the best of its rounds.
+#[derive(Default)]
+struct Best {
+    copy: f64,
+    searched: f64,
+    stopped: f64,
+}
+
+/// The table of all kinds of memory.
+pub fn table() -> String {
+    let mut text = "## Acquire\n\nA process with 1 GiB of memory is stopped, its memory read and let go. *copy*: read into a buffer that nobody looks \
+         at, the second look at a sample of it included; *copy + scan*: the same, searched for 16 secrets from 16 bytes on, \
+         on one thread; *stopped*: for how long by the clock, while it was searched. `sparse`: 64 GiB reserved, of which \
+         16 KiB in each MiB are touched.\n\n".to_owned();
+    text.push_str(
+        "| memory | copy GB/s | target | copy + scan GB/s | target | stopped, s | target |\n|-|-|-|-|-|-|-|\n",
+    );
+    for (word, kind) in Kind::ALL {
+        let cells = match measure(word) {
+            Ok(best) => {
+                let (copy, stopped) = match kind {
+                    Kind::Small => (Some(6.5), None),
+                    Kind::Huge => (Some(12.0), None),
+                    Kind::Sparse => (None, Some(0.3)),
+                };
+                let end_to_end = (kind != Kind::Sparse).then_some(4.8);
+                let above = |is: f64, wanted: Option<f64>| {
+                    wanted.map_or("–".to_owned(), |wanted| {
+                        format!("≥ {wanted}{}", if is >= wanted { ": met" } else { ": **missed**" })
+                    })
+                };
+                let below = stopped.map_or("–".to_owned(), |most| {
+                    format!("≤ {most}{}", if best.stopped <= most { ": met" } else { ": **missed**" })
+                });
+                vec![
+                    word.to_owned(),
+                    format!("{:.1}", best.copy),
+                    above(best.copy, copy),
+                    format!("{:.1}", best.searched),
+                    above(best.searched, end_to_end),
+                    format!("{:.3}", best.stopped),
+                    below,
+                ]
+            }
+            Err(why) => vec![word.to_owned(), format!("not measured: {why}")]
+                .into_iter()
+                .chain(["–"; 5].map(str::to_owned))
+                .collect(),
+        };
+        let line = row(&cells);
+        eprint!("{line}");
+        text.push_str(&line);
+    }
+    text
+}
+
+fn measure(word: &str) -> Result<Best, String> {
+    let target = Target::start(word).map_err(|error| error.to_string())?;
+    let seed = Seed::from_hex(&"5c".repeat(32)).expect("64 digits");
+    let secrets: Vec<Canary> =
+        (0..16).map(|at| seed.canary(&format!("bench {at}"), CanaryKind::Bytes, 32 + at)).collect();
+    let needles: Vec<&[u8]> = secrets.iter().map(Canary::bytes).collect();
+    let index = Index::new(&needles, &[Form::Raw], 16).expect("canaries can be searched for");
+    let mut best = Best { stopped: f64::INFINITY, ..Best::default() };
+    let go_on = AtomicBool::new(false);
+    for _ in 0..FEW {
+        let mut bytes = 0_usize;
+        let mut failed = None;
+        let time = spent(|| {
+            failed = attach::read(target.pid(), &go_on, |_, piece| bytes += piece.len()).err();
+        });
+        if let Some(error) = failed {
+            return Err(error.to_string());
+        }
+        if bytes < TOUCHED {
+            return Err(format!("only {bytes} bytes were read"));
+        }
+        best.copy = best.copy.max(rate(bytes, time));
+
+        let mut scanner = Scanner::new(&index);
+        let start = Instant::now();
+        let time = spent(|| {
+            failed = attach::read(target.pid(), &go_on, |at, piece| scanner.feed(at, piece)).err();
+        });
+        best.stopped = best.stopped.min(start.elapsed().as_secs_f64());
+        best.searched = best.searched.max(rate(bytes, time));
+        if !scanner.finish().is_empty() {
+            return Err("a secret was found that is nowhere".to_owned());
+        }
+    }
+    Ok(best)
+}
