@@ -110,6 +110,18 @@ pub enum Error {
         /// The `errno` of sigaltstack(2); `EPERM` in a handler that runs on an alternate stack itself.
         source: io::Error,
     },
+    /// Memory that is closed between accesses could not be opened, or, if the access has run, could not be closed.
+    Access {
+        /// The call.
+        call: &'static str,
+        /// The call's `errno`.
+        source: io::Error,
+    },
+    /// The kernel's own account of the memory could not be read.
+    Verify {
+        /// Why.
+        source: io::Error,
+    },
     /// The thread that watches deadlines could not be started.
     Watch {
         /// Why.
@@ -143,6 +155,8 @@ impl fmt::Display for Error {
             Self::Install { call, signal: Some(signal), .. } => write!(f, "{call} for signal {signal} was refused"),
             Self::Install { call, signal: None, .. } => write!(f, "{call} was refused"),
             Self::Harden { call, .. } => write!(f, "{call} was refused"),
+            Self::Access { call, .. } => write!(f, "{call} of a sealed secret's memory was refused"),
+            Self::Verify { .. } => f.write_str("/proc/self/smaps could not be read"),
             Self::Panicked => f.write_str("the code on the protected stack panicked"),
             Self::Handlers { .. } => f.write_str("no protected stack for signal handlers"),
             Self::Watch { .. } => f.write_str("the thread that watches deadlines could not be started"),
@@ -158,6 +172,8 @@ impl StdError for Error {
             | Self::Install { source, .. }
             | Self::Harden { source, .. }
             | Self::Handlers { source }
+            | Self::Access { source, .. }
+            | Self::Verify { source }
             | Self::Watch { source } => Some(source),
             Self::Fill { source, .. } => Some(&**source),
             Self::Read { source, .. } => source.as_ref().map(|source| source as _),

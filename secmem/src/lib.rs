@@ -55,18 +55,25 @@ mod error;
 mod harden;
 #[doc(hidden)]
 pub mod oracle;
+mod policy;
 pub mod purge;
+mod report;
 #[cfg(target_arch = "x86_64")]
 pub mod scrub;
 mod secret;
+mod stats;
 mod sys;
+mod trace;
 pub mod wipe;
 
 pub use alloc::WipingAlloc;
 pub use arena::{Backend, Protection};
 pub use error::{Error, Refusal};
 pub use harden::{Posture, harden};
+pub use policy::{Control, Demand, Policy, Reached};
+pub use report::{ArenaReport, Confirmation, Missing, Report, verify};
 pub use secret::{Options, Secret};
+pub use stats::Statistics;
 
 /// Seams for tests of the protection.
 #[doc(hidden)]

@@ -10,6 +10,8 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 use crate::arena::{Backend, Doom, Protection, Slot};
 use crate::deadline::Deadline;
 use crate::error::Error;
+use crate::policy::{Control, Policy};
+use crate::report::{self, Confirmation};
 use crate::wipe::Schedule;
 use crate::{ct, sys};
 
@@ -30,7 +32,7 @@ use crate::{ct, sys};
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
 pub struct Options {
-    backend: Backend,
+    policy: Policy,
     expires_in: Option<Duration>,
     schedule: Schedule,
 }
@@ -38,7 +40,14 @@ pub struct Options {
 impl Options {
     /// The kind of memory; [`Backend::Auto`] if not said.
     pub fn backend(mut self, backend: Backend) -> Self {
-        self.backend = backend;
+        self.policy = self.policy.with(Control::MemfdSecret, Policy::from(backend).demand(Control::MemfdSecret));
+        self
+    }
+
+    /// What the memory must have, and what it may lack; [`Policy::default`] if not said. Replaces an earlier
+    /// [`backend`](Self::backend).
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
         self
     }
 
@@ -66,7 +75,7 @@ impl Options {
     /// [`Error::Refused`] if the kernel grants no such memory, [`Error::Watch`] if a deadline cannot be watched,
     /// [`Error::Purged`] while the process is being purged, [`Error::Forked`] in a forked child.
     pub fn zeroed(self, len: usize) -> Result<Secret, Error> {
-        let slot = Slot::new(self.backend, len, self.schedule)?;
+        let slot = Slot::new(self.policy, false, len, self.schedule)?;
         let deadline = match self.expires_in {
             Some(span) => Deadline::set(span, slot.ticket())?,
             None => None,
@@ -219,6 +228,15 @@ impl Secret {
     #[must_use]
     pub fn protection(&self) -> Protection {
         self.slot.protection()
+    }
+
+    /// Asks the kernel whether the secret's memory still has what it had when it was made. See [`verify`](crate::verify).
+    ///
+    /// # Errors
+    ///
+    /// As [`verify`](crate::verify).
+    pub fn verify(&self) -> Result<Confirmation, Error> {
+        report::verify_at(self.slot.address())
     }
 
     /// Ends the secret if its time has come and the thread was not scheduled yet.

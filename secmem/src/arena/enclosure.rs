@@ -9,6 +9,7 @@ use super::mapping::{Kind, Mapping};
 use super::pool::refused;
 use super::{Backend, Protection, fork};
 use crate::error::{Error, Refusal};
+use crate::policy::Policy;
 use crate::wipe;
 
 /// Bytes without access on either side. More than a page, because code that was not compiled with stack probes can step
@@ -19,7 +20,7 @@ const GUARD: usize = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct Enclosure {
     mapping: Mapping,
-    asked: Backend,
+    policy: Policy,
     kind: Kind,
     why: Option<Refusal>,
     /// The kernel still knows the place.
@@ -32,8 +33,9 @@ impl Enclosure {
         if fork::in_child() {
             return Err(Error::Forked);
         }
-        fork::watch(asked, len)?;
-        let make = |kind| Mapping::new(kind, len, GUARD);
+        let policy = Policy::from(asked);
+        fork::watch(policy, len)?;
+        let make = |kind| Mapping::new(kind, len, GUARD, policy);
         let (kind, mapping, why) = match asked {
             Backend::MemfdSecret => {
                 let made = make(Kind::MemfdSecret).map_err(refused(asked, len, Kind::MemfdSecret, None))?;
@@ -48,7 +50,7 @@ impl Enclosure {
                 }
             },
         };
-        Ok(Self { mapping, asked, kind, why, kept: false })
+        Ok(Self { mapping, policy, kind, why, kept: false })
     }
 
     /// The first byte.
@@ -62,7 +64,7 @@ impl Enclosure {
     }
 
     pub(crate) fn protection(&self) -> Protection {
-        super::protection(self.mapping.shields(), self.asked, self.kind, self.why)
+        Protection::new(self.mapping.shields(), self.policy, self.kind, self.why)
     }
 
     /// Leaves the pages mapped, whatever happens to this value.

@@ -3,12 +3,13 @@
 //! [`Slot`] is the safe face of it all: memory that is reached by a closure, ends by being doomed, and is overwritten
 //! before anyone else gets it. What the parts do: `mapping` makes protected pages, `list` keeps them where a purge finds
 //! them, `pool` and `magazine` hand them out, `canary` sees that nobody writes past one, `state` says who may touch a slot,
-//! `fork` tells a child from its parent, `enclosure` is memory beside the pool.
+//! `gate` closes memory between accesses, `fork` tells a child from its parent, `enclosure` is memory beside the pool.
 #![allow(unsafe_code)] // mapped memory is reached by address
 
 mod canary;
 mod enclosure;
 mod fork;
+mod gate;
 mod list;
 mod magazine;
 mod mapping;
@@ -20,10 +21,14 @@ use std::ptr::NonNull;
 
 pub(crate) use enclosure::Enclosure;
 pub(crate) use fork::in_child;
+pub(crate) use gate::Need;
 pub(crate) use list::{in_use, purge, purge_forced};
+pub(crate) use pool::Look;
 pub(crate) use state::Doom;
 
 use crate::error::{Error, Refusal};
+use crate::policy::{Control, Policy, Reached};
+use crate::stats::{self, Count};
 use crate::wipe::{self, Schedule};
 use canary::Canary;
 use magazine::Place;
@@ -58,7 +63,7 @@ impl fmt::Display for Backend {
 /// How a secret is protected: what was asked for, and what the kernel granted.
 ///
 /// Each control is what the call that brings it about has answered when the memory was made. The kernel's own view of it
-/// is in `/proc/self/smaps`.
+/// is in `/proc/self/smaps`: see [`verify`](crate::verify).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Protection {
@@ -76,11 +81,76 @@ pub struct Protection {
     pub fork_excluded: bool,
     /// A page without access lies on either side of the arena.
     pub guards: bool,
+    policy: Policy,
+    shields: Shields,
+    witness: Reached,
 }
 
-fn protection(shields: Shields, asked: Backend, kind: Kind, why: Option<Refusal>) -> Protection {
-    let Shields { locked, dump_excluded, fork_excluded, guards } = shields;
-    Protection { asked, reached: kind.backend(), why, locked, dump_excluded, fork_excluded, guards }
+impl Protection {
+    fn new(shields: Shields, policy: Policy, kind: Kind, why: Option<Refusal>) -> Self {
+        Self {
+            asked: policy.backend(),
+            reached: kind.backend(),
+            why,
+            locked: shields.reached(Control::Lock),
+            dump_excluded: shields.reached(Control::DontDump),
+            fork_excluded: shields.reached(Control::DontFork),
+            guards: shields.reached(Control::Guards),
+            policy,
+            shields,
+            witness: fork::witness(policy),
+        }
+    }
+
+    /// What came of a control: what was asked, whether it is there, and why not.
+    #[must_use]
+    pub fn control(&self, control: Control) -> Reached {
+        match control {
+            Control::MemfdSecret => {
+                let asked = self.policy.demand(control);
+                Reached { control, asked, reached: self.reached == Backend::MemfdSecret, why: self.why }
+            }
+            Control::ForkWitness => self.witness,
+            _ => reached(self.shields, self.policy, control),
+        }
+    }
+
+    /// [`control`](Self::control) for each of them.
+    pub fn controls(&self) -> impl Iterator<Item = Reached> + use<> {
+        Control::ALL.map(|control| self.control(control)).into_iter()
+    }
+
+    /// Whether something that was asked for is not there.
+    #[must_use]
+    pub fn is_degraded(&self) -> bool {
+        self.controls().any(|control| control.is_degraded())
+    }
+}
+
+fn reached(shields: Shields, policy: Policy, control: Control) -> Reached {
+    Reached { control, asked: policy.demand(control), reached: shields.reached(control), why: shields.why(control) }
+}
+
+/// What came of [`Control::ForkWitness`].
+pub(crate) fn fork_witness(policy: Policy) -> Reached {
+    fork::witness(policy)
+}
+
+/// Calls `f` with what there is to know of each mapping that holds secrets; none is made or given back meanwhile.
+pub(crate) fn look<R>(f: impl FnOnce(&mut dyn Iterator<Item = Look>) -> R) -> R {
+    pool::look(f)
+}
+
+/// What a secret's pages must be like: equal for secrets that may share an arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Class {
+    policy: Policy,
+    sealed: bool,
+}
+
+impl Class {
+    /// What is asked for when nothing is said. Slots of it are kept at hand.
+    const STANDARD: Self = Self { policy: Policy::STANDARD.of_pages(), sealed: false };
 }
 
 /// Memory for one secret: zeros at first, overwritten at the end.
@@ -90,48 +160,78 @@ pub(crate) struct Slot {
     len: usize,
     epoch: Epoch,
     generation: u64,
-    asked: Backend,
+    policy: Policy,
+    class: Class,
     kind: Kind,
     why: Option<Refusal>,
 }
 
 impl Slot {
-    pub(crate) fn new(asked: Backend, len: usize, schedule: Schedule) -> Result<Self, Error> {
+    /// `sealed`: its memory is closed between accesses.
+    pub(crate) fn new(policy: Policy, sealed: bool, len: usize, schedule: Schedule) -> Result<Self, Error> {
         if in_child() {
             return Err(Error::Forked);
         }
         let generation = list::generation()?;
-        let pool::Grant { place, kind, why } = pool::take(asked, len)?;
+        let class = Class { policy: policy.of_pages(), sealed };
+        let pool::Grant { place, kind, why } =
+            pool::take(policy, class, len).inspect_err(|_| stats::count(Count::Refused))?;
+        let opened = match place.arena.open(Need::Write) {
+            Ok(opened) => opened,
+            Err(error) => {
+                pool::give_back(place, kind, class);
+                return Err(error);
+            }
+        };
         let epoch = place.meta().state.occupy(schedule);
-        let slot = Self { place, len, epoch, generation, asked, kind, why };
+        let slot = Self { place, len, epoch, generation, policy, class, kind, why };
         slot.canary().set();
+        opened.map_or(Ok(()), list::Opened::close)?;
+        stats::count(Count::Made);
         Ok(slot)
     }
 
     /// Lets `f` read the bytes.
     pub(crate) fn read<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
+        let opened = self.place.arena.open(Need::Read)?;
         let access = Access::begin(self)?;
         let start = self.start();
-        // SAFETY: the slot is ours, so its memory is shown, and holds at least `len` initialised bytes; while the access
-        // runs nobody overwrites them, but for a forced purge, which no function of this crate makes that returns, and
-        // which the crate's documentation owns up to; `&self` keeps writers out.
+        // SAFETY: the slot is ours, so its memory is shown, and open, and holds at least `len` initialised bytes; while the
+        // access runs nobody overwrites them, but for a forced purge, which no function of this crate makes that returns,
+        // and which the crate's documentation owns up to; `&self` keeps writers out.
         let bytes = unsafe { std::slice::from_raw_parts(start.as_ptr(), self.len) };
         let result = f(bytes);
         drop(access);
+        opened.map_or(Ok(()), list::Opened::close)?;
         Ok(result)
     }
 
     /// Lets `f` read and write the bytes.
     pub(crate) fn write<R>(&mut self, f: impl FnOnce(&mut [u8]) -> R) -> Result<R, Error> {
+        let opened = self.place.arena.open(Need::Write)?;
         let access = Access::begin(self)?;
         let start = self.start();
-        // SAFETY: the slot is ours, so its memory is shown, and holds at least `len` initialised bytes; while the access
-        // runs nobody overwrites them, but for a forced purge, which no function of this crate makes that returns, and
-        // which the crate's documentation owns up to; `&mut self` keeps all others out.
+        // SAFETY: the slot is ours, so its memory is shown, and open, and holds at least `len` initialised bytes; while the
+        // access runs nobody overwrites them, but for a forced purge, which no function of this crate makes that returns,
+        // and which the crate's documentation owns up to; `&mut self` keeps all others out.
         let bytes = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), self.len) };
         let result = f(bytes);
         drop(access);
+        opened.map_or(Ok(()), list::Opened::close)?;
         Ok(result)
+    }
+
+    /// Opens the memory for reading until the value is dropped, where it is closed between accesses.
+    pub(crate) fn hold_open(&self) -> Result<impl Sized + use<>, Error> {
+        if in_child() {
+            return Err(Error::Forked);
+        }
+        self.place.arena.open(Need::Read)
+    }
+
+    /// An address within the arena, to be told from those of others.
+    pub(crate) fn address(&self) -> usize {
+        self.start().as_ptr().addr()
     }
 
     /// Ends the secret, if nothing has ended it before.
@@ -168,7 +268,7 @@ impl Slot {
     }
 
     pub(crate) fn protection(&self) -> Protection {
-        protection(self.place.arena.shields(), self.asked, self.kind, self.why)
+        Protection::new(self.place.arena.shields(), self.policy, self.kind, self.why)
     }
 
     /// One past the last data byte of the arena: the first byte of its upper guard.
@@ -183,18 +283,24 @@ impl Drop for Slot {
             return; // the pages are the parent's, and so is the lock of the pool
         }
         let state = &self.place.meta().state;
+        // Refused, the bytes cannot be overwritten: `fulfil` sees to it that nobody gets them.
+        let opened = self.place.arena.open(Need::Write);
         // Without random bytes the other passes were made and zeros stand there; a drop has nobody to tell.
-        if let Some(Duty { schedule }) = state.retire(self.epoch) {
+        if opened.is_ok()
+            && let Some(Duty { schedule }) = state.retire(self.epoch)
+        {
             self.check();
             // SAFETY: the duty is given once in the slot's life, when no access runs and none can begin, so nobody refers
             // to the bytes; the memory stays mapped and shown until the slot is given back.
             let _ = unsafe { wipe::wipe_raw(self.place.start(), self.place.len(), schedule) };
+            drop(opened); // before anybody can unmap it
             state.vacate_retired(self.epoch);
         } else {
+            drop(opened);
             let _ = self.doom(Doom::Wiped);
             state.vacate();
         }
-        pool::give_back(self.place, self.kind);
+        pool::give_back(self.place, self.kind, self.class);
     }
 }
 
@@ -204,13 +310,24 @@ struct Access<'a>(&'a Slot);
 
 impl<'a> Access<'a> {
     fn begin(slot: &'a Slot) -> Result<Self, Error> {
+        Self::enter(slot).inspect_err(|error| {
+            stats::count(Count::Denied);
+            crate::trace::denied(error);
+        })
+    }
+
+    fn enter(slot: &'a Slot) -> Result<Self, Error> {
         if in_child() {
             return Err(Error::Forked);
         }
         slot.place.meta().state.enter()?;
         let access = Self(slot);
         // After entering, so that a purge which begins later finds the access counted.
-        if list::is_current(slot.generation) { Ok(access) } else { Err(Error::Purged) }
+        if !list::is_current(slot.generation) {
+            return Err(Error::Purged);
+        }
+        stats::count(Count::Access);
+        Ok(access)
     }
 }
 

@@ -6,14 +6,16 @@
 //! A thread keeps a few free slots at hand (`magazine`). Everything else is under one lock. Accesses, deadlines and
 //! purges never take it.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::list::{Arena, GRANULE};
 use super::magazine::{self, Place};
-use super::mapping::{Kind, Mapping};
-use super::{Backend, canary, fork};
+use super::mapping::{Kind, Mapping, Shields};
+use super::{Backend, Class, canary, fork};
 use crate::error::{Error, Refusal};
+use crate::policy::{Control, Demand, Policy, Reached};
 use crate::sys::{self, Call};
 
 /// Bytes of the first shared arena, where the lock budget allows it; halved down to a page where not.
@@ -32,6 +34,7 @@ static POOL: Mutex<Vec<Room>> = Mutex::new(Vec::new());
 struct Room {
     arena: &'static Arena,
     kind: Kind,
+    class: Class,
     /// `None` where a secret's own mapping has been unmapped: the next such secret moves in.
     mapping: Option<Mapping>,
     /// One a granule: whether a slot covers it. Empty for a secret's own mapping.
@@ -82,19 +85,22 @@ pub(super) struct Grant {
 }
 
 /// Takes a free place for `len` bytes and their canaries.
-pub(super) fn take(asked: Backend, len: usize) -> Result<Grant, Error> {
+pub(super) fn take(policy: Policy, class: Class, len: usize) -> Result<Grant, Error> {
+    fork::watch(policy, len)?;
+    let asked = policy.backend();
     let whole = len.saturating_add(canary::BOTH); // so long that it is refused, if it saturates
     let first = match asked {
         Backend::Auto | Backend::MemfdSecret => Kind::MemfdSecret,
         Backend::Mlock => Kind::Mlock,
     };
-    if let Some(place) = magazine::take(first, granules(whole)) {
+    if class == Class::STANDARD
+        && let Some(place) = magazine::take(first, granules(whole))
+    {
         return Ok(Grant { place, kind: first, why: None });
     }
-    fork::watch(asked, len)?;
     canary::ready()?;
     let mut rooms = lock();
-    let mut from = |kind| take_from(&mut rooms, kind, whole);
+    let mut from = |kind| take_from(&mut rooms, kind, class, whole);
     match asked {
         Backend::MemfdSecret | Backend::Mlock => match from(first) {
             Ok(place) => Ok(Grant { place, kind: first, why: None }),
@@ -117,8 +123,11 @@ pub(super) fn refused(asked: Backend, len: usize, tried: Kind, before: Option<Re
 }
 
 /// Makes a vacated place free again.
-pub(super) fn give_back(place: Place, kind: Kind) {
-    if place.arena.is_single() || !magazine::keep(kind, granules(place.len()), place) {
+pub(super) fn give_back(place: Place, kind: Kind, class: Class) {
+    if place.arena.is_stuck() {
+        return; // bytes that could not be overwritten stand there: nobody gets them
+    }
+    if place.arena.is_single() || class != Class::STANDARD || !magazine::keep(kind, granules(place.len()), place) {
         put_back(place);
     }
 }
@@ -153,17 +162,18 @@ fn lock() -> MutexGuard<'static, Vec<Room>> {
     POOL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn take_from(rooms: &mut Vec<Room>, kind: Kind, len: usize) -> Result<Place, Refusal> {
-    if len > SHARED { own(rooms, kind, len) } else { shared(rooms, kind, len) }
+fn take_from(rooms: &mut Vec<Room>, kind: Kind, class: Class, len: usize) -> Result<Place, Refusal> {
+    if len > SHARED { own(rooms, kind, class, len) } else { shared(rooms, kind, class, len) }
 }
 
 /// A run of granules in a shared arena, in a new one if need be.
-fn shared(rooms: &mut Vec<Room>, kind: Kind, len: usize) -> Result<Place, Refusal> {
+fn shared(rooms: &mut Vec<Room>, kind: Kind, class: Class, len: usize) -> Result<Place, Refusal> {
     let granules = granules(len);
-    let found = rooms.iter_mut().filter(|room| room.kind == kind).find_map(|room| Some((room.take(granules)?, room)));
+    let fits = |room: &Room| room.kind == kind && room.class == class && !room.arena.is_stuck();
+    let found = rooms.iter_mut().filter(|room| fits(room)).find_map(|room| Some((room.take(granules)?, room)));
     if let Some((place, room)) = found {
         for _ in 1..REFILL {
-            if room.free < room.taken.len() / 2 {
+            if class != Class::STANDARD || room.free < room.taken.len() / 2 {
                 break;
             }
             let Some(place) = room.take(granules) else { break };
@@ -174,44 +184,121 @@ fn shared(rooms: &mut Vec<Room>, kind: Kind, len: usize) -> Result<Place, Refusa
         }
         return Ok(place);
     }
-    let before = rooms.iter().filter(|room| room.kind == kind && !room.taken.is_empty()).count();
-    let mapping = map_shared(kind, len, SHARED << before.min(DOUBLINGS))?;
+    let before = rooms.iter().filter(|room| fits(room) && !room.taken.is_empty()).count();
+    let mut mapping = map_shared(kind, class.policy, len, SHARED << before.min(DOUBLINGS))?;
     let slots = mapping.len() / GRANULE;
-    let arena = Arena::new(slots);
-    arena.show(mapping.data(), mapping.len(), mapping.shields());
-    let mut room = Room { arena, kind, mapping: Some(mapping), taken: vec![false; slots], free: slots, vacant: false };
+    let arena = Arena::new(slots, class.sealed);
+    show(arena, &mut mapping)?;
+    let mut room =
+        Room { arena, kind, class, mapping: Some(mapping), taken: vec![false; slots], free: slots, vacant: false };
     let place = room.take(granules);
     rooms.push(room);
     // A mapping is never shorter than what it is made for.
     place.ok_or(Refusal { call: Call::Reserve.name(), errno: libc::ENOMEM })
 }
 
+/// Gives an arena its memory, closed if that is its way.
+fn show(arena: &'static Arena, mapping: &mut Mapping) -> Result<(), Refusal> {
+    let shields = mapping.shields();
+    crate::trace::arena_made(mapping.len(), arena.is_sealed());
+    for control in Shields::CONTROLS {
+        if let Some(why) = shields.why(control) {
+            crate::trace::degraded(control, why);
+        }
+    }
+    arena.show(mapping.data(), mapping.len(), shields);
+    if arena.shut().is_err() {
+        arena.hide();
+        mapping.unmap()?;
+        // What was refused is told by the next who asks; this is what it was for.
+        return Err(Refusal { call: Call::Access.name(), errno: libc::EACCES });
+    }
+    Ok(())
+}
+
 /// A mapping for one secret alone.
-fn own(rooms: &mut Vec<Room>, kind: Kind, len: usize) -> Result<Place, Refusal> {
+fn own(rooms: &mut Vec<Room>, kind: Kind, class: Class, len: usize) -> Result<Place, Refusal> {
     rooms.iter_mut().filter(|room| room.vacant).try_for_each(Room::unmap)?;
-    let mapping = Mapping::new(kind, len, sys::page_size())?;
-    let at = rooms.iter().position(|room| room.vacant).unwrap_or_else(|| {
-        rooms.push(Room { arena: Arena::new(1), kind, mapping: None, taken: Vec::new(), free: 0, vacant: true });
+    let mut mapping = Mapping::new(kind, len, sys::page_size(), class.policy)?;
+    let fits = |room: &Room| room.vacant && room.class.sealed == class.sealed;
+    let at = rooms.iter().position(fits).unwrap_or_else(|| {
+        let arena = Arena::new(1, class.sealed);
+        rooms.push(Room { arena, kind, class, mapping: None, taken: Vec::new(), free: 0, vacant: true });
         rooms.len() - 1
     });
     let room = &mut rooms[at];
     room.kind = kind;
+    room.class = class;
     room.arena.slot(0).len.store(mapping.len(), Ordering::Release);
-    room.arena.show(mapping.data(), mapping.len(), mapping.shields());
+    show(room.arena, &mut mapping)?;
     room.mapping = Some(mapping);
     room.vacant = false;
     Ok(Place { arena: room.arena, index: 0 })
 }
 
 /// A new shared arena of `size` bytes, or as long as the lock budget allows, but with room for `len` bytes.
-fn map_shared(kind: Kind, len: usize, mut size: usize) -> Result<Mapping, Refusal> {
+fn map_shared(kind: Kind, policy: Policy, len: usize, mut size: usize) -> Result<Mapping, Refusal> {
     let least = len.max(sys::page_size());
     loop {
-        match Mapping::new(kind, size, sys::page_size()) {
+        // Where the budget is used up, a shorter arena is better than one that lacks what is only preferred.
+        let smaller = size / 2 >= least;
+        let strict = if smaller { policy.with(Control::Lock, demand_for_size(policy)) } else { policy };
+        match Mapping::new(kind, size, sys::page_size(), strict) {
             // mlock says ENOMEM where the budget is used up, mmap of memfd_secret EAGAIN.
-            Err(Refusal { errno: libc::ENOMEM | libc::EAGAIN, .. }) if size / 2 >= least => size /= 2,
+            Err(Refusal { errno: libc::ENOMEM | libc::EAGAIN, .. }) if smaller => size /= 2,
+            Err(_) if strict != policy => return Mapping::new(kind, size, sys::page_size(), policy),
             result => return result,
         }
+    }
+}
+
+/// A preferred lock is required as long as a shorter arena may have it.
+fn demand_for_size(policy: Policy) -> Demand {
+    match policy.demand(Control::Lock) {
+        Demand::Off => Demand::Off,
+        Demand::Required | Demand::Preferred => Demand::Required,
+    }
+}
+
+/// Calls `f` with what there is to know of each mapping; none is made or given back meanwhile.
+pub(super) fn look<R>(f: impl FnOnce(&mut dyn Iterator<Item = Look>) -> R) -> R {
+    if fork::in_child() {
+        return f(&mut std::iter::empty()); // the lock is the parent's
+    }
+    let rooms = lock();
+    let mut looks = rooms.iter().filter(|room| !room.vacant).filter_map(|room| {
+        let mapping = room.mapping.as_ref()?;
+        let start = mapping.data().as_ptr().addr();
+        let controls = Shields::CONTROLS.map(|control| super::reached(mapping.shields(), room.class.policy, control));
+        Some(Look {
+            arena: room.arena,
+            backend: room.kind.backend(),
+            data: start..start + mapping.len(),
+            live: room.arena.live(),
+            sealed: room.class.sealed,
+            controls: controls.to_vec(),
+        })
+    });
+    f(&mut looks)
+}
+
+/// What there is to know of a mapping.
+#[derive(Debug)]
+pub(crate) struct Look {
+    arena: &'static Arena,
+    pub(crate) backend: Backend,
+    /// Addresses.
+    pub(crate) data: Range<usize>,
+    /// Secrets in it.
+    pub(crate) live: usize,
+    pub(crate) sealed: bool,
+    pub(crate) controls: Vec<Reached>,
+}
+
+impl Look {
+    /// Calls `f` with whether the memory is closed, which nobody changes meanwhile.
+    pub(crate) fn still<R>(&self, f: impl FnOnce(bool) -> R) -> R {
+        self.arena.when_closed(f)
     }
 }
 
@@ -243,7 +330,7 @@ mod tests {
     fn memory_that_the_kernel_would_not_take_back_is_told_to_the_next_who_asks() {
         let len = SHARED + 1;
         let mut rooms = Vec::new();
-        own(&mut rooms, Kind::Mlock, len).unwrap();
+        own(&mut rooms, Kind::Mlock, Class::STANDARD, len).unwrap();
         rooms[0].arena.hide();
         rooms[0].vacant = true;
         for _ in 0..2 {
@@ -251,8 +338,8 @@ mod tests {
         }
 
         assert!(rooms[0].unmap().is_err());
-        let refusal = own(&mut rooms, Kind::Mlock, len).unwrap_err();
-        let again = own(&mut rooms, Kind::Mlock, len).unwrap();
+        let refusal = own(&mut rooms, Kind::Mlock, Class::STANDARD, len).unwrap_err();
+        let again = own(&mut rooms, Kind::Mlock, Class::STANDARD, len).unwrap();
 
         assert_eq!(refusal, Refusal { call: "munmap", errno: libc::ENOMEM });
         assert!(std::ptr::eq(again.arena, rooms[0].arena));
@@ -266,7 +353,7 @@ mod tests {
             seam::fail_next(Call::Lock, errno);
             seam::fail_next(Call::Lock, errno);
 
-            let mapping = map_shared(Kind::Mlock, 100, SHARED).unwrap();
+            let mapping = map_shared(Kind::Mlock, Policy::default(), 100, SHARED).unwrap();
 
             assert_eq!((mapping.len(), seam::left()), (SHARED / 4, 0));
         }
@@ -276,7 +363,7 @@ mod tests {
     fn an_arena_is_never_shorter_than_the_secret() {
         seam::fail_next(Call::Lock, libc::ENOMEM);
 
-        let refusal = map_shared(Kind::Mlock, SHARED / 2 + 1, SHARED).unwrap_err();
+        let refusal = map_shared(Kind::Mlock, Policy::default(), SHARED / 2 + 1, SHARED).unwrap_err();
 
         assert_eq!((refusal.errno, seam::left()), (libc::ENOMEM, 0));
     }
@@ -285,7 +372,7 @@ mod tests {
     fn a_refusal_that_size_cannot_mend_is_not_tried_again() {
         seam::fail_next(Call::Lock, libc::EPERM);
 
-        let refusal = map_shared(Kind::Mlock, 1, SHARED).unwrap_err();
+        let refusal = map_shared(Kind::Mlock, Policy::default(), 1, SHARED).unwrap_err();
 
         assert_eq!((refusal.errno, seam::left()), (libc::EPERM, 0));
     }

@@ -138,6 +138,11 @@ impl State {
         self.0.store(epoch.0.wrapping_add(1).wrapping_mul(EPOCH), Ordering::Release);
     }
 
+    /// Whether a secret stands here that nothing has ended.
+    pub(crate) fn is_live(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & (LIVE | DOOMED) == LIVE
+    }
+
     /// The duty is done.
     pub(crate) fn cleaned(&self) {
         // One step from busy to clean; the caller is the only one between the two.

@@ -26,6 +26,7 @@ pub(crate) enum Call {
     WipeOnFork,
     AtFork,
     Unmap,
+    Access,
     Mask,
     Random,
     Read,
@@ -54,6 +55,7 @@ impl Call {
             Self::WipeOnFork => "madvise (MADV_WIPEONFORK)",
             Self::AtFork => "pthread_atfork",
             Self::Unmap => "munmap",
+            Self::Access => "mprotect",
             Self::Mask => "pthread_sigmask",
             Self::Random => "getrandom",
             Self::Read => "read",
@@ -200,6 +202,17 @@ pub(crate) unsafe fn wipe_on_fork(at: NonNull<u8>, len: usize) -> io::Result<()>
     seam::ask(Call::WipeOnFork)?;
     // SAFETY: the owner expects zeros in a child (this function's contract); in this process nothing changes.
     check(unsafe { libc::madvise(at.as_ptr().cast(), len, libc::MADV_WIPEONFORK) })
+}
+
+/// Makes `protection` (`PROT_*`) what may be done with `at..at + len`. Async-signal-safe.
+///
+/// # Safety
+///
+/// The range is page-aligned and the caller's, and nobody makes an access to it meanwhile, or later, that is not allowed.
+pub(crate) unsafe fn allow(at: NonNull<u8>, len: usize, protection: c_int) -> io::Result<()> {
+    seam::ask(Call::Access)?;
+    // SAFETY: the caller owns the range and keeps accesses to what is allowed (this function's contract).
+    check(unsafe { libc::mprotect(at.as_ptr().cast(), len, protection) })
 }
 
 /// Random bytes from the kernel into the beginning of `into`; returns how many.

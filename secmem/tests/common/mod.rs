@@ -200,3 +200,88 @@ pub fn map_line(at: *const u8) -> String {
     };
     maps.lines().find(holds).unwrap().to_owned()
 }
+
+/// A system call that a filter refuses from now on, in this thread: its number, and the value of one argument if only
+/// calls with that are meant.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused {
+    pub number: libc::c_long,
+    pub argument: Option<(usize, u32)>,
+}
+
+/// Lets the kernel answer such calls of this thread, and of those that it starts, with `errno`. For good.
+pub fn refuse(call: Refused, errno: i32) {
+    let step = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let skip_unless =
+        |k: u32, jf: u8| libc::sock_filter { code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, jt: 0, jf, k };
+    // struct seccomp_data: the number at 0, arguments of 8 bytes from 16 on.
+    let load = |offset: u32| step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset);
+    let ret = |value: u32| step(libc::BPF_RET | libc::BPF_K, value);
+    let mut filter = vec![load(0)];
+    match call.argument {
+        None => filter.push(skip_unless(call.number as u32, 1)),
+        Some((index, value)) => {
+            filter.extend([skip_unless(call.number as u32, 3), load(16 + 8 * index as u32), skip_unless(value, 1)])
+        }
+    }
+    filter.extend([ret(libc::SECCOMP_RET_ERRNO | errno as u32), ret(libc::SECCOMP_RET_ALLOW)]);
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: sets a flag of this thread.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    // SAFETY: the program points to the filter, which the call copies.
+    let set = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// Takes mappings until the kernel gives no more; returns how to give some back, one at a time.
+pub fn take_all_mappings() -> impl FnMut() {
+    const PAGE: usize = 4096;
+    let limit: usize = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap().trim().parse().unwrap();
+    let len = (limit + 64) * PAGE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a fresh mapping at a place of the kernel's choice.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_NONE, flags, -1, 0) };
+    assert_ne!(start, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
+    let mut at = 0;
+    loop {
+        // SAFETY: the page lies in the mapping that was just made and that nobody else knows.
+        let changed = unsafe { libc::mprotect(start.wrapping_byte_add(at), PAGE, libc::PROT_READ) };
+        if changed != 0 {
+            break;
+        }
+        at += 2 * PAGE;
+        assert!(at < len, "the kernel gave more mappings than its limit");
+    }
+    // One is taken where two would be too many: a page of another kind at the edge.
+    let mut back = 0;
+    move || {
+        // SAFETY: as above. A page like its neighbours makes one mapping of three.
+        let changed = unsafe { libc::mprotect(start.wrapping_byte_add(back), PAGE, libc::PROT_NONE) };
+        assert_eq!(changed, 0, "{}", std::io::Error::last_os_error());
+        back += 2 * PAGE;
+    }
+}
+
+/// Undoes one advice or lock of the pages from `at` on, as a library or a bug might do.
+pub fn spoil(at: *const u8, len: usize, how: Spoil) {
+    let page = at.wrapping_sub(at.addr() % 4096).cast_mut().cast();
+    let done = match how {
+        // SAFETY: takes a lock away, changes no content.
+        Spoil::Unlock => unsafe { libc::munlock(page, len) },
+        // SAFETY: lets the pages into dumps, changes no content.
+        Spoil::Dump => unsafe { libc::madvise(page, len, libc::MADV_DODUMP) },
+        // SAFETY: lets the pages into children, of which the test makes none.
+        Spoil::Fork => unsafe { libc::madvise(page, len, libc::MADV_DOFORK) },
+        // SAFETY: the page is a guard, which nobody reads.
+        Spoil::Guard => unsafe { libc::mprotect(page, len, libc::PROT_READ) },
+    };
+    assert_eq!(done, 0, "{how:?}: {}", std::io::Error::last_os_error());
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Spoil {
+    Unlock,
+    Dump,
+    Fork,
+    Guard,
+}
