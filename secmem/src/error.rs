@@ -51,6 +51,22 @@ pub enum Error {
     Expired,
     /// The secret was wiped by its owner.
     Wiped,
+    /// The secret has been used as often as it may be.
+    Spent,
+    /// The owner holds as much as it may.
+    Quota {
+        /// Secrets that it may hold.
+        most_secrets: usize,
+        /// Bytes that it may hold in all of them.
+        most_bytes: usize,
+        /// Bytes that the secret would have had.
+        len: usize,
+    },
+    /// Bytes that were to be text are not UTF-8.
+    Utf8 {
+        /// Where the first such byte stands.
+        at: usize,
+    },
     /// Every secret was purged: on request, by a panic, a signal, or the end of the process.
     Purged,
     /// This process is a forked child; secrets stay with the parent.
@@ -142,6 +158,14 @@ impl fmt::Display for Error {
             }
             Self::Expired => f.write_str("the deadline of the secret has passed"),
             Self::Wiped => f.write_str("the secret was wiped by its owner"),
+            Self::Spent => f.write_str("the secret has been used as often as it may be"),
+            Self::Quota { most_secrets, most_bytes, len } => {
+                write!(
+                    f,
+                    "a secret of {len} bytes is more than its owner may hold: {most_secrets} secrets, {most_bytes} bytes"
+                )
+            }
+            Self::Utf8 { at } => write!(f, "what begins at byte {at} is not UTF-8"),
             Self::Purged => f.write_str("all secrets were purged"),
             Self::Forked => f.write_str("secrets stay with the parent of a forked process"),
             Self::Fill { len, .. } => write!(f, "a secret of {len} bytes was not filled"),
@@ -178,6 +202,7 @@ impl StdError for Error {
             Self::Fill { source, .. } => Some(&**source),
             Self::Read { source, .. } => source.as_ref().map(|source| source as _),
             Self::Expired | Self::Wiped | Self::Purged | Self::Forked | Self::Panicked => None,
+            Self::Spent | Self::Quota { .. } | Self::Utf8 { .. } => None,
             Self::Signal { .. } | Self::Covered { .. } => None,
         }
     }

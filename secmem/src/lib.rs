@@ -40,7 +40,7 @@
 //! - A closure that forks must not touch its bytes in the child: they are not mapped there. A child that is made by a raw
 //!   system call or `_Fork`, not by fork(3), in the moment when another thread makes a new arena of `memfd_secret` shares
 //!   that arena for good.
-//! - Secrets are not sealed between accesses: a stray read in the same process, within the arena, finds them.
+//! - A [`Secret`] is not sealed between accesses: a stray read in the same process, within the arena, finds it. A [`Sealed`] is.
 //!
 //! Linux, from 4.14 on; memfd_secret from 5.14 on, where the kernel was built with it.
 
@@ -49,31 +49,43 @@ compile_error!("secmem knows the memory calls of Linux alone");
 
 mod alloc;
 mod arena;
+mod bytes;
 pub mod ct;
 mod deadline;
 mod error;
 mod harden;
+mod life;
 #[doc(hidden)]
 pub mod oracle;
+mod owner;
 mod policy;
 pub mod purge;
 mod report;
 #[cfg(target_arch = "x86_64")]
 pub mod scrub;
+mod sealed;
 mod secret;
 mod stats;
 mod sys;
 mod trace;
+#[cfg(feature = "typed")]
+mod typed;
 pub mod wipe;
 
 pub use alloc::WipingAlloc;
 pub use arena::{Backend, Protection};
+pub use bytes::{Bytes, Text};
+pub use deadline::TestClock;
 pub use error::{Error, Refusal};
 pub use harden::{Posture, harden};
+pub use owner::Owner;
 pub use policy::{Control, Demand, Policy, Reached};
 pub use report::{ArenaReport, Confirmation, Missing, Report, verify};
+pub use sealed::Sealed;
 pub use secret::{Options, Secret};
 pub use stats::Statistics;
+#[cfg(feature = "typed")]
+pub use typed::{Plain, Typed};
 
 /// Seams for tests of the protection.
 #[doc(hidden)]

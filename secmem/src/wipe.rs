@@ -107,6 +107,37 @@ pub(crate) unsafe fn wipe_freed(start: *mut u8, len: usize) {
     }
 }
 
+/// Overwrites a vector's whole capacity with zeros and leaves it empty. What it outgrew before is not its own any more, and
+/// stays where it was.
+pub fn wipe_vec(bytes: &mut Vec<u8>) {
+    bytes.clear();
+    // SAFETY: a vector owns its capacity, which is writable, and with no element left nothing refers to it.
+    unsafe { wipe_freed(bytes.as_mut_ptr(), bytes.capacity()) };
+}
+
+/// Copies bytes of secrets, and leaves none in a register: on x86-64 the processor moves them itself.
+///
+/// # Panics
+///
+/// If the lengths differ.
+pub fn copy(from: &[u8], to: &mut [u8]) {
+    assert_eq!(from.len(), to.len(), "a copy of another length");
+    #[cfg(all(not(miri), target_arch = "x86_64"))]
+    // SAFETY: both are as long as is copied, the one readable, the other writable and borrowed exclusively, so they do not
+    // overlap; the direction flag is clear, as the ABI says.
+    unsafe {
+        std::arch::asm!(
+            "rep movsb",
+            inout("rcx") from.len() => _,
+            inout("rsi") from.as_ptr() => _,
+            inout("rdi") to.as_mut_ptr() => _,
+            options(nostack, preserves_flags),
+        );
+    }
+    #[cfg(not(all(not(miri), target_arch = "x86_64")))]
+    to.copy_from_slice(from);
+}
+
 fn six_passes(block: &mut [u8]) -> Result<(), Error> {
     for byte in [0x00, 0xFF, 0xAA, 0x55] {
         overwrite(block, byte);

@@ -229,6 +229,11 @@ impl Slot {
         self.place.arena.open(Need::Read)
     }
 
+    /// A slot of another length like this one.
+    pub(crate) fn like(&self, len: usize) -> Result<Self, Error> {
+        Self::new(self.policy, self.class.sealed, len, self.place.meta().state.schedule())
+    }
+
     /// An address within the arena, to be told from those of others.
     pub(crate) fn address(&self) -> usize {
         self.start().as_ptr().addr()

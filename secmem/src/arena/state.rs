@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! free ─occupy─► live ─enter/leave─► live        users counted
-//!                  │ doom (expired, wiped, purged)
+//!                  │ doom (expired, wiped, purged, spent)
 //!                  ▼
 //!                doomed ─no user left─► doomed+busy ─overwritten─► doomed+clean ─vacate─► free, next epoch
 //! ```
@@ -24,6 +24,7 @@ pub(crate) enum Doom {
     Expired,
     Wiped,
     Purged,
+    Spent,
 }
 
 impl Doom {
@@ -32,6 +33,7 @@ impl Doom {
             Self::Expired => EXPIRED,
             Self::Wiped => WIPED,
             Self::Purged => PURGED,
+            Self::Spent => SPENT,
         }
     }
 }
@@ -42,6 +44,7 @@ impl From<Doom> for Error {
             Doom::Expired => Self::Expired,
             Doom::Wiped => Self::Wiped,
             Doom::Purged => Self::Purged,
+            Doom::Spent => Self::Spent,
         }
     }
 }
@@ -53,7 +56,8 @@ const LIVE: u64 = 1 << 32;
 const EXPIRED: u64 = 1 << 33;
 const WIPED: u64 = 1 << 34;
 const PURGED: u64 = 1 << 35;
-const DOOMED: u64 = EXPIRED | WIPED | PURGED;
+const SPENT: u64 = 1 << 39;
+const DOOMED: u64 = EXPIRED | WIPED | PURGED | SPENT;
 /// Someone overwrites the slot.
 const BUSY: u64 = 1 << 36;
 /// The slot was overwritten.
@@ -94,6 +98,7 @@ impl State {
             Ok(_) => Ok(()),
             Err(word) if word & WIPED != 0 => Err(Doom::Wiped),
             Err(word) if word & EXPIRED != 0 => Err(Doom::Expired),
+            Err(word) if word & SPENT != 0 => Err(Doom::Spent),
             Err(_) => Err(Doom::Purged),
         }
     }
@@ -136,6 +141,11 @@ impl State {
     pub(crate) fn vacate_retired(&self, epoch: Epoch) {
         // While the slot is busy nobody else changes the word.
         self.0.store(epoch.0.wrapping_add(1).wrapping_mul(EPOCH), Ordering::Release);
+    }
+
+    /// How the slot will be overwritten.
+    pub(crate) fn schedule(&self) -> Schedule {
+        schedule(self.0.load(Ordering::Relaxed))
     }
 
     /// Whether a secret stands here that nothing has ended.
