@@ -54,6 +54,7 @@ pub mod ct;
 mod deadline;
 mod error;
 mod harden;
+mod keystream;
 mod life;
 #[doc(hidden)]
 pub mod oracle;
