@@ -13,7 +13,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::arena::{Doom, Ticket, in_child};
@@ -255,15 +254,8 @@ impl Drop for Deadline {
     }
 }
 
-/// Starts the thread with all signals blocked: those of the application are for its own threads.
-///
-/// A thread begins with the mask of the one that starts it, so there is no moment at which it could take one.
 fn start() -> io::Result<()> {
-    let before = sys::block_signals()?;
-    let started = thread::Builder::new().name("secmem-deadline".to_owned()).spawn(watch);
-    let restored = sys::set_mask(&before);
-    started?;
-    restored.map(drop)
+    sys::quiet_thread("secmem-deadline", watch)
 }
 
 fn watch() {

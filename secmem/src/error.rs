@@ -133,6 +133,11 @@ pub enum Error {
         /// The call's `errno`.
         source: io::Error,
     },
+    /// What a vault stored is not what it was: it was changed, and was not decrypted.
+    Damaged {
+        /// Bytes of it.
+        len: usize,
+    },
     /// The kernel's own account of the memory could not be read.
     Verify {
         /// Why.
@@ -180,6 +185,7 @@ impl fmt::Display for Error {
             Self::Install { call, signal: None, .. } => write!(f, "{call} was refused"),
             Self::Harden { call, .. } => write!(f, "{call} was refused"),
             Self::Access { call, .. } => write!(f, "{call} of a sealed secret's memory was refused"),
+            Self::Damaged { len } => write!(f, "{len} stored bytes were changed and are not decrypted"),
             Self::Verify { .. } => f.write_str("/proc/self/smaps could not be read"),
             Self::Panicked => f.write_str("the code on the protected stack panicked"),
             Self::Handlers { .. } => f.write_str("no protected stack for signal handlers"),
@@ -202,7 +208,7 @@ impl StdError for Error {
             Self::Fill { source, .. } => Some(&**source),
             Self::Read { source, .. } => source.as_ref().map(|source| source as _),
             Self::Expired | Self::Wiped | Self::Purged | Self::Forked | Self::Panicked => None,
-            Self::Spent | Self::Quota { .. } | Self::Utf8 { .. } => None,
+            Self::Spent | Self::Quota { .. } | Self::Utf8 { .. } | Self::Damaged { .. } => None,
             Self::Signal { .. } | Self::Covered { .. } => None,
         }
     }

@@ -26,7 +26,11 @@ pub(crate) fn fill(into: &mut [u8]) -> Result<(), Error> {
 }
 
 /// The same from the kernel.
-fn from_kernel(mut into: &mut [u8]) -> Result<(), Error> {
+///
+/// # Errors
+///
+/// As [`fill`].
+pub(crate) fn from_kernel(mut into: &mut [u8]) -> Result<(), Error> {
     while !into.is_empty() {
         match sys::random(into) {
             Ok(got) => into = &mut into[got..],
@@ -155,7 +159,10 @@ mod x86 {
     #[inline]
     #[target_feature(enable = "aes,sse2,avx2,vaes")]
     fn sixteen(keys: &[__m256i; 11], first: u64) -> [u8; 256] {
-        let start = _mm256_add_epi64(_mm256_set_epi64x(0, first.cast_signed(), 0, first.cast_signed()), _mm256_set_epi64x(0, 1, 0, 0));
+        let start = _mm256_add_epi64(
+            _mm256_set_epi64x(0, first.cast_signed(), 0, first.cast_signed()),
+            _mm256_set_epi64x(0, 1, 0, 0),
+        );
         let two = _mm256_set_epi64x(0, 2, 0, 2);
         let mut blocks = [start; 8];
         for at in 1..8 {

@@ -71,6 +71,8 @@ mod sys;
 mod trace;
 #[cfg(feature = "typed")]
 mod typed;
+#[cfg(all(feature = "vault", target_arch = "x86_64"))]
+pub mod vault;
 pub mod wipe;
 
 pub use alloc::WipingAlloc;
@@ -87,11 +89,19 @@ pub use secret::{Options, Secret};
 pub use stats::Statistics;
 #[cfg(feature = "typed")]
 pub use typed::{Plain, Typed};
+#[cfg(all(feature = "vault", target_arch = "x86_64"))]
+pub use vault::{Stored, Vault};
 
 /// Seams for tests of the protection.
 #[doc(hidden)]
 pub mod probe {
     use crate::Secret;
+
+    /// Changes a bit of what a vault stored: salt, tag and ciphertext one after the other.
+    #[cfg(all(feature = "vault", target_arch = "x86_64"))]
+    pub fn flip(stored: &crate::Stored, bit: usize) {
+        stored.flip(bit);
+    }
 
     /// One past the last data byte of the arena that `secret` lives in: the first byte of the guard page.
     ///

@@ -3,6 +3,7 @@
 //! Each thread counts in a block of its own, which only it writes, so that counting costs a load and a store; a thread that
 //! ends leaves its block, with the counts in it, to the next one that begins.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -41,11 +42,12 @@ static BLOCKS: Mutex<Vec<&'static Block>> = Mutex::new(Vec::new());
 /// For threads that have no block: they are ending, or were forked while another one held the list.
 static LATE: Block = Block::new();
 
-/// A thread's hold of its block.
-struct Mine(Option<&'static Block>);
+/// Gives a thread's block to the next one when the thread ends.
+struct Release(Option<&'static Block>);
 
-impl Drop for Mine {
+impl Drop for Release {
     fn drop(&mut self) {
+        MINE.set(Some(&LATE));
         if let Some(block) = self.0 {
             block.taken.store(false, Ordering::Release);
         }
@@ -53,7 +55,16 @@ impl Drop for Mine {
 }
 
 thread_local! {
-    static MINE: Mine = Mine(take());
+    /// This thread's block, once it has one. Without a destructor, so that reaching it is one instruction.
+    static MINE: Cell<Option<&'static Block>> = const { Cell::new(None) };
+    static RELEASE: Release = Release(take());
+}
+
+#[cold]
+fn mine() -> &'static Block {
+    let block = RELEASE.try_with(|release| release.0).ok().flatten().unwrap_or(&LATE);
+    MINE.set(Some(block));
+    block
 }
 
 fn take() -> Option<&'static Block> {
@@ -69,12 +80,12 @@ fn take() -> Option<&'static Block> {
 /// Counts one. Not async-signal-safe.
 #[inline]
 pub(crate) fn count(what: Count) {
-    match MINE.try_with(|mine| mine.0) {
-        Ok(Some(block)) => {
-            let place = &block.counts[what as usize];
-            place.store(place.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
-        }
-        _ => _ = LATE.counts[what as usize].fetch_add(1, Ordering::Relaxed),
+    let block = MINE.get().unwrap_or_else(mine);
+    let place = &block.counts[what as usize];
+    if std::ptr::eq(block, &LATE) {
+        place.fetch_add(1, Ordering::Relaxed); // several threads may be late
+    } else {
+        place.store(place.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     }
 }
 

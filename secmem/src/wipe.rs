@@ -59,7 +59,9 @@ pub fn wipe_with(data: &mut [u8], schedule: Schedule) -> Result<(), Error> {
             wipe(data);
             Ok(())
         }
-        Schedule::SixPass => data.chunks_mut(BLOCK).map(|block| six_passes(block, keystream::fill)).fold(Ok(()), Result::and),
+        Schedule::SixPass => {
+            data.chunks_mut(BLOCK).map(|block| six_passes(block, keystream::fill)).fold(Ok(()), Result::and)
+        }
     }
 }
 

@@ -369,6 +369,17 @@ pub(crate) fn set_mask(mask: &Mask) -> io::Result<Mask> {
     Ok(Mask(before))
 }
 
+/// Starts a thread with all signals blocked: those of the application are for its own threads.
+///
+/// A thread begins with the mask of the one that starts it, so there is no moment at which it could take one.
+pub(crate) fn quiet_thread(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let before = block_signals()?;
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    let restored = set_mask(&before);
+    started?;
+    restored.map(drop)
+}
+
 /// Bytes of the largest frame that the kernel writes for a signal on this processor: `AT_MINSIGSTKSZ` (Linux 5.14), or
 /// what AVX-512 takes where the kernel does not say.
 pub(crate) fn signal_frame() -> usize {

@@ -285,3 +285,21 @@ pub enum Spoil {
     Fork,
     Guard,
 }
+
+/// The mappings that this process can write to, as ranges of addresses.
+pub fn writable_mappings() -> Vec<std::ops::Range<usize>> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let ranges = maps.lines().filter(|line| line.split(' ').nth(1).unwrap().starts_with("rw")).map(|line| {
+        let (low, high) = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let number = |text| usize::from_str_radix(text, 16).unwrap();
+        number(low)..number(high)
+    });
+    ranges.collect()
+}
+
+/// Reads this process's memory by its file, which shows no pages of memfd_secret; returns how many bytes it got.
+pub fn read_own(start: usize, into: &mut [u8]) -> usize {
+    use std::os::unix::fs::FileExt;
+    let memory = std::fs::File::open("/proc/self/mem").unwrap();
+    memory.read_at(into, start as u64).unwrap_or(0)
+}
