@@ -97,6 +97,9 @@ impl Mapping {
             mapping.unmap()?; // a second refusal is the one to tell: it leaves something behind
             return Err(refusal);
         }
+        if cfg!(secmem_ablate = "descriptor-close") {
+            std::mem::forget(file);
+        }
         Ok(mapping)
         // The descriptor is closed here: while it is open, others could map the file (pidfd_getfd, exec, fork).
     }
@@ -117,17 +120,23 @@ impl Mapping {
                 // SAFETY: the pages are the middle of our own fresh reservation; nothing refers to them yet.
                 let made = unsafe { sys::map_anonymous(self.data, self.len) };
                 made.map_err(refused(Call::MapAnonymous))?;
-                sys::lock(self.data, self.len).map_err(refused(Call::Lock))?;
+                if !cfg!(secmem_ablate = "lock") {
+                    sys::lock(self.data, self.len).map_err(refused(Call::Lock))?;
+                }
                 self.shields.locked = true;
             }
         }
-        sys::dont_dump(self.data, self.len).map_err(refused(Call::DontDump))?;
+        if !cfg!(secmem_ablate = "dont-dump") {
+            sys::dont_dump(self.data, self.len).map_err(refused(Call::DontDump))?;
+        }
         self.shields.dump_excluded = true;
         // SAFETY: in a forked child no access begins, as `fork::in_child` is asked first, and one that had begun before
         // the fork ends without touching the arena. What is left is a closure that forks and goes on to use its bytes in
         // the child: it faults. Forking is unsafe to call, and the crate's documentation forbids that use.
-        let excluded = unsafe { sys::dont_fork(self.data, self.len) };
-        excluded.map_err(refused(Call::DontFork))?;
+        if !cfg!(secmem_ablate = "dont-fork") {
+            let excluded = unsafe { sys::dont_fork(self.data, self.len) };
+            excluded.map_err(refused(Call::DontFork))?;
+        }
         self.shields.fork_excluded = true;
         Ok(())
     }
@@ -135,6 +144,9 @@ impl Mapping {
     /// Gives all of it back to the kernel. After a refusal (splitting a mapping at the process's limit of mappings) it can
     /// be tried again; nothing else may be done with the value, nor anything after a success.
     pub(crate) fn unmap(&mut self) -> Result<(), Refusal> {
+        if cfg!(secmem_ablate = "unmap") {
+            return Ok(());
+        }
         // SAFETY: the range is our reservation with all that was mapped into it; slots into it are gone before the pool
         // lets go of a mapping, and the value is forgotten once this has succeeded.
         unsafe { sys::unmap(self.reserved, self.reserved_len) }.map_err(refused(Call::Unmap))
@@ -146,12 +158,20 @@ impl Mapping {
         let too_long = || io::Error::from_raw_os_error(libc::ENOMEM); // as the kernel would say
         let len = len.max(1).checked_next_multiple_of(page).ok_or_else(too_long)?;
         let reserved_len = len.checked_add(2 * guard).ok_or_else(too_long)?;
-        let no_guards = cfg!(secmem_ablate = "guard");
-        let protection = if no_guards { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_NONE };
-        let reserved = sys::reserve(reserved_len, protection)?;
+        let reserved = sys::reserve(reserved_len, libc::PROT_NONE)?;
         // SAFETY: the reservation is longer than a guard.
         let data = unsafe { reserved.add(guard) };
-        let shields = Shields { guards: !no_guards, ..Shields::default() };
+        if cfg!(secmem_ablate = "guard-before") {
+            // SAFETY: the lower guard of our own fresh reservation; nothing refers to it yet.
+            unsafe { sys::map_anonymous(reserved, guard) }?;
+        }
+        if cfg!(secmem_ablate = "guard-after") {
+            // SAFETY: the reservation is longer than a guard and the data.
+            let after = unsafe { data.add(len) };
+            // SAFETY: the upper guard of our own fresh reservation; nothing refers to it yet.
+            unsafe { sys::map_anonymous(after, guard) }?;
+        }
+        let shields = Shields { guards: true, ..Shields::default() };
         Ok(Self { reserved, reserved_len, data, len, shields })
     }
 

@@ -38,7 +38,9 @@ impl Handlers {
             Error::Handlers { source }
         })?;
         drop(ours);
-        self.0.wipe();
+        if !cfg!(secmem_ablate = "alternate-stack-wipe") {
+            self.0.wipe();
+        }
         Ok(())
     }
 }

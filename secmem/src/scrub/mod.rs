@@ -114,9 +114,9 @@ impl Stack {
             return Err(Error::Forked);
         }
         // Handlers first: `f` must not run where a signal could carry its registers away.
-        let before = self.handlers.take()?;
+        let before = if cfg!(secmem_ablate = "alternate-stack") { None } else { Some(self.handlers.take()?) };
         let panicked = switch::run_on(&mut self.stack, f);
-        self.handlers.give_back(&before)?;
+        before.map_or(Ok(()), |before| self.handlers.give_back(&before))?;
         if panicked { Err(Error::Panicked) } else { Ok(()) }
     }
 }

@@ -311,8 +311,10 @@ pub(crate) fn complain(line: &str) {
 
 /// Ends the process by SIGABRT, and lets the kernel write no core. Async-signal-safe.
 pub(crate) fn abort_without_dump() -> ! {
-    // SAFETY: sets a flag of the process. Refused (it never is), a core holds no arena: those are excluded and zero.
-    let _ = unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+    if !cfg!(secmem_ablate = "damage-dump") {
+        // SAFETY: sets a flag of the process. Refused (it never is), a core holds no arena: those are excluded and zero.
+        let _ = unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+    }
     // SAFETY: nothing of this process runs after it but its handlers of SIGABRT.
     unsafe { libc::abort() }
 }
