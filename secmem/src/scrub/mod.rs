@@ -27,7 +27,9 @@
 //!   runs on a protected one beside it. Both are overwritten. A handler that leaves by `siglongjmp` skips all that.
 //! - A crash within the closure: a core dump holds the registers. See the process's own settings.
 //! - A closure that forks: the child has no such stack and dies.
+//! - Functions that are bound when they are first called, called outside: see [`lazily_bound`].
 
+mod binding;
 mod handlers;
 mod switch;
 
@@ -35,6 +37,7 @@ use std::cell::RefCell;
 
 use crate::arena::{Backend, Enclosure, Protection};
 use crate::error::Error;
+pub use binding::{LazilyBound, lazily_bound};
 use handlers::Handlers;
 
 /// Bytes of the stack that [`run`] uses: enough for each of the ciphers that this project tests, of which ml-kem takes the
