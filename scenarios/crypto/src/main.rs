@@ -200,14 +200,20 @@ fn act(
     key: &mut Secret,
     made: &mut Secret,
 ) -> Result<(), Failure> {
-    let mut done = Ok(());
-    // Nothing of the key is moved into what runs, or returned: it sees references to slots.
+    // Nothing of the key is moved into what runs, or returned: it sees references to slots. Nothing comes out but a failure:
+    // what an `Ok` leaves unfilled would carry along what stood on the stack.
+    let mut failure = None;
+    let mut tell = |done: Result<(), Failure>| {
+        if let Err(error) = done {
+            failure = Some(error);
+        }
+    };
     let used = match victim.act {
-        Act::Use(act) => key.with(|key| made.with_mut(|made| within(stack, || done = act(key, made)))).flatten(),
-        Act::Read(act) => key.with_mut(|key| within(stack, || done = act(source, key))),
+        Act::Use(act) => key.with(|key| made.with_mut(|made| within(stack, || tell(act(key, made))))).flatten(),
+        Act::Read(act) => key.with_mut(|key| within(stack, || tell(act(source, key)))),
     };
     used.flatten().map_err(Failure::while_doing("running the victim"))?;
-    done
+    failure.map_or(Ok(()), Err)
 }
 
 fn within(stack: Option<&mut Stack>, act: impl FnOnce()) -> Result<(), secmem::Error> {
