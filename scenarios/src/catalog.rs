@@ -267,7 +267,7 @@ fn turned_by(holder: &Holder, ending: &Ending, expect: &Expectation) -> Vec<&'st
 /// The requirements that a row speaks for.
 fn shows(holder: &Holder, ending: &Ending, expect: &Expectation) -> Vec<&'static str> {
     match expect {
-        Expectation::Clean(_) if holder.ours => ending.shows.to_vec(),
+        Expectation::Clean(_) if holder.ours => [ending.shows, holder.shows].concat(),
         // A corpus of known leaks and true negatives; pieces of 6 bytes; one place and moment after another.
         Expectation::Clean(_) | Expectation::Either(_) => vec!["H30"],
         Expectation::Leak { shape: Shape::Fragments, .. } => vec!["H6", "H15", "H30"],

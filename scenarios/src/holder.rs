@@ -37,6 +37,8 @@ pub(crate) struct Holder {
     pub(crate) ours: bool,
     /// Ablations, besides those of the wipe and of the ending, without which it leaks where it is ours.
     pub(crate) turned_by: &'static [&'static str],
+    /// Requirements that its clean rows speak for, besides those of the ending.
+    pub(crate) shows: &'static [&'static str],
     /// Plants the canary, lends it to what happens next, drops it.
     pub(crate) hold: fn(Plant<'_>, Then<'_>) -> Result<(), Failure>,
 }
@@ -75,6 +77,7 @@ pub(crate) static SECMEM_MEMFD: Holder = Holder {
     needs: &[Need::MemfdSecret],
     ours: true,
     turned_by: &[],
+    shows: &[],
     hold: |plant, then| secmem(Backend::MemfdSecret, plant, then),
 };
 
@@ -85,6 +88,7 @@ pub(crate) static SECMEM_MLOCK: Holder = Holder {
     needs: &[Need::Mlock],
     ours: true,
     turned_by: &[],
+    shows: &[],
     hold: |plant, then| secmem(Backend::Mlock, plant, then),
 };
 
@@ -107,7 +111,7 @@ const fn peer(
     canary_len: usize,
     hold: fn(Plant<'_>, Then<'_>) -> Result<(), Failure>,
 ) -> Holder {
-    Holder { name, canary, canary_len, needs: &[], ours: false, turned_by: &[], hold }
+    Holder { name, canary, canary_len, needs: &[], ours: false, turned_by: &[], shows: &[], hold }
 }
 
 impl Plant<'_> {

@@ -41,27 +41,32 @@ pub(crate) static BARE_FREE: Holder = bare("bare-free", |plant, then| allocates(
 pub(crate) static BARE_REALLOC: Holder = bare("bare-realloc", |plant, then| allocates(plant, then, System, grows));
 
 pub(crate) static SCRUB_STACK: Holder =
-    ours("scrub-stack", &["stack-wipe"], |plant, then| scrubbed(plant, then, on_the_stack));
+    ours("scrub-stack", &["stack-wipe"], &["S9", "S10"], |plant, then| scrubbed(plant, then, on_the_stack));
 pub(crate) static SCRUB_VECTORS: Holder =
-    ours("scrub-vectors", &["vector-registers"], |plant, then| scrubbed(plant, then, in_vectors));
+    ours("scrub-vectors", &["vector-registers"], &["S9", "S10"], |plant, then| scrubbed(plant, then, in_vectors));
 pub(crate) static SCRUB_UNWIND: Holder =
-    ours("scrub-unwind", &["stack-wipe"], |plant, then| scrubbed(plant, then, unwinds));
-pub(crate) static SCRUB_SIGNAL: Holder =
-    ours("scrub-signal", &["alternate-stack", "alternate-stack-wipe", "vector-registers"], |plant, then| {
-        scrubbed(plant, then, signalled)
-    });
+    ours("scrub-unwind", &["stack-wipe"], &["S9", "S10"], |plant, then| scrubbed(plant, then, unwinds));
+pub(crate) static SCRUB_SIGNAL: Holder = ours(
+    "scrub-signal",
+    &["alternate-stack", "alternate-stack-wipe", "vector-registers"],
+    &["S9", "S10"],
+    |plant, then| scrubbed(plant, then, signalled),
+);
 pub(crate) static SCRUB_SIGNAL_HERE: Holder =
-    ours("scrub-signal-here", &["stack-wipe", "vector-registers"], |plant, then| scrubbed(plant, then, signalled_here));
-pub(crate) static SCRUB_NESTED: Holder = ours("scrub-nested", &["stack-wipe"], nested);
-pub(crate) static SCRUB_THREAD: Holder = ours("scrub-thread", &[], in_a_thread);
-pub(crate) static WIPING_FREE: Holder =
-    ours("wiping-free", &["wipe-on-free"], |plant, then| allocates(plant, then, WipingAlloc::system(), frees));
+    ours("scrub-signal-here", &["stack-wipe", "vector-registers"], &["S9", "S10"], |plant, then| {
+        scrubbed(plant, then, signalled_here)
+    });
+pub(crate) static SCRUB_NESTED: Holder = ours("scrub-nested", &["stack-wipe"], &["S9", "S10"], nested);
+pub(crate) static SCRUB_THREAD: Holder = ours("scrub-thread", &[], &["S9", "S10"], in_a_thread);
+pub(crate) static WIPING_FREE: Holder = ours("wiping-free", &["wipe-on-free"], &["S10"], |plant, then| {
+    allocates(plant, then, WipingAlloc::system(), frees)
+});
 pub(crate) static WIPING_REALLOC: Holder =
-    ours("wiping-realloc", &["wipe-on-free", "wipe-on-realloc"], |plant, then| {
+    ours("wiping-realloc", &["wipe-on-free", "wipe-on-realloc"], &["S10"], |plant, then| {
         allocates(plant, then, WipingAlloc::system(), grows)
     });
 /// A secret that another thread ends: its slot goes to what that thread keeps at hand, and from there back.
-pub(crate) static ELSEWHERE: Holder = ours("secmem-elsewhere", &[], ended_elsewhere);
+pub(crate) static ELSEWHERE: Holder = ours("secmem-elsewhere", &[], &["S1"], ended_elsewhere);
 
 const fn bare(name: &'static str, hold: fn(Plant<'_>, Then<'_>) -> Result<(), Failure>) -> Holder {
     Holder {
@@ -71,6 +76,7 @@ const fn bare(name: &'static str, hold: fn(Plant<'_>, Then<'_>) -> Result<(), Fa
         needs: &[Need::Mlock],
         ours: false,
         turned_by: &[],
+        shows: &[],
         hold,
     }
 }
@@ -78,9 +84,19 @@ const fn bare(name: &'static str, hold: fn(Plant<'_>, Then<'_>) -> Result<(), Fa
 const fn ours(
     name: &'static str,
     turned_by: &'static [&'static str],
+    shows: &'static [&'static str],
     hold: fn(Plant<'_>, Then<'_>) -> Result<(), Failure>,
 ) -> Holder {
-    Holder { name, canary: CanaryKind::Bytes, canary_len: KEY, needs: &[Need::Mlock], ours: true, turned_by, hold }
+    Holder {
+        name,
+        canary: CanaryKind::Bytes,
+        canary_len: KEY,
+        needs: &[Need::Mlock],
+        ours: true,
+        turned_by,
+        shows,
+        hold,
+    }
 }
 
 /// The key in a slot that an outside reader can read.
