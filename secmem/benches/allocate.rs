@@ -2,6 +2,8 @@
 #![allow(missing_docs)] // criterion's macros write functions
 
 use std::hint::black_box;
+use std::sync::Barrier;
+use std::time::Instant;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use secmem::{Backend, Secret};
@@ -29,6 +31,28 @@ fn benches(c: &mut Criterion) {
             });
         });
     }
+    // Both at once, each its own secrets: the time of the slower one.
+    group.bench_function("secmem-memfd-two-threads", |bench| {
+        bench.iter_custom(|times| {
+            let options = Secret::options().backend(Backend::MemfdSecret);
+            let ready = Barrier::new(2);
+            let work = || {
+                let make = || {
+                    let mut secret = options.zeroed(32).expect("locked memory");
+                    secret.with_mut(|bytes| bytes.copy_from_slice(black_box(&KEY))).expect("an access");
+                };
+                make();
+                ready.wait();
+                let start = Instant::now();
+                (0..times).for_each(|_| make());
+                start.elapsed()
+            };
+            std::thread::scope(|scope| {
+                let other = scope.spawn(work);
+                work().max(other.join().expect("the other thread"))
+            })
+        });
+    });
     group.bench_function("malloc", |bench| {
         bench.iter(|| {
             let mut plain = vec![0_u8; 32];

@@ -48,8 +48,10 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for WipingAlloc<A> {
     }
 
     unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
-        // SAFETY: the allocation is `layout.size()` bytes, and nobody uses it any more (this function's contract).
-        unsafe { wipe::wipe_freed(start, layout.size()) };
+        if !cfg!(secmem_ablate = "wipe-on-free") {
+            // SAFETY: the allocation is `layout.size()` bytes, and nobody uses it any more (this function's contract).
+            unsafe { wipe::wipe_freed(start, layout.size()) };
+        }
         // SAFETY: the caller keeps `A`'s contract, which is this function's.
         unsafe { self.0.dealloc(start, layout) }
     }
@@ -62,8 +64,13 @@ unsafe impl<A: GlobalAlloc> GlobalAlloc for WipingAlloc<A> {
         if !moved.is_null() {
             // SAFETY: both hold so many bytes, and the new one is nobody else's.
             unsafe { std::ptr::copy_nonoverlapping(start, moved, layout.size().min(size)) };
-            // SAFETY: the caller gives the old allocation up when this succeeds (this function's contract).
-            unsafe { self.dealloc(start, layout) };
+            if cfg!(secmem_ablate = "wipe-on-realloc") {
+                // SAFETY: the caller gives the old allocation up when this succeeds (this function's contract).
+                unsafe { self.0.dealloc(start, layout) };
+            } else {
+                // SAFETY: the caller gives the old allocation up when this succeeds (this function's contract).
+                unsafe { self.dealloc(start, layout) };
+            }
         }
         moved
     }

@@ -73,10 +73,16 @@ impl Posture {
 ///
 /// [`Error::Harden`] with the call that was refused; those before it stay done.
 pub fn harden() -> Result<Posture, Error> {
-    sys::set_core_limit(1).map_err(refused(Call::SetLimit))?;
+    if !cfg!(secmem_ablate = "harden-limit") {
+        sys::set_core_limit(1).map_err(refused(Call::SetLimit))?;
+    }
     // What it forbids is forbidden by the flag already; it is there for an administrator who sets the flag again.
-    let _ = fs::write(FILTER, "0");
-    sys::clear_dumpable().map_err(refused(Call::SetDumpable))?;
+    if !cfg!(secmem_ablate = "harden-filter") {
+        let _ = fs::write(FILTER, "0");
+    }
+    if !cfg!(secmem_ablate = "harden-dumpable") {
+        sys::clear_dumpable().map_err(refused(Call::SetDumpable))?;
+    }
     Posture::now()
 }
 

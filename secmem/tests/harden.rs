@@ -26,6 +26,48 @@ fn a_process_of_the_same_user_reads_before_and_not_after() {
     assert!(ended.status.success(), "{ended:?}");
 }
 
+#[test]
+fn the_kernel_says_what_was_set() {
+    let ended = in_child(|| {
+        allow_cores();
+        harden().unwrap();
+
+        let limits = std::fs::read_to_string("/proc/self/limits").unwrap();
+        let cores = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).unwrap();
+        assert_eq!(cores.split_whitespace().take(2).collect::<Vec<_>>(), ["1", "1"]);
+        let filter = std::fs::read_to_string("/proc/self/coredump_filter").unwrap();
+        assert_eq!(u32::from_str_radix(filter.trim(), 16), Ok(0));
+    });
+
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+#[test]
+fn damage_beside_a_secret_ends_the_process_without_a_core() {
+    let place = |pid: u32| std::env::temp_dir().join(format!("secmem-damage-of-{pid}"));
+    let [plain, damaged] = [0, 1].map(|number| {
+        in_child_with(number, |number| {
+            let place = std::env::temp_dir().join(format!("secmem-damage-of-{}", parent_id()));
+            std::fs::create_dir_all(&place).unwrap();
+            std::env::set_current_dir(place).unwrap();
+            allow_cores();
+            if number == 0 {
+                raise(libc::SIGABRT);
+            }
+            let mut secret = secmem::Secret::new(32).unwrap();
+            let _ = secret.with_mut(|bytes| common::poke(bytes.as_mut_ptr().wrapping_add(32)));
+        })
+    });
+
+    std::fs::remove_dir_all(place(std::process::id())).unwrap();
+    assert_eq!(plain.status.signal(), Some(libc::SIGABRT), "{plain:?}");
+    assert_eq!(damaged.status.signal(), Some(libc::SIGABRT), "{damaged:?}");
+    if !plain.status.core_dumped() {
+        println!("nothing to compare with: this machine writes no core of an aborted process");
+    }
+    assert!(!damaged.status.core_dumped(), "{damaged:?}");
+}
+
 /// Where the children of this process may leave a core.
 fn place(pid: u32) -> PathBuf {
     std::env::temp_dir().join(format!("secmem-cores-of-{pid}"))

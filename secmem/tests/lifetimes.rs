@@ -11,7 +11,11 @@ const SECOND: Duration = Duration::from_secs(1);
 const BACKENDS: [Backend; 2] = [Backend::MemfdSecret, Backend::Mlock];
 
 fn filled(options: Options) -> Secret {
-    options.filled(32, |slot| Ok::<(), Error>(slot.fill(7))).unwrap()
+    let fill = |slot: &mut [u8]| {
+        slot.fill(7);
+        Ok::<(), Error>(())
+    };
+    options.filled(32, fill).unwrap()
 }
 
 fn address(secret: &Secret) -> *const u8 {

@@ -26,7 +26,7 @@ fn the_stack_is_another_one_and_is_zero_afterwards() {
         assert!(here.abs_diff(place) > 1 << 20, "{here:#x} {place:#x}");
         let bytes = std::ptr::with_exposed_provenance::<u8>(place);
         // SAFETY: the frame lies within the stack, whose pages stay mapped while `stack` lives.
-        let left = (0..300).filter(|at| unsafe { bytes.add(*at).read_volatile() } != 0).count();
+        let left = (0..300).filter(|at| unsafe { bytes.wrapping_add(*at).read_volatile() } != 0).count();
         assert_eq!(left, 0);
         drop(stack);
     }
@@ -130,13 +130,50 @@ fn handlers_run_on_memory_that_is_overwritten_and_then_on_the_old_one_again() {
         let place = SEEN.swap(0, Ordering::SeqCst);
         let bytes = std::ptr::with_exposed_provenance::<u8>(place);
         // SAFETY: the handler ran on one of the two stacks, whose pages stay mapped while `stack` lives.
-        let left = (0..300).filter(|at| unsafe { bytes.add(*at).read_volatile() } != 0).count();
+        let left = (0..300).filter(|at| unsafe { bytes.wrapping_add(*at).read_volatile() } != 0).count();
         assert_eq!(left, 0, "{signal}");
         // SAFETY: raises a signal that is handled.
         assert_eq!(unsafe { libc::raise(signal) }, 0);
         assert!(SEEN.swap(0, Ordering::SeqCst).abs_diff(place) > 1 << 16);
         drop(stack);
     }
+}
+
+/// A library that calls a function of another, bound as `how` says; `None` where no compiler is there.
+fn library(dir: &std::path::Path, how: &str) -> Option<std::path::PathBuf> {
+    let (source, library) = (dir.join("lazy.c"), dir.join(format!("lib{how}.so")));
+    std::fs::write(&source, "int puts(const char *); int speak(void) { return puts(\"\"); }").unwrap();
+    let mut compiler = std::process::Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-fplt", &format!("-Wl,-z,{how}"), "-o"]).arg(&library).arg(&source);
+    match compiler.status() {
+        Ok(status) if status.success() => Some(library),
+        _ => {
+            eprintln!("skipped: no C compiler that makes a shared library");
+            None
+        }
+    }
+}
+
+#[test]
+fn a_library_that_is_bound_lazily_is_told_and_one_that_is_not_is_not() {
+    let dir = std::env::temp_dir().join(format!("secmem-binding-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let libraries = ["lazy", "now"].map(|how| library(&dir, how));
+    let [Some(lazy), Some(now)] = &libraries else { return };
+    for library in [lazy, now] {
+        let name = std::ffi::CString::new(library.to_str().unwrap()).unwrap();
+        // SAFETY: the library has no constructors.
+        assert!(!unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_LAZY) }.is_null());
+    }
+
+    let told = scrub::lazily_bound();
+
+    std::fs::remove_dir_all(&dir).unwrap();
+    let bound_at_start = std::env::var_os("LD_BIND_NOW").is_some_and(|value| !value.is_empty());
+    assert_eq!(told.iter().any(|told| told.object == *lazy && told.functions > 0), !bound_at_start, "{told:?}");
+    assert!(!told.iter().any(|told| told.object == *now), "{told:?}");
+    // rustc binds its programs at once.
+    assert!(!told.iter().any(|told| told.object.as_os_str().is_empty()), "{told:?}");
 }
 
 #[test]

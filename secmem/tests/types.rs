@@ -333,7 +333,7 @@ fn values_of_a_type_are_written_in_place() {
     let mut session = Typed::<Session>::zeroed().unwrap();
     session.with_mut(|it| (it.key, it.counter) = ([9; 24], 1)).unwrap();
 
-    let at = session.with(|it| std::ptr::from_ref(it)).unwrap();
+    let at = session.with(std::ptr::from_ref).unwrap();
     assert_eq!(peek(at.cast(), 24), [9; 24]);
     assert!(at.is_aligned());
     session.wipe().unwrap();

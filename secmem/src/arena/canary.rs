@@ -87,7 +87,9 @@ impl Canary {
 /// Ends the process, after every secret. The damage is done, and by whom is not known: nothing here may be trusted.
 #[cold]
 pub(super) fn damaged() -> ! {
-    list::purge_forced();
+    if !cfg!(secmem_ablate = "damage-wipe") {
+        list::purge_forced();
+    }
     sys::complain("secmem: memory beside a secret was overwritten; every secret was wiped\n");
     sys::abort_without_dump()
 }

@@ -103,8 +103,10 @@ pub(super) fn witness(policy: Policy) -> Reached {
 }
 
 fn arm(witness: NonNull<u8>, page: usize) -> std::io::Result<()> {
-    // SAFETY: zeros in a child are what this page is for.
-    unsafe { sys::wipe_on_fork(witness, page) }?;
+    if !cfg!(secmem_ablate = "wipe-on-fork") {
+        // SAFETY: zeros in a child are what this page is for.
+        unsafe { sys::wipe_on_fork(witness, page) }?;
+    }
     // SAFETY: the page is mapped writable, ours alone, and a byte has no alignment to miss.
     unsafe { witness.write_volatile(1) };
     Ok(())

@@ -138,6 +138,9 @@ impl Mapping {
             mapping.unmap()?; // a second refusal is the one to tell: it leaves something behind
             return Err(refusal);
         }
+        if cfg!(secmem_ablate = "descriptor-close") {
+            std::mem::forget(file);
+        }
         Ok(mapping)
         // The descriptor is closed here: while it is open, others could map the file (pidfd_getfd, exec, fork).
     }
@@ -159,11 +162,20 @@ impl Mapping {
                 // SAFETY: the pages are the middle of our own fresh reservation; nothing refers to them yet.
                 let made = unsafe { sys::map_anonymous(data, len) };
                 made.map_err(refused(Call::MapAnonymous))?;
-                self.shield(policy, Control::Lock, Call::Lock, || sys::lock(data, len))?;
+                self.shield(policy, Control::Lock, Call::Lock, || match () {
+                    () if cfg!(secmem_ablate = "lock") => Ok(()),
+                    () => sys::lock(data, len),
+                })?;
             }
         }
-        self.shield(policy, Control::DontDump, Call::DontDump, || sys::dont_dump(data, len))?;
+        self.shield(policy, Control::DontDump, Call::DontDump, || match () {
+            () if cfg!(secmem_ablate = "dont-dump") => Ok(()),
+            () => sys::dont_dump(data, len),
+        })?;
         self.shield(policy, Control::DontFork, Call::DontFork, || {
+            if cfg!(secmem_ablate = "dont-fork") {
+                return Ok(());
+            }
             // SAFETY: in a forked child no access begins, as `fork::in_child` is asked first, and one that had begun before
             // the fork ends without touching the arena. What is left is a closure that forks and goes on to use its bytes
             // in the child: it faults. Forking is unsafe to call, and the crate's documentation forbids that use.
@@ -194,6 +206,9 @@ impl Mapping {
     /// Gives all of it back to the kernel. After a refusal (splitting a mapping at the process's limit of mappings) it can
     /// be tried again; nothing else may be done with the value, nor anything after a success.
     pub(crate) fn unmap(&mut self) -> Result<(), Refusal> {
+        if cfg!(secmem_ablate = "unmap") {
+            return Ok(());
+        }
         // SAFETY: the range is our reservation with all that was mapped into it; slots into it are gone before the pool
         // lets go of a mapping, and the value is forgotten once this has succeeded.
         unsafe { sys::unmap(self.reserved, self.reserved_len) }.map_err(refused(Call::Unmap))
@@ -205,13 +220,21 @@ impl Mapping {
         let too_long = || io::Error::from_raw_os_error(libc::ENOMEM); // as the kernel would say
         let len = len.max(1).checked_next_multiple_of(page).ok_or_else(too_long)?;
         let reserved_len = len.checked_add(2 * guard).ok_or_else(too_long)?;
-        let no_guards = cfg!(secmem_ablate = "guard");
-        let protection = if no_guards { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_NONE };
-        let reserved = sys::reserve(reserved_len, protection)?;
+        let reserved = sys::reserve(reserved_len, libc::PROT_NONE)?;
         // SAFETY: the reservation is as long as a guard at least.
         let data = unsafe { reserved.add(guard) };
+        if guard > 0 && cfg!(secmem_ablate = "guard-before") {
+            // SAFETY: the lower guard of our own fresh reservation; nothing refers to it yet.
+            unsafe { sys::map_anonymous(reserved, guard) }?;
+        }
+        if guard > 0 && cfg!(secmem_ablate = "guard-after") {
+            // SAFETY: the reservation is longer than a guard and the data.
+            let after = unsafe { data.add(len) };
+            // SAFETY: the upper guard of our own fresh reservation; nothing refers to it yet.
+            unsafe { sys::map_anonymous(after, guard) }?;
+        }
         let mut shields = Shields::NONE;
-        if guard > 0 && !no_guards {
+        if guard > 0 {
             shields.set(Control::Guards, Shields::REACHED);
         }
         Ok(Self { reserved, reserved_len, data, len, shields })

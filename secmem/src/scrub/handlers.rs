@@ -37,7 +37,9 @@ impl Handlers {
             self.0.keep_for_ever();
             Error::Handlers { source }
         })?;
-        self.0.wipe();
+        if !cfg!(secmem_ablate = "alternate-stack-wipe") {
+            self.0.wipe();
+        }
         Ok(())
     }
 }

@@ -22,12 +22,17 @@
 //!   closure writes through a reference.
 //! - The heap: what the closure allocates and frees is overwritten only by [`WipingAlloc`](crate::WipingAlloc), set as the
 //!   program's allocator. What it leaks, or keeps in a static or a thread-local, stays.
+//! - A value that the closure makes and puts elsewhere, by a reference or on the heap: what of it is padding, or unused as in an
+//!   `Ok(())` whose error would be longer, can carry along bytes that stood on the stack before. Bytes, numbers and flags
+//!   have no such parts.
 //! - Other threads that the closure starts.
 //! - A signal whose handler asks for no alternate stack (or, without one, any) runs on the protected stack; with `SA_ONSTACK` it
 //!   runs on a protected one beside it. Both are overwritten. A handler that leaves by `siglongjmp` skips all that.
 //! - A crash within the closure: a core dump holds the registers. See the process's own settings.
 //! - A closure that forks: the child has no such stack and dies.
+//! - Functions that are bound when they are first called, called outside: see [`lazily_bound`].
 
+mod binding;
 mod handlers;
 mod switch;
 
@@ -35,6 +40,7 @@ use std::cell::RefCell;
 
 use crate::arena::{Backend, Enclosure, Protection};
 use crate::error::Error;
+pub use binding::{LazilyBound, lazily_bound};
 use handlers::Handlers;
 
 /// Bytes of the stack that [`run`] uses: enough for each of the ciphers that this project tests, of which ml-kem takes the
@@ -43,7 +49,7 @@ pub const DEFAULT_STACK: usize = 64 << 10;
 
 thread_local! {
     /// The stack of [`run`], kept for the next call; away while one runs, so that a nested call makes its own.
-    static KEPT: RefCell<Option<Stack>> = const { RefCell::new(None) };
+    static KEPT: RefCell<Kept> = const { RefCell::new(Kept::Nothing) };
 }
 
 /// Runs `f` on a protected stack of [`DEFAULT_STACK`] bytes and leaves nothing of it in registers or on that stack.
@@ -54,15 +60,39 @@ thread_local! {
 ///
 /// [`Error::Refused`] if the kernel grants no such stack, and `f` has not run; [`Error::Panicked`] if `f` panicked.
 pub fn run(f: impl FnOnce()) -> Result<(), Error> {
-    // A thread that is ending has no place to keep the stack in: it is made, used and given back.
-    let kept = KEPT.try_with(|kept| kept.try_borrow_mut().ok()?.take()).ok().flatten();
-    let mut stack = match kept {
-        Some(stack) => stack,
-        None => Stack::new(DEFAULT_STACK)?,
+    let kept = KEPT.try_with(|kept| kept.try_borrow_mut().map(|mut kept| std::mem::replace(&mut *kept, Kept::Away)));
+    let (mut stack, outermost) = match kept {
+        Ok(Ok(Kept::There(stack))) => (stack, true),
+        Ok(Ok(Kept::Nothing)) => match Stack::new(DEFAULT_STACK) {
+            Ok(stack) => (stack, true),
+            Err(error) => {
+                put(Kept::Nothing);
+                return Err(error);
+            }
+        },
+        // Nested, or in a thread that is ending: the stack is made, used and given back. A value that is made on a protected
+        // stack must not leave it: what the compiler does not fill of it holds what stood there before.
+        _ => (Stack::new(DEFAULT_STACK)?, false),
     };
     let result = stack.run(f);
-    let _ = KEPT.try_with(|kept| kept.try_borrow_mut().map(|mut kept| kept.replace(stack)));
+    if outermost {
+        put(Kept::There(stack));
+    }
     result
+}
+
+/// What a thread has of a stack for [`run`].
+enum Kept {
+    /// None was made.
+    Nothing,
+    There(Stack),
+    /// A call uses it.
+    Away,
+}
+
+fn put(kept: Kept) {
+    // A thread that is ending keeps nothing: what it was to keep is dropped.
+    let _ = KEPT.try_with(|place| place.try_borrow_mut().map(|mut place| *place = kept));
 }
 
 /// A protected stack of one's own: another size, or kept where the caller wants.
@@ -114,9 +144,9 @@ impl Stack {
             return Err(Error::Forked);
         }
         // Handlers first: `f` must not run where a signal could carry its registers away.
-        let before = self.handlers.take()?;
+        let before = if cfg!(secmem_ablate = "alternate-stack") { None } else { Some(self.handlers.take()?) };
         let panicked = switch::run_on(&mut self.stack, f);
-        self.handlers.give_back(&before)?;
+        before.map_or(Ok(()), |before| self.handlers.give_back(&before))?;
         if panicked { Err(Error::Panicked) } else { Ok(()) }
     }
 }

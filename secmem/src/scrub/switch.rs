@@ -139,14 +139,20 @@ unsafe extern "sysv64" fn call_on(
         "jne 2f",
         "mov eax, {components}",
         "xor edx, edx",
+        #[cfg(not(secmem_ablate = "vector-registers"))]
         "xrstor [rcx]",
+        #[cfg(secmem_ablate = "vector-registers")]
+        "vxorps ymm0, ymm0, ymm0", // what the stack is overwritten with
         "jmp 3f",
         "2:",
         "fxrstor [rcx]",
         "3:",
         "ldmxcsr [rbx]",
         "fldcw [rbx + 4]",
+        #[cfg(not(secmem_ablate = "stack-wipe"))]
         "mov rdi, [r12 + 8]",
+        #[cfg(secmem_ablate = "stack-wipe")]
+        "lea rdi, [rsp - 128]", // below what the closure has left: a run of the loop, and no more
         "mov rcx, [r12]",
         "xor eax, eax",
         "xor edx, edx",
