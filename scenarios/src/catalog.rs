@@ -14,6 +14,7 @@ use crate::holder::{
     ARGV, ENVIRON, GROWN_VEC, Holder, MEMSEC, MOVED_ARRAY, MOVED_BOX, SECMEM_MEMFD, SECMEM_MLOCK, STACK_ARRAY,
     STRING_FORMAT, VEC, ZEROIZE_GROWN_VEC, ZEROIZE_VEC,
 };
+use crate::kept::{FROM_VEC, GROWN_TEXT, IDLE, SEALED, SPENT, TYPED, VAULT};
 use crate::scrubbed::{
     BARE_FREE, BARE_REALLOC, BARE_SIGNAL, BARE_STACK, BARE_UNWIND, BARE_VECTORS, ELSEWHERE, SCRUB_NESTED, SCRUB_SIGNAL,
     SCRUB_SIGNAL_HERE, SCRUB_STACK, SCRUB_THREAD, SCRUB_UNWIND, SCRUB_VECTORS, WIPING_FREE, WIPING_REALLOC,
@@ -87,6 +88,20 @@ static TABLE: &[Line] = &[
     line(&SECMEM_MLOCK, &DAMAGE_BETWEEN,  "clean"),
 
     line(&ELSEWHERE,    &WIPE,            "clean"),
+
+    // The other types, and what limits their life.
+    line(&SEALED,       &WIPE,            "clean"),
+    line(&SEALED,       &RETURN,          "clean"),
+    line(&SEALED,       &EXIT,            "clean"),
+    line(&SEALED,       &SIGTERM,         "clean"),
+    line(&SEALED,       &PANIC_ABORT,     "clean"),
+    line(&SEALED,       &FORK,            "clean"),
+    line(&GROWN_TEXT,   &WIPE,            "clean"),
+    line(&FROM_VEC,     &WIPE,            "clean"),
+    line(&TYPED,        &WIPE,            "clean"),
+    line(&IDLE,         &TIMEOUT,         "clean"),
+    line(&SPENT,        &WIPE,            "clean"),
+    line(&VAULT,        &WIPE,            "clean"),
 
     // What code leaves that uses a secret, and what is left of it within the scrub or under the allocator.
     line(&BARE_STACK,        &WIPE,       "leak@wiped"),
@@ -288,7 +303,7 @@ mod tests {
     use super::*;
 
     /// The ablated builds of the library that rows notice; tests of the kernel's own word notice more (`xtask/src/facts.rs`).
-    const ABLATIONS: [&str; 15] = [
+    const ABLATIONS: [&str; 16] = [
         "wipe",
         "purge-on-signal",
         "purge-on-panic",
@@ -304,6 +319,7 @@ mod tests {
         "alternate-stack-wipe",
         "wipe-on-free",
         "wipe-on-realloc",
+        "consumed-wipe",
     ];
 
     fn all() -> Vec<Row> {

@@ -336,7 +336,7 @@ fn exec(held: &mut Held<'_>, control: Control) -> Result<(), Failure> {
     // right before `execve`, when secmem's purge is over: the announcement means what it says.
     unsafe { next.pre_exec(move || control.announce(BeforeExec).map_err(io::Error::other)) };
     let error = match held {
-        Held::Secmem(_) => secmem::purge::exec(&mut next),
+        Held::Secmem(_) | Held::Kept => secmem::purge::exec(&mut next),
         Held::Bytes(_) | Held::Block => next.exec(),
     };
     black_box(held);

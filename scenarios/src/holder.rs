@@ -64,6 +64,8 @@ pub(crate) type Then<'a> = &'a mut dyn FnMut(&mut Held<'_>) -> Result<(), Failur
 pub(crate) enum Held<'a> {
     /// One of ours.
     Secmem(&'a mut Secret),
+    /// Another of ours, which no ending looks into.
+    Kept,
     /// Ordinary readable memory.
     Bytes(#[expect(dead_code, reason = "borrowed to keep it alive; no ending reads it")] &'a [u8]),
     /// The block of arguments and environment at the top of the stack.

@@ -10,6 +10,7 @@
 mod catalog;
 mod ending;
 mod holder;
+mod kept;
 mod scrubbed;
 
 use std::any::Any;

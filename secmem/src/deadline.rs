@@ -276,10 +276,20 @@ fn watch() {
         if let Some(ticket) = due
             && !cfg!(secmem_ablate = "deadline")
         {
-            // Without random bytes the other passes were made and zeros stand there; a thread has nobody to tell.
-            let _ = ticket.doom(Doom::Expired);
+            end(ticket);
         }
         queue = clock.queue();
+    }
+}
+
+/// Bytes from which overwriting a secret must not keep the next one waiting: some milliseconds of it.
+const LONG: usize = 4 << 20;
+
+fn end(ticket: Ticket) {
+    // Without random bytes the other passes were made and zeros stand there; a thread has nobody to tell.
+    let now = move || _ = ticket.doom(Doom::Expired);
+    if ticket.len() < LONG || sys::quiet_thread("secmem-deadline", now).is_err() {
+        now();
     }
 }
 

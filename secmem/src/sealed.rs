@@ -5,7 +5,7 @@ use std::fmt;
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::arena::Protection;
+use crate::arena::{Opened, Protection};
 use crate::error::Error;
 use crate::report::Confirmation;
 use crate::secret::{Options, Secret};
@@ -97,12 +97,13 @@ impl Sealed {
     ///
     /// # Errors
     ///
-    /// [`Error::Access`] if memory could not be opened, and `f` has not run; [`Error::Forked`] in a forked child. What an
+    /// [`Error::Access`] if memory could not be opened, and `f` has not run, or not be closed again when it had; [`Error::Forked`] in a forked child. What an
     /// access within `f` says is `f`'s to pass on.
     pub fn batch<R>(secrets: &[&Self], f: impl FnOnce() -> R) -> Result<R, Error> {
         let open: Vec<_> = secrets.iter().map(|secret| secret.0.slot.hold_open()).collect::<Result<_, _>>()?;
         let result = f();
-        drop(open);
+        // All are closed, whatever one of them says.
+        open.into_iter().flatten().map(Opened::close).fold(Ok(()), Result::and)?;
         Ok(result)
     }
 

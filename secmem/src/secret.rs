@@ -203,7 +203,9 @@ pub(crate) struct Consumed(pub(crate) Vec<u8>);
 
 impl Drop for Consumed {
     fn drop(&mut self) {
-        wipe::wipe_vec(&mut self.0);
+        if !cfg!(secmem_ablate = "consumed-wipe") {
+            wipe::wipe_vec(&mut self.0);
+        }
     }
 }
 

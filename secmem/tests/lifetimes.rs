@@ -175,6 +175,29 @@ fn an_owner_holds_what_it_may_and_no_more() {
 }
 
 #[test]
+fn a_long_secret_ends_at_its_time_too() {
+    // Beyond what the lock budget gives, perhaps; then there is nothing to see here.
+    let options = Secret::options().expires_in(Duration::from_millis(30));
+    let Ok(long) = options.zeroed(5 << 20) else {
+        eprintln!("skipped: no lock budget for 5 MiB");
+        return;
+    };
+    let mut long = long;
+    let at = long.with_mut(|bytes| {
+        bytes.fill(7);
+        bytes.as_ptr()
+    });
+    let Ok(at) = at else { return eprintln!("skipped: this machine was slower than the deadline") };
+    let patience = Instant::now() + 60 * SECOND;
+    while peek(at, 1)[0] != 0 && Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+
+    assert_eq!(peek(at, 1), [0]);
+    assert!(matches!(long.with(|_| ()), Err(Error::Expired)));
+}
+
+#[test]
 fn the_thread_ends_secrets_in_the_order_of_their_time() {
     // Under the real clock: an earlier deadline that comes later wakes the thread; the later one stands.
     let later = filled(Secret::options().expires_in(3600 * SECOND));

@@ -221,6 +221,26 @@ fn memory_that_cannot_be_opened_or_closed_is_an_error_and_is_counted() {
     }
 }
 
+#[test]
+fn a_forked_child_is_refused_sealed_memory_and_ends_normally() {
+    let ended = in_child(|| {
+        for backend in BACKENDS {
+            let mut secret = sealed(backend, &[7; 32]);
+            let status = common::fork(|| {
+                assert!(matches!(secret.with(|_| ()), Err(Error::Forked)));
+                assert!(matches!(secret.with_mut(|_| ()), Err(Error::Forked)));
+                assert!(matches!(Sealed::batch(&[&secret], || ()), Err(Error::Forked)));
+                assert!(matches!(secret.wipe(), Err(Error::Forked)));
+                drop(secret);
+                21
+            });
+            assert_eq!(libc::WEXITSTATUS(status), 21, "{status:#x}");
+        }
+    });
+
+    assert!(ended.status.success(), "{ended:?}");
+}
+
 /// Where the handler looks, and whether it saw zeros.
 static LOOK_AT: std::sync::atomic::AtomicPtr<u8> = std::sync::atomic::AtomicPtr::new(std::ptr::null_mut());
 

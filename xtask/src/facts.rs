@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::workspace::{self, Workspace};
 
 /// The tests' programs, in `secmem/tests/`.
-const PROGRAMS: [&str; 2] = ["kernel", "harden"];
+const PROGRAMS: [&str; 3] = ["kernel", "harden", "types"];
 
 /// An ablation, and the test that must fail without the protection.
 pub(crate) const FACTS: &[(&str, &str)] = &[
@@ -26,6 +26,7 @@ pub(crate) const FACTS: &[(&str, &str)] = &[
     ("harden-filter", "the_kernel_says_what_was_set"),
     ("harden-limit", "the_kernel_says_what_was_set"),
     ("lock", "the_kernel_confirms_every_arena"),
+    ("reseal", "a_stray_read_between_accesses_and_a_stray_write_in_a_read_end_the_process"),
     ("unmap", "a_long_secret_gives_its_lock_budget_back"),
     ("wipe-on-fork", "a_forked_child_gets_an_error_and_ends_normally"),
 ];

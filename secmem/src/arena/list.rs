@@ -204,14 +204,14 @@ impl Arena {
 /// Memory that is open for somebody. Closes when dropped, if that was the last.
 #[derive(Debug)]
 #[must_use]
-pub(super) struct Opened {
+pub(crate) struct Opened {
     arena: &'static Arena,
     need: Need,
 }
 
 impl Opened {
     /// Closes it, and tells if that was refused.
-    pub(super) fn close(self) -> Result<(), Error> {
+    pub(crate) fn close(self) -> Result<(), Error> {
         let closed = self.leave();
         std::mem::forget(self);
         closed

@@ -22,7 +22,7 @@ use std::ptr::NonNull;
 pub(crate) use enclosure::Enclosure;
 pub(crate) use fork::in_child;
 pub(crate) use gate::Need;
-pub(crate) use list::{in_use, purge, purge_forced};
+pub(crate) use list::{Opened, in_use, purge, purge_forced};
 pub(crate) use pool::Look;
 pub(crate) use state::Doom;
 
@@ -186,14 +186,14 @@ impl Slot {
         let epoch = place.meta().state.occupy(schedule);
         let slot = Self { place, len, epoch, generation, policy, class, kind, why };
         slot.canary().set();
-        opened.map_or(Ok(()), list::Opened::close)?;
+        opened.map_or(Ok(()), Opened::close)?;
         stats::count(Count::Made);
         Ok(slot)
     }
 
     /// Lets `f` read the bytes.
     pub(crate) fn read<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
-        let opened = self.place.arena.open(Need::Read)?;
+        let opened = self.open(Need::Read)?;
         let access = Access::begin(self)?;
         let start = self.start();
         // SAFETY: the slot is ours, so its memory is shown, and open, and holds at least `len` initialised bytes; while the
@@ -202,13 +202,13 @@ impl Slot {
         let bytes = unsafe { std::slice::from_raw_parts(start.as_ptr(), self.len) };
         let result = f(bytes);
         drop(access);
-        opened.map_or(Ok(()), list::Opened::close)?;
+        opened.map_or(Ok(()), Opened::close)?;
         Ok(result)
     }
 
     /// Lets `f` read and write the bytes.
     pub(crate) fn write<R>(&mut self, f: impl FnOnce(&mut [u8]) -> R) -> Result<R, Error> {
-        let opened = self.place.arena.open(Need::Write)?;
+        let opened = self.open(Need::Write)?;
         let access = Access::begin(self)?;
         let start = self.start();
         // SAFETY: the slot is ours, so its memory is shown, and open, and holds at least `len` initialised bytes; while the
@@ -217,16 +217,23 @@ impl Slot {
         let bytes = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), self.len) };
         let result = f(bytes);
         drop(access);
-        opened.map_or(Ok(()), list::Opened::close)?;
+        opened.map_or(Ok(()), Opened::close)?;
         Ok(result)
     }
 
-    /// Opens the memory for reading until the value is dropped, where it is closed between accesses.
-    pub(crate) fn hold_open(&self) -> Result<impl Sized + use<>, Error> {
-        if in_child() {
-            return Err(Error::Forked);
+    /// Opens the memory where it is closed between accesses.
+    #[inline]
+    fn open(&self, need: Need) -> Result<Option<Opened>, Error> {
+        if self.class.sealed && in_child() {
+            stats::count(Count::Denied);
+            return Err(Error::Forked); // the memory is the parent's, and somebody there may have held the gate's lock
         }
-        self.place.arena.open(Need::Read)
+        self.place.arena.open(need)
+    }
+
+    /// Opens the memory for reading until the value is dropped, where it is closed between accesses.
+    pub(crate) fn hold_open(&self) -> Result<Option<Opened>, Error> {
+        self.open(Need::Read)
     }
 
     /// A slot of another length like this one.
@@ -367,6 +374,11 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
+    /// Bytes of the slot.
+    pub(crate) fn len(&self) -> usize {
+        self.place.len()
+    }
+
     /// Forbids further accesses and overwrites the slot: now if nobody uses it, else when the last access ends.
     pub(crate) fn doom(&self, doom: Doom) -> Result<(), Error> {
         if in_child() {

@@ -207,11 +207,14 @@ fn show(arena: &'static Arena, mapping: &mut Mapping) -> Result<(), Refusal> {
         }
     }
     arena.show(mapping.data(), mapping.len(), shields);
-    if arena.shut().is_err() {
+    if let Err(error) = arena.shut() {
         arena.hide();
         mapping.unmap()?;
-        // What was refused is told by the next who asks; this is what it was for.
-        return Err(Refusal { call: Call::Access.name(), errno: libc::EACCES });
+        let errno = match error {
+            Error::Access { source, .. } => source.raw_os_error(),
+            _ => None,
+        };
+        return Err(Refusal { call: Call::Access.name(), errno: errno.unwrap_or(libc::EIO) });
     }
     Ok(())
 }
