@@ -22,19 +22,22 @@ pub(crate) struct Rules {
 }
 
 impl Rules {
+    /// Whether nothing limits a life.
+    #[inline]
+    pub(crate) fn are_none(&self) -> bool {
+        self.expires_in.is_none() && self.idle.is_none() && self.uses.is_none() && self.owner.is_none()
+    }
+
     /// Takes `len` bytes from the owner's account, before there is memory.
     pub(crate) fn admit(&self, len: usize) -> Result<Option<Share>, Error> {
         self.owner.map(|owner| owner.take(len)).transpose()
     }
 
-    /// Begins the life of a slot; `None` if nothing limits it.
-    pub(crate) fn begin(&self, slot: &Slot, share: Option<Share>) -> Result<Option<Box<Life>>, Error> {
-        if self.expires_in.is_none() && self.idle.is_none() && self.uses.is_none() && share.is_none() {
-            return Ok(None);
-        }
+    /// Begins the life of a slot.
+    pub(crate) fn begin(&self, slot: &Slot, share: Option<Share>) -> Result<Box<Life>, Error> {
         let terms = Arc::new(Terms::new(self.clock, self.expires_in, self.idle));
         let deadline = Deadline::set(&terms, slot.ticket())?;
-        Ok(Some(Box::new(Life { deadline, terms, uses: self.uses.map(AtomicU64::new), share })))
+        Ok(Box::new(Life { deadline, terms, uses: self.uses.map(AtomicU64::new), share }))
     }
 }
 

@@ -72,9 +72,9 @@ pub enum Demand {
 /// }
 /// # Ok::<(), secmem::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[must_use]
-pub struct Policy([Demand; Control::ALL.len()]);
+pub struct Policy(u16); // two bits a control, for it is compared whenever a secret is made
 
 impl Default for Policy {
     fn default() -> Self {
@@ -82,33 +82,45 @@ impl Default for Policy {
     }
 }
 
+impl fmt::Debug for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(Control::ALL.map(|control| (control, self.demand(control)))).finish()
+    }
+}
+
 impl Policy {
-    pub(crate) const STANDARD: Self = {
-        let mut demands = [Demand::Required; Control::ALL.len()];
-        demands[Control::MemfdSecret as usize] = Demand::Preferred;
-        Self(demands)
-    };
+    pub(crate) const STANDARD: Self = Self::strict().with(Control::MemfdSecret, Demand::Preferred);
 
     /// Everything is required, memfd_secret too.
     pub const fn strict() -> Self {
-        Self([Demand::Required; Control::ALL.len()])
+        Self(0)
     }
 
     /// Everything is preferred: there is always a secret, and the report says what it lacks.
     pub const fn best_effort() -> Self {
-        Self([Demand::Preferred; Control::ALL.len()])
+        let mut policy = Self::strict();
+        let mut at = 0;
+        while at < Control::ALL.len() {
+            policy = policy.with(Control::ALL[at], Demand::Preferred);
+            at += 1;
+        }
+        policy
     }
 
     /// The same with another demand for one control.
-    pub const fn with(mut self, control: Control, demand: Demand) -> Self {
-        self.0[control as usize] = demand;
-        self
+    pub const fn with(self, control: Control, demand: Demand) -> Self {
+        let shift = 2 * control as u16;
+        Self(self.0 & !(3 << shift) | (demand as u16) << shift)
     }
 
     /// What is demanded of a control.
     #[must_use]
     pub const fn demand(&self, control: Control) -> Demand {
-        self.0[control as usize]
+        match self.0 >> (2 * control as u16) & 3 {
+            0 => Demand::Required,
+            1 => Demand::Preferred,
+            _ => Demand::Off,
+        }
     }
 
     /// The kind of memory, as the demand for memfd_secret says it.
@@ -184,6 +196,14 @@ mod tests {
             assert_eq!(Policy::from(backend).backend(), backend);
         }
         assert_eq!(Policy::default(), Policy::from(Backend::Auto));
+        for demand in [Demand::Required, Demand::Preferred, Demand::Off] {
+            for control in Control::ALL {
+                let policy = Policy::best_effort().with(control, demand);
+                assert_eq!(policy.demand(control), demand);
+                let others = Control::ALL.into_iter().filter(|other| *other != control);
+                assert!(others.into_iter().all(|other| policy.demand(other) == Demand::Preferred));
+            }
+        }
     }
 
     #[test]

@@ -107,11 +107,15 @@ impl Options {
     }
 
     /// `sealed`: its memory is closed between accesses.
+    #[inline]
     pub(crate) fn made(self, sealed: bool, len: usize) -> Result<Secret, Error> {
+        if self.rules.are_none() {
+            return Ok(Secret { life: None, slot: Slot::new(self.policy, sealed, len, self.schedule)? });
+        }
         let share = self.rules.admit(len)?;
         let slot = Slot::new(self.policy, sealed, len, self.schedule)?;
         let life = self.rules.begin(&slot, share)?;
-        Ok(Secret { life, slot })
+        Ok(Secret { life: Some(life), slot })
     }
 
     /// A secret of `len` bytes that `fill` writes in place. If it fails or panics, the slot is wiped.
@@ -233,10 +237,13 @@ impl Secret {
     /// [`Error::Expired`], [`Error::Wiped`], [`Error::Purged`] if the secret has ended, [`Error::Forked`] in a forked
     /// child. `f` has not run then.
     pub fn with<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
-        let used = self.life.as_ref().map(|life| life.begin(&self.slot));
-        let result = self.slot.read(f);
-        drop(used);
-        result
+        match &self.life {
+            None => self.slot.read(f),
+            Some(life) => {
+                let _used = life.begin(&self.slot); // until the access has ended
+                self.slot.read(f)
+            }
+        }
     }
 
     /// Lets `f` read and write the bytes.
@@ -245,10 +252,13 @@ impl Secret {
     ///
     /// As [`with`](Self::with).
     pub fn with_mut<R>(&mut self, f: impl FnOnce(&mut [u8]) -> R) -> Result<R, Error> {
-        let used = self.life.as_ref().map(|life| life.begin(&self.slot));
-        let result = self.slot.write(f);
-        drop(used);
-        result
+        match &self.life {
+            None => self.slot.write(f),
+            Some(life) => {
+                let _used = life.begin(&self.slot); // until the access has ended
+                self.slot.write(f)
+            }
+        }
     }
 
     /// Whether both hold the same bytes, in a time that depends on nothing but their lengths.

@@ -176,8 +176,8 @@ impl Slot {
         let class = Class { policy: policy.of_pages(), sealed };
         let pool::Grant { place, kind, why } =
             pool::take(policy, class, len).inspect_err(|_| stats::count(Count::Refused))?;
-        let opened = match place.arena.open(Need::Write) {
-            Ok(opened) => opened,
+        let opened = match sealed.then(|| place.arena.open(Need::Write)).transpose() {
+            Ok(opened) => opened.flatten(),
             Err(error) => {
                 pool::give_back(place, kind, class);
                 return Err(error);
@@ -192,6 +192,7 @@ impl Slot {
     }
 
     /// Lets `f` read the bytes.
+    #[inline]
     pub(crate) fn read<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
         let opened = self.open(Need::Read)?;
         let access = Access::begin(self)?;
@@ -207,6 +208,7 @@ impl Slot {
     }
 
     /// Lets `f` read and write the bytes.
+    #[inline]
     pub(crate) fn write<R>(&mut self, f: impl FnOnce(&mut [u8]) -> R) -> Result<R, Error> {
         let opened = self.open(Need::Write)?;
         let access = Access::begin(self)?;
@@ -224,7 +226,10 @@ impl Slot {
     /// Opens the memory where it is closed between accesses.
     #[inline]
     fn open(&self, need: Need) -> Result<Option<Opened>, Error> {
-        if self.class.sealed && in_child() {
+        if !self.class.sealed {
+            return Ok(None);
+        }
+        if in_child() {
             stats::count(Count::Denied);
             return Err(Error::Forked); // the memory is the parent's, and somebody there may have held the gate's lock
         }
@@ -296,7 +301,7 @@ impl Drop for Slot {
         }
         let state = &self.place.meta().state;
         // Refused, the bytes cannot be overwritten: `fulfil` sees to it that nobody gets them.
-        let opened = self.place.arena.open(Need::Write);
+        let opened = self.open(Need::Write);
         // Without random bytes the other passes were made and zeros stand there; a drop has nobody to tell.
         if opened.is_ok()
             && let Some(Duty { schedule }) = state.retire(self.epoch)
@@ -318,18 +323,24 @@ impl Drop for Slot {
     }
 }
 
+#[cold]
+fn denied(error: Error) -> Error {
+    stats::count(Count::Denied);
+    crate::trace::denied(&error);
+    error
+}
+
 /// A running access. Ends when dropped, so also when the closure unwinds.
 #[derive(Debug)]
 struct Access<'a>(&'a Slot);
 
 impl<'a> Access<'a> {
+    #[inline]
     fn begin(slot: &'a Slot) -> Result<Self, Error> {
-        Self::enter(slot).inspect_err(|error| {
-            stats::count(Count::Denied);
-            crate::trace::denied(error);
-        })
+        Self::enter(slot).map_err(denied)
     }
 
+    #[inline]
     fn enter(slot: &'a Slot) -> Result<Self, Error> {
         if in_child() {
             return Err(Error::Forked);
