@@ -313,9 +313,12 @@ fn filled<A: GlobalAlloc>(allocator: &A, key: &[u8; KEY]) -> Option<*mut u8> {
     if start.is_null() {
         return None;
     }
-    // SAFETY: the place lies within the allocation.
-    let place = unsafe { start.add(WITHIN) };
-    // SAFETY: the key fits behind the place, and the allocation is ours alone.
-    unsafe { ptr::copy_nonoverlapping(key.as_ptr(), place, KEY) };
+    for (at, &byte) in (WITHIN..).zip(key) {
+        // SAFETY: the key fits behind `WITHIN`.
+        let place = unsafe { start.add(at) };
+        // SAFETY: the place lies within the allocation, which is ours alone. Volatile, so that the bytes go one by one and
+        // no vector register keeps them.
+        unsafe { place.write_volatile(byte) };
+    }
     Some(black_box(start))
 }
