@@ -25,7 +25,7 @@
 //! - Expand: BLAKE3, keyed by the pre-key's last 32 bytes, of that and of a salt, random for each time that something is stored.
 //! - AES-256-GCM under that key, which no other salt gives, and so under one nonce. The salt and the length are authenticated.
 //!
-//! All of it runs in [`scrub::run`](crate::scrub::run), from and to slots of arenas: neither keys nor round keys stay behind. Ciphers
+//! All of it runs in [`scrub::run`], from and to slots of arenas: neither keys nor round keys stay behind. Ciphers
 //! and hashes are those of well-known crates.
 
 use std::collections::BTreeMap;
