@@ -4,7 +4,8 @@
 //! `explicit_bzero` at the lengths where that is faster; other bytes always in place. After each pass in place a barrier
 //! tells the compiler that the bytes were looked at, so that no pass can be dropped as dead.
 //!
-//! Nothing here locks, allocates or keeps state. A signal handler uses [`wipe_forced`] alone, which makes no call.
+//! Nothing here locks or allocates. A signal handler uses `wipe_forced` alone, which makes no call and keeps no state; the random
+//! pass of six has a key (`keystream`).
 #![allow(unsafe_code)] // raw ranges of arenas; vector stores behind a check of the processor; explicit_bzero
 
 use std::ptr::NonNull;
