@@ -153,15 +153,16 @@ fn findings(row: &Row, record: &Record) -> Vec<Finding> {
 /// The same, each with the index of the look that showed it, and of the hit there.
 pub(crate) fn findings_by_look(row: &Row, record: &Record) -> Vec<(usize, usize, Finding)> {
     let mut found = Vec::new();
-    let mut home_seen = false; // one home in the whole tree
+    let mut home_seen = [false; 2]; // one home in the whole tree, and one of what is made of the secret
     for (number, look) in record.looks.iter().enumerate() {
         let planted = look.checkpoint == Checkpoint::Planted;
         for (at, hit) in look.hits.iter().enumerate().filter(|(_, hit)| is_secret(hit)) {
             if planted && !row.sole_home {
                 continue;
             }
-            if planted && !home_seen && is_home(hit) {
-                home_seen = true;
+            let home = &mut home_seen[usize::from(hit.found.needle == DERIVED)];
+            if planted && !*home && is_home(hit) {
+                *home = true;
                 continue;
             }
             let derived = row.derived.as_deref().filter(|_| hit.found.needle == DERIVED);

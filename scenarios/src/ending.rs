@@ -50,6 +50,8 @@ pub(crate) struct Ending {
     pub(crate) checkpoints: &'static [Checkpoint],
     /// What the secret is given to live, by holders that know deadlines.
     pub(crate) expires_in: Option<Duration>,
+    /// Whether holders that know purges install one: not where something else has to wipe.
+    pub(crate) purges: bool,
     /// What happens while the secret is held.
     pub(crate) during: fn(&mut Held<'_>, Control) -> Result<(), Failure>,
     /// What is announced once the holder is gone.
@@ -66,6 +68,7 @@ const ORDINARY: Ending = Ending {
     ends: Ends::Exit(0),
     checkpoints: &[Planted, ExitCall, Exit],
     expires_in: None,
+    purges: true,
     during: |_, _| Ok(()),
     after: None,
     turned_by: &[],
@@ -177,10 +180,18 @@ pub(crate) static EXEC: Ending = Ending {
 
 pub(crate) static OVERRUN: Ending = Ending {
     during: |held, _| read_past_the_end(held),
-    turned_by: &["guard"],
+    turned_by: &["guard-after"],
     shows: &["S6"],
     ..killed("overrun", libc::SIGSEGV, CORE_DUMPED)
 };
+
+/// Somebody writes past the secret while using it. Nothing dumps core then, so there is none to look at.
+pub(crate) static DAMAGE: Ending =
+    damaged("damage", |held, _| damage_in_use(held), &["canary-at-close", "damage-wipe"]);
+
+/// Somebody writes past it between uses: found out when the holder ends it.
+pub(crate) static DAMAGE_BETWEEN: Ending =
+    damaged("damage-between", |held, _| damage_between(held), &["canary-at-free", "damage-wipe"]);
 
 pub(crate) static SIGSEGV: Ending = by_fault("sigsegv", libc::SIGSEGV, read_null);
 pub(crate) static SIGBUS: Ending = by_fault("sigbus", libc::SIGBUS, read_behind_a_files_end);
@@ -217,6 +228,15 @@ const fn by_fault(
     during: fn(&mut Held<'_>, Control) -> Result<(), Failure>,
 ) -> Ending {
     Ending { during, turned_by: &[], shows: &["S4"], ..killed(name, signal, CORE_DUMPED) }
+}
+
+/// Ends by the library's own hand, after it has overwritten every arena.
+const fn damaged(
+    name: &'static str,
+    during: fn(&mut Held<'_>, Control) -> Result<(), Failure>,
+    turned_by: &'static [&'static str],
+) -> Ending {
+    Ending { during, turned_by, purges: false, shows: &["S7"], ..killed(name, libc::SIGABRT, CAUGHT) }
 }
 
 /// The signals that rows end by and that a process can have inherited as ignored or blocked.
@@ -316,7 +336,7 @@ fn exec(held: &mut Held<'_>, control: Control) -> Result<(), Failure> {
     // right before `execve`, when secmem's purge is over: the announcement means what it says.
     unsafe { next.pre_exec(move || control.announce(BeforeExec).map_err(io::Error::other)) };
     let error = match held {
-        Held::Secmem(_) => secmem::purge::exec(&mut next),
+        Held::Secmem(_) | Held::Kept => secmem::purge::exec(&mut next),
         Held::Bytes(_) | Held::Block => next.exec(),
     };
     black_box(held);
@@ -335,6 +355,39 @@ fn read_past_the_end(held: &mut Held<'_>) -> Result<(), Failure> {
     // it (the ablated build) the page is mapped and readable, and the byte is nobody's.
     black_box(unsafe { guard.read_volatile() });
     Ok(())
+}
+
+/// Writes the byte behind the secret, and ends the access.
+fn damage_in_use(held: &mut Held<'_>) -> Result<(), Failure> {
+    let Held::Secmem(secret) = held else { return no_canary() };
+    let used = secret.with_mut(|bytes| {
+        let past = bytes.as_mut_ptr_range().end;
+        flip(past);
+    });
+    used.map_err(Failure::while_doing("writing past a secret"))?;
+    process::exit(0) // nothing has noticed
+}
+
+/// Writes the byte behind the secret while nobody uses it.
+fn damage_between(held: &mut Held<'_>) -> Result<(), Failure> {
+    let Held::Secmem(secret) = held else { return no_canary() };
+    let past = secret.with_mut(|bytes| bytes.as_mut_ptr_range().end);
+    let past = past.map_err(Failure::while_doing("finding the end of a secret"))?;
+    flip(past);
+    Ok(())
+}
+
+/// Changes the byte behind a secret.
+fn flip(past: *mut u8) {
+    // SAFETY: the byte lies in the slot, which is mapped, and is no part of the secret.
+    let byte = unsafe { past.read_volatile() };
+    // SAFETY: none: this is the damage itself.
+    unsafe { past.write_volatile(!byte) };
+}
+
+fn no_canary() -> Result<(), Failure> {
+    Err(io::Error::from(io::ErrorKind::Unsupported))
+        .map_err(Failure::while_doing("finding what stands beside a secret"))
 }
 
 fn read_null(_: &mut Held<'_>, _: Control) -> Result<(), Failure> {

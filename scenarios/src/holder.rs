@@ -35,6 +35,10 @@ pub(crate) struct Holder {
     pub(crate) needs: &'static [Need],
     /// Whether it is secmem that is judged, or something to compare it with.
     pub(crate) ours: bool,
+    /// Ablations, besides those of the wipe and of the ending, without which it leaks where it is ours.
+    pub(crate) turned_by: &'static [&'static str],
+    /// Requirements that its clean rows speak for, besides those of the ending.
+    pub(crate) shows: &'static [&'static str],
     /// Plants the canary, lends it to what happens next, drops it.
     pub(crate) hold: fn(Plant<'_>, Then<'_>) -> Result<(), Failure>,
 }
@@ -49,6 +53,8 @@ pub(crate) struct Plant<'a> {
     pub(crate) len: usize,
     /// How long the secret may live, for holders that know deadlines.
     pub(crate) expires_in: Option<Duration>,
+    /// Whether holders that know purges install one.
+    pub(crate) purges: bool,
 }
 
 /// What happens while the secret is held; it may never come back.
@@ -58,6 +64,8 @@ pub(crate) type Then<'a> = &'a mut dyn FnMut(&mut Held<'_>) -> Result<(), Failur
 pub(crate) enum Held<'a> {
     /// One of ours.
     Secmem(&'a mut Secret),
+    /// Another of ours, which no ending looks into.
+    Kept,
     /// Ordinary readable memory.
     Bytes(#[expect(dead_code, reason = "borrowed to keep it alive; no ending reads it")] &'a [u8]),
     /// The block of arguments and environment at the top of the stack.
@@ -70,6 +78,8 @@ pub(crate) static SECMEM_MEMFD: Holder = Holder {
     canary_len: 64,
     needs: &[Need::MemfdSecret],
     ours: true,
+    turned_by: &[],
+    shows: &[],
     hold: |plant, then| secmem(Backend::MemfdSecret, plant, then),
 };
 
@@ -79,6 +89,8 @@ pub(crate) static SECMEM_MLOCK: Holder = Holder {
     canary_len: 64,
     needs: &[Need::Mlock],
     ours: true,
+    turned_by: &[],
+    shows: &[],
     hold: |plant, then| secmem(Backend::Mlock, plant, then),
 };
 
@@ -101,12 +113,12 @@ const fn peer(
     canary_len: usize,
     hold: fn(Plant<'_>, Then<'_>) -> Result<(), Failure>,
 ) -> Holder {
-    Holder { name, canary, canary_len, needs: &[], ours: false, hold }
+    Holder { name, canary, canary_len, needs: &[], ours: false, turned_by: &[], shows: &[], hold }
 }
 
 impl Plant<'_> {
     /// The canary's pipe, for the one time that it is read.
-    fn canary(&mut self) -> Result<Canary, Failure> {
+    pub(crate) fn canary(&mut self) -> Result<Canary, Failure> {
         let none = || io::Error::other("this image was given none");
         self.canary.take().ok_or_else(none).map_err(Failure::while_doing("taking the canary"))
     }
@@ -118,7 +130,9 @@ impl Plant<'_> {
 }
 
 fn secmem(backend: Backend, mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
-    purge::install(&purge::Plan::default()).map_err(Failure::while_doing("installing the purge"))?;
+    if plant.purges {
+        purge::install(&purge::Plan::default()).map_err(Failure::while_doing("installing the purge"))?;
+    }
     let mut options = Secret::options().backend(backend);
     if let Some(lifetime) = plant.expires_in {
         options = options.expires_in(lifetime);

@@ -10,6 +10,8 @@
 mod catalog;
 mod ending;
 mod holder;
+mod kept;
+mod scrubbed;
 
 use std::any::Any;
 use std::ffi::OsString;
@@ -116,7 +118,8 @@ fn run(name: &str, image: Image) -> Result<End, Failure> {
 /// Plays a row, up to the return of `main` for rows that get that far.
 fn play(line: &Line, name: &str, control: Control, canary: Option<Canary>) -> Result<End, Failure> {
     ending::take_default_actions()?;
-    let plant = Plant { row: name, canary, len: line.holder.canary_len, expires_in: line.ending.expires_in };
+    let (expires_in, purges) = (line.ending.expires_in, line.ending.purges);
+    let plant = Plant { row: name, canary, len: line.holder.canary_len, expires_in, purges };
     let mut then = |held: &mut Held<'_>| {
         control.announce(Checkpoint::Planted)?;
         (line.ending.during)(held, control)

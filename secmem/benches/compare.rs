@@ -6,8 +6,16 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use secmem::ct;
 
-const SIZES: [(&str, usize); 6] =
-    [("16B", 16), ("32B", 32), ("64B", 64), ("256B", 256), ("4KiB", 4 << 10), ("1MiB", 1 << 20)];
+const SIZES: [(&str, usize); 8] = [
+    ("16B", 16),
+    ("32B", 32),
+    ("64B", 64),
+    ("128B", 128),
+    ("256B", 256),
+    ("1KiB", 1 << 10),
+    ("4KiB", 4 << 10),
+    ("1MiB", 1 << 20),
+];
 
 #[allow(unsafe_code)] // the peers are foreign functions or take raw pointers
 fn memcmp(a: &[u8], b: &[u8]) -> bool {

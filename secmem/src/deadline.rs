@@ -1,58 +1,247 @@
-//! Ending secrets at their deadline, by one thread that sleeps until the earliest.
+//! Ending secrets at their time, by one thread that sleeps until the earliest.
 //!
 //! The thread starts with the first deadline and is woken by an earlier one; there is no interval of sweeps. Nobody
 //! needs to touch the secret for it to end. An access that runs at the deadline is left to its end.
 //!
-//! Time is [`Instant`]'s: steady, and on Linux without the time that the machine is suspended.
+//! An idle time-out moves with each access, and the queue does not follow: an access notes its time in an atomic, and
+//! when the old time comes, the entry is put back at the new one.
+//!
+//! Time is [`Instant`]'s: steady, and on Linux without the time that the machine is suspended. A [`TestClock`] has a time, and
+//! a queue, of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::arena::{Doom, Ticket, in_child};
 use crate::error::Error;
 use crate::sys;
 
-/// When, and the how-manieth deadline: unique, and in the order of time.
-type Key = (Instant, u64);
+/// Time since the clock's beginning.
+type Time = Duration;
+
+/// What ends a secret by time. Shared by the secret and the queue.
+#[derive(Debug)]
+pub(crate) struct Terms {
+    clock: Clock,
+    ends: Option<Time>,
+    idle: Option<Duration>,
+    /// Nanoseconds: when an access last began or ended.
+    used: AtomicU64,
+    /// Accesses that run.
+    running: AtomicU64,
+}
+
+impl Terms {
+    pub(crate) fn new(clock: Clock, span: Option<Duration>, idle: Option<Duration>) -> Self {
+        let now = clock.now();
+        let ends = span.and_then(|span| now.checked_add(span));
+        Self { clock, ends, idle, used: AtomicU64::new(nanos(now)), running: AtomicU64::new(0) }
+    }
+
+    /// When it is over, as things stand; `None` for never.
+    fn due(&self, now: Time) -> Option<Time> {
+        let used = if self.running.load(Ordering::SeqCst) > 0 {
+            now
+        } else {
+            Duration::from_nanos(self.used.load(Ordering::SeqCst))
+        };
+        let idle = self.idle.and_then(|idle| used.checked_add(idle));
+        self.ends.into_iter().chain(idle).min()
+    }
+
+    /// Whether the time has come, whatever anybody has done about it.
+    pub(crate) fn has_passed(&self) -> bool {
+        let now = self.clock.now();
+        self.due(now).is_some_and(|due| due <= now)
+    }
+
+    /// An access begins.
+    pub(crate) fn begin(&self) {
+        if self.idle.is_some() {
+            self.running.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// An access ends.
+    pub(crate) fn end(&self) {
+        if self.idle.is_some() {
+            self.used.fetch_max(nanos(self.clock.now()), Ordering::SeqCst);
+            self.running.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+fn nanos(time: Time) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX) // 584 years
+}
 
 #[derive(Debug)]
+struct Entry {
+    at: Time,
+    ticket: Ticket,
+    terms: Arc<Terms>,
+}
+
+/// What is to end, in the order of time.
+#[derive(Debug)]
 struct Queue {
-    tickets: BTreeMap<Key, Ticket>,
+    order: BTreeSet<(Time, u64)>,
+    entries: BTreeMap<u64, Entry>,
     count: u64,
     watched: bool,
 }
 
-static QUEUE: Mutex<Queue> = Mutex::new(Queue { tickets: BTreeMap::new(), count: 0, watched: false });
+impl Queue {
+    const fn new() -> Self {
+        Self { order: BTreeSet::new(), entries: BTreeMap::new(), count: 0, watched: false }
+    }
+
+    fn insert(&mut self, entry: Entry) -> u64 {
+        self.count += 1;
+        self.put(self.count, entry);
+        self.count
+    }
+
+    fn put(&mut self, id: u64, entry: Entry) {
+        self.order.insert((entry.at, id));
+        self.entries.insert(id, entry);
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&id)?;
+        self.order.remove(&(entry.at, id));
+        Some(entry)
+    }
+
+    fn first(&self) -> Option<(Time, u64)> {
+        self.order.first().copied()
+    }
+
+    /// Takes out what is over at `now`, if something is; an entry whose time has moved is put back at that time.
+    fn take_due(&mut self, now: Time) -> Option<Ticket> {
+        loop {
+            let (_, id) = self.first().filter(|(at, _)| *at <= now)?;
+            let mut entry = self.remove(id)?;
+            match entry.terms.due(now) {
+                Some(due) if due > now => {
+                    entry.at = due;
+                    self.put(id, entry);
+                }
+                Some(_) => return Some(entry.ticket),
+                None => {}
+            }
+        }
+    }
+}
+
+static QUEUE: Mutex<Queue> = Mutex::new(Queue::new());
 static EARLIER: Condvar = Condvar::new();
+
+/// Whose time counts.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Clock {
+    #[default]
+    System,
+    Test(TestClock),
+}
+
+impl Clock {
+    fn now(self) -> Time {
+        static BEGINNING: OnceLock<Instant> = OnceLock::new();
+        match self {
+            Self::System => BEGINNING.get_or_init(Instant::now).elapsed(),
+            Self::Test(TestClock(clock)) => Duration::from_nanos(clock.now.load(Ordering::SeqCst)),
+        }
+    }
+
+    fn queue(self) -> MutexGuard<'static, Queue> {
+        let queue = match self {
+            Self::System => &QUEUE,
+            Self::Test(TestClock(clock)) => &clock.queue,
+        };
+        // Nothing is half done where the lock is held and something could panic.
+        queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A clock that stands still until a test moves it, for [`Options::clock`](crate::Options::clock).
+///
+/// ```
+/// use std::time::Duration;
+/// use secmem::{Error, Secret, TestClock};
+///
+/// let clock = TestClock::new();
+/// let secret = Secret::options().clock(clock).expires_in(Duration::from_secs(3600)).zeroed(32)?;
+/// clock.advance(Duration::from_secs(3599));
+/// assert!(secret.with(|_| ()).is_ok());
+/// clock.advance(Duration::from_secs(1)); // ends the secret before it returns
+/// assert!(matches!(secret.with(|_| ()), Err(Error::Expired)));
+/// # Ok::<(), Error>(())
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct TestClock(&'static Test);
+
+#[derive(Debug)]
+struct Test {
+    now: AtomicU64,
+    queue: Mutex<Queue>,
+}
+
+impl Default for TestClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl TestClock {
+    /// A clock at its beginning. It lives as long as the process.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Box::leak(Box::new(Test { now: AtomicU64::new(0), queue: Mutex::new(Queue::new()) })))
+    }
+
+    /// Moves it on, and ends what is over by then, before this returns.
+    pub fn advance(self, span: Duration) {
+        self.0.now.fetch_add(nanos(span), Ordering::SeqCst);
+        let clock = Clock::Test(self);
+        while let Some(ticket) = { clock.queue().take_due(clock.now()) } {
+            // Without random bytes the other passes were made and zeros stand there.
+            let _ = ticket.doom(Doom::Expired);
+        }
+    }
+}
 
 /// A deadline that stands. Dropping it calls it off.
 #[derive(Debug)]
-pub(crate) struct Deadline(Key);
+pub(crate) struct Deadline {
+    id: u64,
+    clock: Clock,
+}
 
 impl Deadline {
-    /// Lets the ticket's slot end after `span`; never, if that is further away than the clock can count.
-    pub(crate) fn set(span: Duration, ticket: Ticket) -> Result<Option<Self>, Error> {
-        let Some(at) = Instant::now().checked_add(span) else { return Ok(None) };
-        let mut queue = lock();
-        if !queue.watched {
+    /// Lets the ticket's slot end as `terms` say; `None` if that is never.
+    pub(crate) fn set(terms: &Arc<Terms>, ticket: Ticket) -> Result<Option<Self>, Error> {
+        let clock = terms.clock;
+        let Some(at) = terms.due(clock.now()) else { return Ok(None) };
+        let mut queue = clock.queue();
+        if matches!(clock, Clock::System) && !queue.watched {
             start().map_err(|source| Error::Watch { source })?;
             queue.watched = true;
         }
-        queue.count += 1;
-        let key = (at, queue.count);
-        queue.tickets.insert(key, ticket);
-        if queue.tickets.first_key_value().is_some_and(|(first, _)| *first == key) {
+        let id = queue.insert(Entry { at, ticket, terms: Arc::clone(terms) });
+        if queue.first() == Some((at, id)) {
             EARLIER.notify_one();
         }
-        Ok(Some(Self(key)))
+        Ok(Some(Self { id, clock }))
     }
 
-    /// Whether the time has come, whatever the thread has done about it.
-    pub(crate) fn has_passed(&self) -> bool {
-        self.0.0 <= Instant::now()
+    /// Lets another slot end at that time in place of the first; says whether there was still time for it.
+    pub(crate) fn move_to(&self, ticket: Ticket) -> bool {
+        let mut queue = self.clock.queue();
+        queue.entries.get_mut(&self.id).map(|entry| entry.ticket = ticket).is_some()
     }
 }
 
@@ -60,48 +249,47 @@ impl Drop for Deadline {
     fn drop(&mut self) {
         // In a forked child the lock may be held by a thread that is not there.
         if !in_child() {
-            lock().tickets.remove(&self.0);
+            self.clock.queue().remove(self.id);
         }
     }
 }
 
-fn lock() -> MutexGuard<'static, Queue> {
-    // Nothing is half done where the lock is held and something could panic.
-    QUEUE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Starts the thread with all signals blocked: those of the application are for its own threads.
-///
-/// A thread begins with the mask of the one that starts it, so there is no moment at which it could take one.
 fn start() -> io::Result<()> {
-    let before = sys::block_signals()?;
-    let started = thread::Builder::new().name("secmem-deadline".to_owned()).spawn(watch);
-    let restored = sys::set_mask(&before);
-    started?;
-    restored.map(drop)
+    sys::quiet_thread("secmem-deadline", watch)
 }
 
 fn watch() {
-    let mut queue = lock();
+    let clock = Clock::System;
+    let mut queue = clock.queue();
     loop {
-        let Some(&(at, _)) = queue.tickets.keys().next() else {
+        let Some((at, _)) = queue.first() else {
             queue = EARLIER.wait(queue).unwrap_or_else(PoisonError::into_inner);
             continue;
         };
-        let left = at.saturating_duration_since(Instant::now());
+        let left = at.saturating_sub(clock.now());
         if !left.is_zero() {
             queue = EARLIER.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
             continue;
         }
-        let due = queue.tickets.pop_first();
+        let due = queue.take_due(clock.now());
         drop(queue); // overwriting takes time, and needs no lock
-        if let Some((_, ticket)) = due
+        if let Some(ticket) = due
             && !cfg!(secmem_ablate = "deadline")
         {
-            // Without random bytes the other passes were made and zeros stand there; a thread has nobody to tell.
-            let _ = ticket.doom(Doom::Expired);
+            end(ticket);
         }
-        queue = lock();
+        queue = clock.queue();
+    }
+}
+
+/// Bytes from which overwriting a secret must not keep the next one waiting: some milliseconds of it.
+const LONG: usize = 4 << 20;
+
+fn end(ticket: Ticket) {
+    // Without random bytes the other passes were made and zeros stand there; a thread has nobody to tell.
+    let now = move || _ = ticket.doom(Doom::Expired);
+    if ticket.len() < LONG || sys::quiet_thread("secmem-deadline", now).is_err() {
+        now();
     }
 }
 

@@ -51,6 +51,22 @@ pub enum Error {
     Expired,
     /// The secret was wiped by its owner.
     Wiped,
+    /// The secret has been used as often as it may be.
+    Spent,
+    /// The owner holds as much as it may.
+    Quota {
+        /// Secrets that it may hold.
+        most_secrets: usize,
+        /// Bytes that it may hold in all of them.
+        most_bytes: usize,
+        /// Bytes that the secret would have had.
+        len: usize,
+    },
+    /// Bytes that were to be text are not UTF-8.
+    Utf8 {
+        /// Where the first such byte stands.
+        at: usize,
+    },
     /// Every secret was purged: on request, by a panic, a signal, or the end of the process.
     Purged,
     /// This process is a forked child; secrets stay with the parent.
@@ -96,6 +112,37 @@ pub enum Error {
         /// The call's `errno`, or [`io::ErrorKind::ResourceBusy`] for a panic hook in a thread that is panicking.
         source: io::Error,
     },
+    /// A setting of the process could not be made or read.
+    Harden {
+        /// The call, and what it was for.
+        call: &'static str,
+        /// The call's `errno`.
+        source: io::Error,
+    },
+    /// The code that ran on a protected stack panicked. What it wrote there was overwritten all the same.
+    Panicked,
+    /// The kernel refused to let signal handlers run on a protected stack.
+    Handlers {
+        /// The `errno` of sigaltstack(2); `EPERM` in a handler that runs on an alternate stack itself.
+        source: io::Error,
+    },
+    /// Memory that is closed between accesses could not be opened, or, if the access has run, could not be closed.
+    Access {
+        /// The call.
+        call: &'static str,
+        /// The call's `errno`.
+        source: io::Error,
+    },
+    /// What a vault stored is not what it was: it was changed, and was not decrypted.
+    Damaged {
+        /// Bytes of it.
+        len: usize,
+    },
+    /// The kernel's own account of the memory could not be read.
+    Verify {
+        /// Why.
+        source: io::Error,
+    },
     /// The thread that watches deadlines could not be started.
     Watch {
         /// Why.
@@ -116,6 +163,14 @@ impl fmt::Display for Error {
             }
             Self::Expired => f.write_str("the deadline of the secret has passed"),
             Self::Wiped => f.write_str("the secret was wiped by its owner"),
+            Self::Spent => f.write_str("the secret has been used as often as it may be"),
+            Self::Quota { most_secrets, most_bytes, len } => {
+                write!(
+                    f,
+                    "a secret of {len} bytes is more than its owner may hold: {most_secrets} secrets, {most_bytes} bytes"
+                )
+            }
+            Self::Utf8 { at } => write!(f, "what begins at byte {at} is not UTF-8"),
             Self::Purged => f.write_str("all secrets were purged"),
             Self::Forked => f.write_str("secrets stay with the parent of a forked process"),
             Self::Fill { len, .. } => write!(f, "a secret of {len} bytes was not filled"),
@@ -128,6 +183,12 @@ impl fmt::Display for Error {
             Self::Covered { signal } => write!(f, "the purge's handler of signal {signal} was covered by another one"),
             Self::Install { call, signal: Some(signal), .. } => write!(f, "{call} for signal {signal} was refused"),
             Self::Install { call, signal: None, .. } => write!(f, "{call} was refused"),
+            Self::Harden { call, .. } => write!(f, "{call} was refused"),
+            Self::Access { call, .. } => write!(f, "{call} of a sealed secret's memory was refused"),
+            Self::Damaged { len } => write!(f, "{len} stored bytes were changed and are not decrypted"),
+            Self::Verify { .. } => f.write_str("/proc/self/smaps could not be read"),
+            Self::Panicked => f.write_str("the code on the protected stack panicked"),
+            Self::Handlers { .. } => f.write_str("no protected stack for signal handlers"),
             Self::Watch { .. } => f.write_str("the thread that watches deadlines could not be started"),
         }
     }
@@ -139,10 +200,15 @@ impl StdError for Error {
             Self::Refused { source, .. }
             | Self::Random { source }
             | Self::Install { source, .. }
+            | Self::Harden { source, .. }
+            | Self::Handlers { source }
+            | Self::Access { source, .. }
+            | Self::Verify { source }
             | Self::Watch { source } => Some(source),
             Self::Fill { source, .. } => Some(&**source),
             Self::Read { source, .. } => source.as_ref().map(|source| source as _),
-            Self::Expired | Self::Wiped | Self::Purged | Self::Forked => None,
+            Self::Expired | Self::Wiped | Self::Purged | Self::Forked | Self::Panicked => None,
+            Self::Spent | Self::Quota { .. } | Self::Utf8 { .. } | Self::Damaged { .. } => None,
             Self::Signal { .. } | Self::Covered { .. } => None,
         }
     }

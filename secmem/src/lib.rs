@@ -15,6 +15,16 @@
 //! # Ok::<(), secmem::Error>(())
 //! ```
 //!
+//! # What there is
+//!
+//! [`Secret`] for bytes of a known length, [`Bytes`] and [`Text`] for what grows, [`Typed`] for values in place, [`Sealed`] for memory
+//! that is closed between accesses, [`Vault`] for what lies encrypted until it is needed. [`Options`] say how a secret is kept and
+//! how long it lives, [`Policy`] what its memory must have, [`Protection`] what it got, [`verify`] whether the kernel agrees,
+//! [`Report`] and [`Statistics`] how the whole process stands.
+//!
+//! No type shows content by `Debug`, and none can be displayed, cloned, copied, dereferenced, hashed, compared by `==` or
+//! serialised. What leaves the protection on purpose is called `expose_…`.
+//!
 //! # What it promises
 //!
 //! - The bytes of a [`Secret`] stand in one place, an *arena*: never in the value, never in a copy of this crate's making.
@@ -40,32 +50,68 @@
 //! - A closure that forks must not touch its bytes in the child: they are not mapped there. A child that is made by a raw
 //!   system call or `_Fork`, not by fork(3), in the moment when another thread makes a new arena of `memfd_secret` shares
 //!   that arena for good.
-//! - Secrets are not sealed between accesses: a stray read in the same process, within the arena, finds them.
+//! - A [`Secret`] is not sealed between accesses: a stray read in the same process, within the arena, finds it. A [`Sealed`] is.
 //!
 //! Linux, from 4.14 on; memfd_secret from 5.14 on, where the kernel was built with it.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("secmem knows the memory calls of Linux alone");
 
+mod alloc;
 mod arena;
+mod bytes;
 pub mod ct;
 mod deadline;
 mod error;
+mod harden;
+mod keystream;
+mod life;
 #[doc(hidden)]
 pub mod oracle;
+mod owner;
+mod policy;
 pub mod purge;
+mod report;
+#[cfg(target_arch = "x86_64")]
+pub mod scrub;
+mod sealed;
 mod secret;
+mod stats;
 mod sys;
+mod trace;
+#[cfg(feature = "typed")]
+mod typed;
+#[cfg(all(feature = "vault", target_arch = "x86_64"))]
+pub mod vault;
 pub mod wipe;
 
+pub use alloc::WipingAlloc;
 pub use arena::{Backend, Protection};
+pub use bytes::{Bytes, Text};
+pub use deadline::TestClock;
 pub use error::{Error, Refusal};
+pub use harden::{Posture, harden};
+pub use owner::Owner;
+pub use policy::{Control, Demand, Policy, Reached};
+pub use report::{ArenaReport, Confirmation, Missing, Report, verify};
+pub use sealed::Sealed;
 pub use secret::{Options, Secret};
+pub use stats::Statistics;
+#[cfg(feature = "typed")]
+pub use typed::{Plain, Typed};
+#[cfg(all(feature = "vault", target_arch = "x86_64"))]
+pub use vault::{Stored, Vault};
 
 /// Seams for tests of the protection.
 #[doc(hidden)]
 pub mod probe {
     use crate::Secret;
+
+    /// Changes a bit of what a vault stored: salt, tag and ciphertext one after the other.
+    #[cfg(all(feature = "vault", target_arch = "x86_64"))]
+    pub fn flip(stored: &crate::Stored, bit: usize) {
+        stored.flip(bit);
+    }
 
     /// One past the last data byte of the arena that `secret` lives in: the first byte of the guard page.
     ///

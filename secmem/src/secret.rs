@@ -8,9 +8,13 @@ use std::{fmt, io};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::arena::{Backend, Doom, Protection, Slot};
-use crate::deadline::Deadline;
+use crate::deadline::{Clock, TestClock};
 use crate::error::Error;
-use crate::wipe::Schedule;
+use crate::life::{Life, Rules};
+use crate::owner::Owner;
+use crate::policy::{Control, Policy};
+use crate::report::{self, Confirmation};
+use crate::wipe::{self, Schedule};
 use crate::{ct, sys};
 
 /// How a secret is to be kept. Made by [`Secret::options`].
@@ -30,15 +34,22 @@ use crate::{ct, sys};
 #[derive(Clone, Copy, Debug, Default)]
 #[must_use]
 pub struct Options {
-    backend: Backend,
-    expires_in: Option<Duration>,
+    pub(crate) policy: Policy,
+    rules: Rules,
     schedule: Schedule,
 }
 
 impl Options {
     /// The kind of memory; [`Backend::Auto`] if not said.
     pub fn backend(mut self, backend: Backend) -> Self {
-        self.backend = backend;
+        self.policy = self.policy.with(Control::MemfdSecret, Policy::from(backend).demand(Control::MemfdSecret));
+        self
+    }
+
+    /// What the memory must have, and what it may lack; [`Policy::default`] if not said. Replaces an earlier
+    /// [`backend`](Self::backend).
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
         self
     }
 
@@ -47,7 +58,33 @@ impl Options {
     /// It is wiped at that time, by a thread of this crate. If an access runs just then, the bytes are wiped when it ends.
     /// On Linux the time that the machine is suspended does not count.
     pub fn expires_in(mut self, span: Duration) -> Self {
-        self.expires_in = Some(span);
+        self.rules.expires_in = Some(span);
+        self
+    }
+
+    /// Ends the secret when nobody has used it for so long. It is wiped at that time, by the thread of
+    /// [`expires_in`](Self::expires_in), and whichever of the two comes first counts. An access that runs is use.
+    pub fn idle_for(mut self, span: Duration) -> Self {
+        self.rules.idle = Some(span);
+        self
+    }
+
+    /// Ends the secret with the so-manieth access: it is wiped when that ends, and each later one is
+    /// [`Error::Spent`]. [`Secret::with_mut`] counts as one, too; filling does not.
+    pub fn max_uses(mut self, uses: u64) -> Self {
+        self.rules.uses = Some(uses);
+        self
+    }
+
+    /// Counts the secret among those of `owner`, which may be too many: [`Error::Quota`].
+    pub fn owner(mut self, owner: Owner) -> Self {
+        self.rules.owner = Some(owner);
+        self
+    }
+
+    /// Takes the time from a test's clock.
+    pub fn clock(mut self, clock: TestClock) -> Self {
+        self.rules.clock = Clock::Test(clock);
         self
     }
 
@@ -66,12 +103,19 @@ impl Options {
     /// [`Error::Refused`] if the kernel grants no such memory, [`Error::Watch`] if a deadline cannot be watched,
     /// [`Error::Purged`] while the process is being purged, [`Error::Forked`] in a forked child.
     pub fn zeroed(self, len: usize) -> Result<Secret, Error> {
-        let slot = Slot::new(self.backend, len, self.schedule)?;
-        let deadline = match self.expires_in {
-            Some(span) => Deadline::set(span, slot.ticket())?,
-            None => None,
-        };
-        Ok(Secret { deadline, slot })
+        self.made(false, len)
+    }
+
+    /// `sealed`: its memory is closed between accesses.
+    #[inline]
+    pub(crate) fn made(self, sealed: bool, len: usize) -> Result<Secret, Error> {
+        if self.rules.are_none() {
+            return Ok(Secret { life: None, slot: Slot::new(self.policy, sealed, len, self.schedule)? });
+        }
+        let share = self.rules.admit(len)?;
+        let slot = Slot::new(self.policy, sealed, len, self.schedule)?;
+        let life = self.rules.begin(&slot, share)?;
+        Ok(Secret { life: Some(life), slot })
     }
 
     /// A secret of `len` bytes that `fill` writes in place. If it fails or panics, the slot is wiped.
@@ -84,7 +128,7 @@ impl Options {
         E: Into<Box<dyn StdError + Send + Sync>>,
     {
         let mut secret = self.zeroed(len)?;
-        secret.with_mut(fill)?.map_err(|error| Error::Fill { len, source: error.into() })?;
+        secret.slot.write(fill)?.map_err(|error| Error::Fill { len, source: error.into() })?;
         Ok(secret)
     }
 
@@ -95,7 +139,7 @@ impl Options {
     /// As [`zeroed`](Self::zeroed); [`Error::Read`] if reading fails or ends early. The slot is wiped then.
     pub fn read_exact(self, fd: BorrowedFd<'_>, len: usize) -> Result<Secret, Error> {
         let mut secret = self.zeroed(len)?;
-        secret.with_mut(|slot| read_all(fd, slot))??;
+        secret.slot.write(|slot| read_all(fd, slot))??;
         Ok(secret)
     }
 }
@@ -142,8 +186,31 @@ fn read_all(fd: BorrowedFd<'_>, slot: &mut [u8]) -> Result<(), Error> {
 /// # Ok::<(), secmem::Error>(())
 /// ```
 pub struct Secret {
-    deadline: Option<Deadline>,
-    slot: Slot,
+    life: Option<Box<Life>>, // first: its end is called off before the slot goes
+    pub(crate) slot: Slot,
+}
+
+/// The vector is consumed, and wiped to the end of its capacity, whatever comes of it.
+impl TryFrom<Vec<u8>> for Secret {
+    type Error = Error;
+
+    fn try_from(bytes: Vec<u8>) -> Result<Self, Error> {
+        let bytes = Consumed(bytes);
+        let mut secret = Self::new(bytes.0.len())?;
+        secret.with_mut(|slot| wipe::copy(&bytes.0, slot))?;
+        Ok(secret)
+    }
+}
+
+/// A vector that is wiped to the end of its capacity when it is dropped.
+pub(crate) struct Consumed(pub(crate) Vec<u8>);
+
+impl Drop for Consumed {
+    fn drop(&mut self) {
+        if !cfg!(secmem_ablate = "consumed-wipe") {
+            wipe::wipe_vec(&mut self.0);
+        }
+    }
 }
 
 impl Secret {
@@ -170,8 +237,13 @@ impl Secret {
     /// [`Error::Expired`], [`Error::Wiped`], [`Error::Purged`] if the secret has ended, [`Error::Forked`] in a forked
     /// child. `f` has not run then.
     pub fn with<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
-        self.expire();
-        self.slot.read(f)
+        match &self.life {
+            None => self.slot.read(f),
+            Some(life) => {
+                let _used = life.begin(&self.slot); // until the access has ended
+                self.slot.read(f)
+            }
+        }
     }
 
     /// Lets `f` read and write the bytes.
@@ -180,8 +252,13 @@ impl Secret {
     ///
     /// As [`with`](Self::with).
     pub fn with_mut<R>(&mut self, f: impl FnOnce(&mut [u8]) -> R) -> Result<R, Error> {
-        self.expire();
-        self.slot.write(f)
+        match &self.life {
+            None => self.slot.write(f),
+            Some(life) => {
+                let _used = life.begin(&self.slot); // until the access has ended
+                self.slot.write(f)
+            }
+        }
     }
 
     /// Whether both hold the same bytes, in a time that depends on nothing but their lengths.
@@ -221,12 +298,62 @@ impl Secret {
         self.slot.protection()
     }
 
-    /// Ends the secret if its time has come and the thread was not scheduled yet.
-    fn expire(&self) {
-        if self.deadline.as_ref().is_some_and(Deadline::has_passed) {
-            // The access that follows says why it fails.
-            let _ = self.slot.doom(Doom::Expired);
+    /// Asks the kernel whether the secret's memory still has what it had when it was made. See [`verify`](crate::verify).
+    ///
+    /// # Errors
+    ///
+    /// As [`verify`](crate::verify).
+    pub fn verify(&self) -> Result<Confirmation, Error> {
+        report::verify_at(self.slot.address())
+    }
+
+    /// Lets `f` read the bytes, and ends the secret, whatever comes of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`with`](Self::with).
+    pub fn consume<R>(self, f: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
+        self.with(f)
+    }
+
+    /// A plain copy of the bytes, outside of all protection: nobody wipes it, and it is the caller's from here on.
+    ///
+    /// # Errors
+    ///
+    /// As [`with`](Self::with).
+    pub fn expose_to_vec(&self) -> Result<Vec<u8>, Error> {
+        self.with(<[u8]>::to_vec)
+    }
+
+    /// Moves the first `keep` bytes to a slot of `len`, which the secret lives in from now on; the old one is wiped. What
+    /// limits its life goes on as it was.
+    pub(crate) fn relocate(&mut self, keep: usize, len: usize) -> Result<(), Error> {
+        let before = self.len();
+        if let Some(share) = self.life.as_mut().and_then(|life| life.share())
+            && len > before
+        {
+            share.grow(len - before)?;
         }
+        let moved = self.move_to(keep, len);
+        if let Some(share) = self.life.as_mut().and_then(|life| life.share()) {
+            match moved {
+                Ok(()) if len < before => share.shrink(before - len),
+                Err(_) if len > before => share.shrink(len - before),
+                _ => {}
+            }
+        }
+        moved
+    }
+
+    fn move_to(&mut self, keep: usize, len: usize) -> Result<(), Error> {
+        let mut slot = self.slot.like(len)?;
+        let keep = keep.min(len);
+        self.slot.read(|old| slot.write(|new| wipe::copy(&old[..keep], &mut new[..keep])))??;
+        if self.life.as_ref().is_some_and(|life| !life.move_to(&slot)) {
+            slot.doom(Doom::Expired)?;
+        }
+        self.slot = slot; // the old one is wiped as it is dropped
+        Ok(())
     }
 
     pub(crate) fn arena_end(&self) -> *const u8 {

@@ -4,7 +4,7 @@ mod common;
 
 use std::os::unix::process::ExitStatusExt;
 
-use common::{fork, in_child, limit_locked_memory, map_line, peek, touch, vm_flags};
+use common::{fork, in_child, in_child_with, limit_locked_memory, map_line, peek, touch, vm_flags};
 use secmem::{Backend, Error, Secret, probe};
 
 const BACKENDS: [Backend; 2] = [Backend::MemfdSecret, Backend::Mlock];
@@ -66,10 +66,11 @@ fn a_read_past_the_arena_ends_the_process() {
 #[test]
 fn a_read_before_the_arena_ends_the_process() {
     let ended = in_child(|| {
-        let secret = secret(Backend::MemfdSecret, &vec![1; 100_000]); // a mapping of its own: begins where the secret does
-        touch(address(&secret));
+        let secret = secret(Backend::MemfdSecret, &vec![1; 100_000]); // a mapping of its own: only canaries before it
+        let first = address(&secret).wrapping_sub(address(&secret).addr() % 4096);
+        touch(first);
         println!("the first data byte is readable");
-        touch(address(&secret).wrapping_sub(1));
+        touch(first.wrapping_sub(1));
     });
 
     assert!(String::from_utf8_lossy(&ended.stdout).contains("is readable"), "{ended:?}");
@@ -194,4 +195,57 @@ fn the_parent_keeps_its_secret_while_the_child_cannot_load_it() {
     });
 
     assert!(ended.status.success(), "{ended:?}");
+}
+
+#[test]
+fn a_byte_beside_a_secret_that_changes_ends_the_process_when_the_access_ends() {
+    // Past the secret, right before it, and at the far end of what stands before it.
+    let places = [1, 8, 31, 32, 5000, 100_000].into_iter().flat_map(|len| [(len, len as isize), (len, -1), (len, -16)]);
+    let places: Vec<(usize, isize)> = places.collect();
+    for (number, (len, at)) in (0..).zip(&places) {
+        let ended = in_child_with(number, |number| {
+            let (len, at) = places[number as usize];
+            let mut secret = secret(Backend::MemfdSecret, &vec![1; len]);
+            println!("begins");
+            let _ = secret.with_mut(|bytes| common::poke(bytes.as_mut_ptr().wrapping_offset(at)));
+            println!("goes on");
+        });
+
+        let said = String::from_utf8_lossy(&ended.stdout);
+        assert!(said.contains("begins") && !said.contains("goes on"), "{len} bytes, at {at}: {ended:?}");
+        assert_eq!(ended.status.signal(), Some(libc::SIGABRT), "{len} bytes, at {at}: {ended:?}");
+        assert!(!ended.status.core_dumped(), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_byte_beside_a_secret_that_changes_between_accesses_ends_the_process_when_the_secret_ends() {
+    let ended = in_child(|| {
+        let secret = secret(Backend::Mlock, &[1; 32]);
+        common::poke(address(&secret).cast_mut().wrapping_add(32));
+        println!("lives");
+        drop(secret);
+        println!("goes on");
+    });
+
+    let said = String::from_utf8_lossy(&ended.stdout);
+    assert!(said.contains("lives") && !said.contains("goes on"), "{ended:?}");
+    assert_eq!(ended.status.signal(), Some(libc::SIGABRT), "{ended:?}");
+}
+
+#[test]
+fn ten_thousand_secrets_take_few_mappings() {
+    for (number, backend) in (0..).zip(BACKENDS) {
+        let ended = in_child_with(number, |number| {
+            let backend = BACKENDS[number as usize];
+            let mappings = || std::fs::read_to_string("/proc/self/maps").unwrap().lines().count();
+            let options = Secret::options().backend(backend);
+            let (before, mut secrets) = (mappings(), Vec::with_capacity(10_000));
+            secrets.extend((0..10_000).map(|_| options.zeroed(32).unwrap()));
+            let more = mappings() - before;
+            assert!(more <= 12, "{more} mappings");
+        });
+
+        assert!(ended.status.success(), "{backend:?}: {ended:?}");
+    }
 }

@@ -2,7 +2,8 @@
 //!
 //! A row of the catalogue names the ablations under which it must turn, that is, stop being as expected. The set
 //! of rows that turn must be the set that names the ablation: a row too few means that the audit would not miss
-//! the protection there, a row too many that somebody does not know what the protection is for.
+//! the protection there, a row too many that somebody does not know what the protection is for. Some protections are
+//! asked of the kernel instead, by a test of the library (`facts`), or as well.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,6 +15,7 @@ use xshell::cmd;
 
 use crate::audit::{self, Auditor};
 use crate::child;
+use crate::facts;
 use crate::failure::Failure;
 use crate::workspace::Workspace;
 use crate::wrapper;
@@ -53,16 +55,30 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
     let listing = cmd!(workspace.sh, "{subject} list").quiet().read()?;
     let catalogue = Catalogue::read(&listing)?;
     let chosen = catalogue.choose(&options.only)?;
+    let before = facts::failing(&workspace, None)?;
+    if !before.is_empty() {
+        return Err(Failure::internal(format!("tests fail without any ablation: {}", before.len())));
+    }
     let auditor = Auditor::build(&workspace)?;
 
     let mut passed = true;
     let mut table = Table::default();
     for ablation in &chosen {
-        eprintln!("xtask: the scenarios without {ablation}");
+        eprintln!("xtask: without {ablation}");
         let dir = workspace.target.join("ablate").join(ablation);
         let evidence = dir.join("evidence");
         audit::claim(&evidence)?;
         let wrapper = wrapper::install(&dir, ablation)?;
+        let fact = match facts::of(ablation) {
+            Some(test) => Some(Fact { test, failed: facts::failing(&workspace, Some(&wrapper))? }),
+            None => None,
+        };
+        if !catalogue.names(ablation) {
+            let outcome = Outcome { fact, ..Outcome::default() };
+            passed &= outcome.passed();
+            table.add(ablation, outcome);
+            continue;
+        }
         let built = workspace.build("scenarios", &options.profile, Some(&wrapper))?;
         // Cargo puts every build of the scenarios at the same path; the next one must not replace this one.
         let mutant = dir.join("scenarios");
@@ -70,7 +86,8 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
 
         let mut residue = auditor.audit(&mutant, &evidence, &options.profile);
         // Its report of leaks, all of them wanted, would bury the table; it lies beside run.json.
-        residue.args(["--ablation", ablation]).stdout(Stdio::null());
+        // All rows of the library, and of those beside them enough to see that none of theirs turns.
+        residue.args(["--quick", "--ablation", ablation]).stdout(Stdio::null());
         if let Some(filter) = &options.filter {
             residue.arg("--filter").arg(filter);
         }
@@ -81,7 +98,8 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
             0..=2 => {}
             code => return Ok(code), // residue has said why
         }
-        let outcome = Outcome::compare(&catalogue, ablation, &Turned::read(&evidence.join("run.json"))?);
+        let rows = Outcome::compare(&catalogue, ablation, &Turned::read(&evidence.join("run.json"))?);
+        let outcome = Outcome { fact, ..rows };
         passed &= outcome.passed();
         table.add(ablation, outcome);
     }
@@ -113,21 +131,27 @@ impl Catalogue {
 
     /// The ablations that were asked for, or all that any row names.
     fn choose(&self, only: &[String]) -> Result<Vec<String>, Failure> {
-        let known: BTreeSet<&String> = self.0.values().flatten().collect();
-        let words: Vec<&str> = known.iter().map(|name| name.as_str()).collect();
+        let rows = self.0.values().flatten().map(String::as_str);
+        let known: BTreeSet<&str> = rows.chain(facts::FACTS.iter().map(|(name, _)| *name)).collect();
+        let words: Vec<&str> = known.iter().copied().collect();
         for name in &known {
             // It becomes part of a path and of a cfg.
             if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-') {
                 return Err(Failure::internal(format!("the catalogue names an ablation {name:?}")));
             }
         }
-        if let Some(unknown) = only.iter().find(|name| !known.contains(name)) {
+        if let Some(unknown) = only.iter().find(|name| !known.contains(name.as_str())) {
             return Err(Failure::Usage(format!("no ablation {unknown:?}; there are: {}", words.join(", "))));
         }
-        if known.is_empty() {
+        if self.0.values().all(BTreeSet::is_empty) {
             return Err(Failure::internal("no row of the catalogue names an ablation"));
         }
         Ok(if only.is_empty() { words.into_iter().map(str::to_owned).collect() } else { only.to_vec() })
+    }
+
+    /// Whether any row must turn under an ablation.
+    fn names(&self, ablation: &str) -> bool {
+        self.0.values().any(|turned_by| turned_by.contains(ablation))
     }
 }
 
@@ -184,8 +208,23 @@ impl Turned {
     }
 }
 
-/// What came of one ablation.
+/// What a test of the library says that asks the kernel.
 #[derive(Debug, PartialEq, Eq)]
+struct Fact {
+    /// The test that must fail.
+    test: &'static str,
+    /// Those that did.
+    failed: BTreeSet<String>,
+}
+
+impl Fact {
+    fn noticed(&self) -> bool {
+        self.failed.contains(self.test)
+    }
+}
+
+/// What came of one ablation.
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Outcome {
     /// The rows that turned, as many as they had to: name and verdict.
     turned: Vec<(String, String)>,
@@ -193,6 +232,8 @@ struct Outcome {
     missing: Vec<String>,
     /// Rows that turned and do not name the ablation: name and verdict.
     surplus: Vec<(String, String)>,
+    /// What the kernel says, where it is asked.
+    fact: Option<Fact>,
 }
 
 impl Outcome {
@@ -209,12 +250,13 @@ impl Outcome {
             run.turned.clone().into_iter().partition(|(name, what)| counts(name, what));
         let missing = expected.into_iter().filter(|name| !turned.iter().any(|(other, _)| other == *name));
         let missing = missing.cloned().collect();
-        Self { turned, missing, surplus }
+        Self { turned, missing, surplus, fact: None }
     }
 
     /// Nothing missing, nothing too many, and something there: an ablation that turns nothing shows nothing.
     fn passed(&self) -> bool {
-        self.missing.is_empty() && self.surplus.is_empty() && !self.turned.is_empty()
+        let noticed = self.fact.as_ref().map_or(!self.turned.is_empty(), Fact::noticed);
+        self.missing.is_empty() && self.surplus.is_empty() && noticed
     }
 }
 
@@ -233,13 +275,21 @@ impl Table {
             let verdict = if outcome.passed() { "noticed" } else { "FAILED" };
             let total = outcome.turned.len() + outcome.surplus.len();
             text += &format!("\nwithout {ablation}: {verdict}, {total} rows turned\n");
+            if let Some(fact) = &outcome.fact {
+                let mark = if fact.noticed() { "  " } else { "- " };
+                let what = if fact.noticed() { "failed" } else { "had to fail and did not" };
+                text += &format!("  {mark}{:<64} {what}\n", fact.test);
+                for test in fact.failed.iter().filter(|test| *test != fact.test) {
+                    text += &format!("    {test:<64} failed too\n");
+                }
+            }
             let turned = outcome.turned.iter().map(|(name, verdict)| ("  ", name, verdict.as_str()));
             let missing = outcome.missing.iter().map(|name| ("- ", name, "had to turn and did not"));
             let surplus = outcome.surplus.iter().map(|(name, verdict)| ("+ ", name, verdict.as_str()));
             for (mark, name, what) in turned.chain(missing).chain(surplus) {
                 text += &format!("  {mark}{name:<44} {what}\n");
             }
-            if total == 0 {
+            if total == 0 && outcome.fact.is_none() {
                 text += "  nothing turned, so nothing here shows that the protection works\n";
             }
         }
@@ -268,7 +318,8 @@ mod tests {
     fn the_list_of_ablations_is_what_the_rows_name() {
         let catalogue = Catalogue::read(LISTING).unwrap();
 
-        assert_eq!(catalogue.choose(&[]).unwrap(), ["purge", "wipe"]);
+        let all = catalogue.choose(&[]).unwrap();
+        assert!(["purge", "wipe", "lock"].iter().all(|name| all.iter().any(|known| known == name)), "{all:?}");
         assert_eq!(catalogue.choose(&["wipe".to_owned()]).unwrap(), ["wipe"]);
         assert!(matches!(catalogue.choose(&["wipes".to_owned()]), Err(Failure::Usage(_))));
     }
@@ -329,6 +380,17 @@ mod tests {
         );
 
         assert!(outcome.missing.is_empty() && !outcome.passed());
+    }
+
+    #[test]
+    fn a_fact_alone_is_noticed_when_its_test_fails_and_not_when_another_does() {
+        let outcome = |failed: &str| Outcome {
+            fact: Some(Fact { test: "one", failed: [failed.to_owned()].into() }),
+            ..Outcome::default()
+        };
+
+        assert!(outcome("one").passed());
+        assert!(!outcome("two").passed());
     }
 
     #[test]

@@ -1,8 +1,15 @@
-//! `cargo xtask audit`: build the scenarios, run every one, write the report.
+//! `cargo xtask audit`: build the scenarios, run every one, write the reports.
+//!
+//! Two programs: the scenarios of the library and its peers, and the pairs that use real crates of cryptography, whose
+//! evidence goes into `crypto/` beside the others'.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use serde_json::Value;
+use xshell::cmd;
 
 use crate::child;
 use crate::failure::Failure;
@@ -10,6 +17,12 @@ use crate::workspace::Workspace;
 
 /// Shown under `--help`.
 pub(crate) const EXAMPLE: &str = "Example:\n  cargo xtask audit --filter secmem --out target/secmem-only";
+
+/// The package of the scenarios of the library and its peers.
+pub(crate) const SCENARIOS: &str = "scenarios";
+
+/// The package of the pairs that use real crates.
+pub(crate) const CRYPTO: &str = "scenarios-crypto";
 
 /// The profile of the scenarios unless another is asked for: optimised, because the optimiser is what removes a wipe.
 pub(crate) const SUBJECT_PROFILE: &str = "audit";
@@ -85,32 +98,80 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
     };
     claim(&out)?;
 
-    let subject = workspace.build("scenarios", &options.profile, None)?;
-    let mut residue = Auditor::build(&workspace)?.audit(&subject, &out, &options.profile);
-    residue.args(options.quick.then_some("--quick"));
-    if let Some(filter) = &options.filter {
-        residue.arg("--filter").arg(filter);
+    let auditor = Auditor::build(&workspace)?;
+    let mut subjects = Vec::new();
+    for (package, out) in [(SCENARIOS, out.clone()), (CRYPTO, out.join("crypto"))] {
+        let subject = workspace.build(package, &options.profile, None)?;
+        if options.wants(&rows(&workspace, &subject)?) {
+            subjects.push((subject, out));
+        }
     }
-    if let Some(jobs) = options.jobs {
-        residue.arg("--jobs").arg(jobs.to_string());
+    if subjects.is_empty() {
+        let filter = options.filter.as_deref().unwrap_or_default();
+        return Err(Failure::Usage(format!(
+            "no scenario's name contains {filter:?}; `residue list PROGRAM` prints them"
+        )));
     }
-    for ability in &options.require {
-        residue.arg("--require").arg(ability);
+    let mut verdicts = Vec::new();
+    for (subject, out) in &subjects {
+        claim(out)?;
+        let mut residue = auditor.audit(subject, out, &options.profile);
+        options.pass_on(&mut residue)?;
+        match child::verdict(residue)? {
+            code @ 0..=2 => verdicts.push(code),
+            code => return Ok(code), // residue has said why
+        }
     }
-    residue.args(options.fixed_layout.then_some("--fixed-layout"));
-    if let Some(shard) = &options.shard {
-        residue.arg("--shard").arg(shard);
+    Ok(worst(&verdicts))
+}
+
+/// The verdict of several: a leak anywhere is one, and what is not decided leaves all undecided.
+fn worst(verdicts: &[u8]) -> u8 {
+    [1, 2].into_iter().find(|code| verdicts.contains(code)).unwrap_or(0)
+}
+
+/// The rows of a subject: name, and bytes of its canary.
+pub(crate) fn rows(workspace: &Workspace, subject: &Path) -> Result<BTreeMap<String, u64>, Failure> {
+    let listing = cmd!(workspace.sh, "{subject} list").quiet().read()?;
+    let rows: Value = serde_json::from_str(&listing).map_err(|error| Failure::because("reading a catalogue", error))?;
+    let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
+    let read = |row: &Value| Some((row["name"].as_str()?.to_owned(), row["canary_len"].as_u64()?));
+    Ok(rows.iter().filter_map(read).collect())
+}
+
+impl Options {
+    /// Whether any of these rows is asked for.
+    fn wants(&self, rows: &BTreeMap<String, u64>) -> bool {
+        self.filter.as_ref().is_none_or(|filter| rows.keys().any(|name| name.contains(filter)))
     }
-    if let Some(sweep) = &options.sweep {
-        residue.arg("--sweep").arg(sweep);
+
+    /// Asks `residue` for what was asked of us.
+    fn pass_on(&self, residue: &mut Command) -> Result<(), Failure> {
+        residue.args(self.quick.then_some("--quick"));
+        if let Some(filter) = &self.filter {
+            residue.arg("--filter").arg(filter);
+        }
+        if let Some(jobs) = self.jobs {
+            residue.arg("--jobs").arg(jobs.to_string());
+        }
+        for ability in &self.require {
+            residue.arg("--require").arg(ability);
+        }
+        residue.args(self.fixed_layout.then_some("--fixed-layout"));
+        if let Some(shard) = &self.shard {
+            residue.arg("--shard").arg(shard);
+        }
+        if let Some(sweep) = &self.sweep {
+            residue.arg("--sweep").arg(sweep);
+        }
+        if let Some(repeat) = self.repeat {
+            residue.arg("--repeat").arg(repeat.to_string());
+        }
+        if let Some(seed) = &self.seed_file {
+            residue.arg("--seed-file").arg(absolute(seed)?);
+        }
+        Ok(())
     }
-    if let Some(repeat) = options.repeat {
-        residue.arg("--repeat").arg(repeat.to_string());
-    }
-    if let Some(seed) = &options.seed_file {
-        residue.arg("--seed-file").arg(absolute(seed)?);
-    }
-    child::verdict(residue)
 }
 
 /// `residue`, built, and what it must be told about the build of its subjects.
@@ -163,6 +224,11 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_leak_in_one_of_two_programs_is_a_leak_and_doubt_in_one_is_doubt() {
+        assert_eq!([worst(&[0, 0]), worst(&[0, 2]), worst(&[2, 1]), worst(&[1, 0])], [0, 2, 1, 1]);
+    }
 
     #[test]
     fn an_empty_place_and_one_of_ours_are_taken_and_lose_nothing() {

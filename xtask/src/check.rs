@@ -53,7 +53,9 @@ pub(crate) fn run(_: &Options) -> Result<u8, Failure> {
     report.step("writers in real crates, optimised", || {
         passes(cmd!(sh, "cargo test --package scenarios-crypto --profile audit --locked"))
     })?;
-    report.step("library, optimised", || passes(cmd!(sh, "cargo test --package secmem --profile audit --locked")))?;
+    report.step("library, optimised", || {
+        passes(cmd!(sh, "cargo test --package secmem --all-features --profile audit --locked"))
+    })?;
     report.step("ablations", || match ablate::run(&ablate::Options::all())? {
         0 => Ok(Step::Passed),
         code => Err(Failure::internal(format!("an ablation was not noticed (code {code})"))),

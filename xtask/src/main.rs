@@ -10,8 +10,10 @@ mod bench;
 mod check;
 mod child;
 mod corpus;
+mod facts;
 mod failure;
 mod fuzz;
+mod pairs;
 mod traces;
 mod workspace;
 mod wrapper;
@@ -44,6 +46,12 @@ enum Task {
     /// could be run.
     #[command(after_help = corpus::EXAMPLE)]
     Corpus(corpus::Options),
+    /// Compare what well-known crates leave of a key, as they are and scrubbed: by a search and by a difference of two keys,
+    /// under three allocators.
+    ///
+    /// Exits 0 when every bare half leaks in both ways and every scrubbed one is clean in both, 1 otherwise.
+    #[command(after_help = pairs::EXAMPLE)]
+    Pairs(pairs::Options),
     /// Take one protection out at a time and see that the audit notices.
     ///
     /// Exits 0 when each ablation turns exactly the rows that name it, 1 otherwise.
@@ -85,6 +93,7 @@ fn run(args: impl Iterator<Item = OsString>) -> u8 {
     let result = match task {
         Task::Audit(options) => audit::run(&options),
         Task::Corpus(options) => corpus::run(&options),
+        Task::Pairs(options) => pairs::run(&options),
         Task::Ablate(options) => ablate::run(&options),
         Task::Check(options) => check::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),

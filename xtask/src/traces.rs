@@ -33,7 +33,7 @@ pub(crate) fn run(workspace: &Workspace, evidence: &Path) -> Result<u8, Failure>
     let verdict = audit::run(&options)?;
 
     let auditor = Auditor::build(workspace)?;
-    let subject = workspace.build("scenarios", &options.profile, None)?;
+    let subjects = [audit::SCENARIOS, audit::CRYPTO].map(|package| workspace.build(package, &options.profile, None));
     // Not what fuzzing gathers: cores that are broken on purpose, of which no search can say that they are clean.
     let written = [evidence.to_owned(), workspace.target.join("release"), workspace.target.join(&options.profile)];
     let search = |what: &str, args: &[&Path], expected: u8| {
@@ -44,7 +44,9 @@ pub(crate) fn run(workspace: &Workspace, evidence: &Path) -> Result<u8, Failure>
             code => Err(Failure::internal(format!("the search of target/ for {what}: code {code}, not {expected}"))),
         }
     };
-    search("the run's canaries", &[Path::new("--seed-file"), &seed, Path::new("--subject"), &subject], 0)?;
+    for subject in subjects {
+        search("the run's canaries", &[Path::new("--seed-file"), &seed, Path::new("--subject"), &subject?], 0)?;
+    }
     let copy = evidence.join("planted.txt");
     write(&copy, format!("id=7;key={};\n", hex(&planted)).as_bytes())?;
     let found = search("what was planted there", &[Path::new("--secret-file"), &secret], 1);

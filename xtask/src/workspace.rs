@@ -60,20 +60,35 @@ impl Workspace {
     /// Alone, because cargo unifies the features of everything that it builds at once: the subject of an audit
     /// must be what a user would get.
     pub(crate) fn build(&self, package: &str, profile: &str, wrapper: Option<&Path>) -> Result<PathBuf, Failure> {
-        let mut build: Command = cmd!(
-            self.sh,
-            "cargo build --locked --package {package} --profile {profile} --message-format=json-render-diagnostics"
-        )
-        .into();
+        let mut build = self.building(package, profile);
         if let Some(wrapper) = wrapper {
             build.env("RUSTC_WORKSPACE_WRAPPER", wrapper);
         }
-        let messages = messages(build)?;
-        let programs = executables(&messages)?;
-        match programs.as_slice() {
-            [(_, path)] => Ok(path.clone()),
-            _ => Err(Failure::internal(format!("{package} builds {} programs, not one", programs.len()))),
-        }
+        program(build, package)
+    }
+
+    /// The same with features of the package, separated by spaces.
+    pub(crate) fn build_with(&self, package: &str, profile: &str, features: &str) -> Result<PathBuf, Failure> {
+        let mut build = self.building(package, profile);
+        build.args(["--features", features]);
+        program(build, package)
+    }
+
+    fn building(&self, package: &str, profile: &str) -> Command {
+        cmd!(
+            self.sh,
+            "cargo build --locked --package {package} --profile {profile} --message-format=json-render-diagnostics"
+        )
+        .into()
+    }
+}
+
+/// Builds what is the one program of a package.
+fn program(build: Command, package: &str) -> Result<PathBuf, Failure> {
+    let programs = executables(&messages(build)?)?;
+    match programs.as_slice() {
+        [(_, path)] => Ok(path.clone()),
+        _ => Err(Failure::internal(format!("{package} builds {} programs, not one", programs.len()))),
     }
 }
 

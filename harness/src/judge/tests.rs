@@ -195,6 +195,20 @@ fn a_copy_beside_the_one_home_is_a_leak_even_while_the_secret_lives() {
 }
 
 #[test]
+fn what_is_made_of_a_secret_has_one_home_of_its_own() {
+    let mut ours = row("clean");
+    ours.sole_home = true;
+    ours.derived = Some("derived key".to_owned());
+    let one = spoilt(|record| record.looks[0].hits.push(hit(DERIVED, 32)));
+    let two = spoilt(|record| record.looks[0].hits.extend([hit(DERIVED, 32), hit(DERIVED, 32)]));
+    let both = spoilt(|record| record.looks[0].hits.extend([hit(DERIVED, 32), hit(CANARY, 32)]));
+
+    assert_eq!(judge(&ours, &one, 8, &[]).verdict, Verdict::Clean);
+    assert_eq!(judge(&ours, &two, 8, &[]).verdict, Verdict::Leak);
+    assert_eq!(judge(&ours, &both, 8, &[]).verdict, Verdict::Leak);
+}
+
+#[test]
 fn a_limit_of_ours_excuses_its_one_copy_and_nothing_else() {
     let mut limit = row("leak@exit");
     limit.sole_home = true;

@@ -1,34 +1,48 @@
 //! Subjects for an audit that use real crates as their users do: a key goes in, something comes out, and both are wiped
-//! where the program holds them. What is then found was left by the crate.
+//! where the program holds them: in slots of an arena. What is then found was left by the crate.
+//!
+//! Each crate is a pair of rows: *bare*, as its users call it, and *scrubbed*, the same call within `secmem::scrub` and
+//! under its wiping allocator. The first must leak, the second must not.
 //!
 //! `scenarios-crypto list` prints the catalogue, `run NAME` is one row of it, `derive NAME` prints what a row makes from
-//! a canary, so that the harness can look for that too. It speaks what `scenarios` speaks, and is a program of its own
-//! because cargo unifies the features of everything that it builds together.
+//! a canary, so that the harness can look for that too, and `alone NAME` plays a row without a harness, for the comparison
+//! of two keys. It speaks what `scenarios` speaks, and is a program of its own because cargo unifies the features of
+//! everything that it builds together.
 
+mod allocator;
 mod victim;
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-use scenario_protocol::{CanaryKind, Checkpoint, Ends, Row};
+use scenario_protocol::{CanaryKind, Checkpoint, Ends, Need, Row};
 use scenario_stage::{Canary, Control, Failure};
-use zeroize::Zeroizing;
+use secmem::scrub::Stack;
+use secmem::{Backend, Secret};
 
-use crate::victim::{KEY, Key, VICTIMS, Victim};
+use crate::victim::{Act, KEY, VICTIMS, Victim};
 
 const USAGE: &str = "\
 Usage: scenarios-crypto list
        scenarios-crypto run NAME
        scenarios-crypto derive NAME
+       scenarios-crypto alone NAME
        scenarios-crypto --help
 
   list    print the catalogue as a JSON array, one row a scenario
   run     use the canary as a key, as the row NAME says; started by the harness, which
           hands over a control socket (descriptor 3) and the canary's pipe (descriptor 4)
   derive  print what the row NAME makes from the canary on standard input
+  alone   use a key from standard input as the row NAME says, print `done`, and end
 
 Exit status: 0; 64 wrong usage, 70 internal error.
+
+Example: what depends on the key when a cipher has run bare, and when it was scrubbed
+  residue diff --bytes -- scenarios-crypto alone aes-gcm/bare
+  residue diff --bytes -- scenarios-crypto alone aes-gcm/scrubbed
 ";
 
 /// Wrong usage, as sysexits.h numbers it.
@@ -37,8 +51,29 @@ const EX_USAGE: u8 = 64;
 /// Internal error, as sysexits.h numbers it.
 const EX_SOFTWARE: u8 = 70;
 
-/// How every name in this catalogue ends: the key and what was made from it are wiped, and the process stays.
-const ENDING: &str = "wipe";
+/// Where everything stands that an outside reader must be able to see wiped.
+const BACKEND: Backend = Backend::Mlock;
+
+/// Bytes of the stack that the scrubbed halves run on. What the compiler did not optimise takes far more.
+const STACK: usize = if cfg!(debug_assertions) { 2 << 20 } else { secmem::scrub::DEFAULT_STACK };
+
+/// How a row ends: the halves of a pair.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Half {
+    Bare,
+    Scrubbed,
+}
+
+impl Half {
+    const BOTH: [Self; 2] = [Self::Bare, Self::Scrubbed];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Bare => "bare",
+            Self::Scrubbed => "scrubbed",
+        }
+    }
+}
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -47,6 +82,7 @@ fn main() -> ExitCode {
         ["list"] => list(),
         ["run", name] => with(name, run),
         ["derive", name] => with(name, derive),
+        ["alone", name] => with(name, alone),
         ["--help" | "-h"] => print(USAGE.as_bytes()),
         _ => return refuse(USAGE),
     };
@@ -59,58 +95,141 @@ fn main() -> ExitCode {
     }
 }
 
-fn with(name: &str, play: fn(&Victim) -> Result<(), Failure>) -> Result<(), Failure> {
-    let victim = name.strip_suffix(ENDING).and_then(|rest| rest.strip_suffix('/'));
-    let victim = victim.and_then(|name| VICTIMS.iter().find(|victim| victim.name == name));
-    play(victim.ok_or("`list` names them").map_err(Failure::while_doing("finding the scenario"))?)
+fn with(name: &str, play: fn(&Victim, Half) -> Result<(), Failure>) -> Result<(), Failure> {
+    let found = name.split_once('/').and_then(|(name, ending)| {
+        let half = Half::BOTH.into_iter().find(|half| half.name() == ending)?;
+        Some((VICTIMS.iter().find(|victim| victim.name == name)?, half))
+    });
+    let (victim, half) = found.ok_or("`list` names them").map_err(Failure::while_doing("finding the scenario"))?;
+    play(victim, half)
 }
 
 fn list() -> Result<(), Failure> {
-    let rows = VICTIMS.iter().map(row).collect::<Result<Vec<_>, _>>();
-    let rows = rows.map_err(Failure::while_doing("reading the table"))?;
+    let rows = VICTIMS.iter().flat_map(|victim| Half::BOTH.map(|half| row(victim, half)));
+    let rows = rows.collect::<Result<Vec<_>, _>>().map_err(Failure::while_doing("reading the table"))?;
     let mut text = serde_json::to_vec_pretty(&rows).map_err(Failure::while_doing("writing the catalogue"))?;
     text.push(b'\n');
     print(&text)
 }
 
-fn row(victim: &Victim) -> Result<Row, scenario_protocol::ParseExpectationError> {
+fn row(victim: &Victim, half: Half) -> Result<Row, scenario_protocol::ParseExpectationError> {
+    let (expect, shows): (_, &[&str]) = match half {
+        Half::Bare => (victim.leaves, &["H18", "H30"]),
+        Half::Scrubbed => ("clean", &["S9", "S10", "S11"]),
+    };
     Ok(Row {
-        name: format!("{}/{ENDING}", victim.name),
+        name: format!("{}/{}", victim.name, half.name()),
         holder: victim.name.to_owned(),
-        ending: ENDING.to_owned(),
+        ending: half.name().to_owned(),
         canary: CanaryKind::Bytes,
-        canary_len: KEY,
-        expect: victim.expect.parse()?,
+        canary_len: victim.key,
+        expect: expect.parse()?,
         ends: Ends::Exit(0),
         checkpoints: vec![Checkpoint::Planted, Checkpoint::Wiped],
-        sole_home: false,
-        needs: Vec::new(),
+        // Also while the key still stands in its slot, scrubbed code has left nothing beside it.
+        sole_home: half == Half::Scrubbed,
+        needs: vec![Need::Mlock],
         turned_by: Vec::new(),
-        shows: vec!["H18".to_owned(), "H30".to_owned()],
+        shows: shows.iter().map(|&id| id.to_owned()).collect(),
         derived: victim.derived.map(str::to_owned),
     })
 }
 
-/// Plays a row: the key and what is made from it live in two boxes, and are wiped there.
-fn run(victim: &Victim) -> Result<(), Failure> {
+/// Plays a row: the key and what is made from it live in two slots, and are wiped there.
+fn run(victim: &Victim, half: Half) -> Result<(), Failure> {
     let control = Control::adopt().ok_or("descriptor 3 is no control socket: the harness starts `run`");
     let control = control.map_err(Failure::while_doing("taking over what the harness hands down"))?;
     let canary = Canary::adopt().ok_or("descriptor 4 is no canary pipe: the harness starts `run`");
     let canary = canary.map_err(Failure::while_doing("taking over what the harness hands down"))?;
-    let mut key: Key = Box::new(Zeroizing::new([0; KEY]));
-    let mut made: Key = Box::new(Zeroizing::new([0; KEY]));
-    victim.play(canary, &mut key, &mut made)?;
-    control.announce(Checkpoint::Planted)?;
-    drop((key, made));
-    control.announce(Checkpoint::Wiped)
+    play(victim, half, canary, || control.announce(Checkpoint::Planted), || control.announce(Checkpoint::Wiped))
 }
 
-fn derive(victim: &Victim) -> Result<(), Failure> {
-    let mut key: Key = Box::new(Zeroizing::new([0; KEY]));
-    let mut made: Key = Box::new(Zeroizing::new([0; KEY]));
-    io::stdin().read_exact(&mut key[..]).map_err(Failure::while_doing("reading the canary"))?;
-    victim.make(&key, &mut made)?;
-    print(&made[..])
+/// The same without a harness.
+fn alone(victim: &Victim, half: Half) -> Result<(), Failure> {
+    play(victim, half, stdin()?, || Ok(()), || print(b"done\n"))
+}
+
+fn play(
+    victim: &Victim,
+    half: Half,
+    mut source: impl Read + AsFd,
+    planted: impl FnOnce() -> Result<(), Failure>,
+    wiped: impl FnOnce() -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut stack = match half {
+        Half::Bare => None,
+        Half::Scrubbed => {
+            allocator::wipe_what_is_freed();
+            let stack = Stack::with_backend(BACKEND, STACK);
+            Some(stack.map_err(Failure::while_doing("making a protected stack"))?)
+        }
+    };
+    let (mut key, mut made) = slots(victim, &source)?;
+    victim::below(|| act(victim, stack.as_mut(), &mut source, &mut key, &mut made))?;
+    drop(source);
+    planted()?;
+    drop((key, made));
+    wiped()?;
+    drop(stack); // it was there to be looked at
+    Ok(())
+}
+
+fn derive(victim: &Victim, _: Half) -> Result<(), Failure> {
+    let mut source = stdin()?;
+    let (mut key, mut made) = slots(victim, &source)?;
+    act(victim, None, &mut source, &mut key, &mut made)?;
+    made.with(print).map_err(Failure::while_doing("reading a slot"))?
+}
+
+/// A slot for the key, which stands in it where the victim does not read it by itself, and one for what is made of it.
+fn slots(victim: &Victim, source: &impl AsFd) -> Result<(Secret, Secret), Failure> {
+    let options = Secret::options().backend(BACKEND);
+    let key = match victim.act {
+        Act::Use(_) => options.read_exact(source.as_fd(), victim.key),
+        Act::Read(_) => options.zeroed(victim.key),
+    };
+    let key = key.map_err(Failure::while_doing("reading the key into an arena"))?;
+    Ok((key, options.zeroed(KEY).map_err(Failure::while_doing("making a slot"))?))
+}
+
+/// Lets the victim do what it does: on a stack of its own that is wiped, if it is given one.
+fn act(
+    victim: &Victim,
+    stack: Option<&mut Stack>,
+    source: &mut dyn Read,
+    key: &mut Secret,
+    made: &mut Secret,
+) -> Result<(), Failure> {
+    // Nothing of the key is moved into what runs, or returned: it sees references to slots. Nothing comes out but a failure:
+    // what an `Ok` leaves unfilled would carry along what stood on the stack.
+    let mut failure = None;
+    let mut tell = |done: Result<(), Failure>| {
+        if let Err(error) = done {
+            failure = Some(error);
+        }
+    };
+    let used = match victim.act {
+        Act::Use(act) => key.with(|key| made.with_mut(|made| within(stack, || tell(act(key, made))))).flatten(),
+        Act::Read(act) => key.with_mut(|key| within(stack, || tell(act(source, key)))),
+    };
+    used.flatten().map_err(Failure::while_doing("running the victim"))?;
+    failure.map_or(Ok(()), Err)
+}
+
+fn within(stack: Option<&mut Stack>, act: impl FnOnce()) -> Result<(), secmem::Error> {
+    match stack {
+        Some(stack) => stack.run(act),
+        None => {
+            act();
+            Ok(())
+        }
+    }
+}
+
+/// Standard input without a buffer.
+fn stdin() -> Result<File, Failure> {
+    let stdin = io::stdin().as_fd().try_clone_to_owned();
+    stdin.map(File::from).map_err(Failure::while_doing("taking standard input"))
 }
 
 /// Prints to standard output; a reader that went away is a failure.

@@ -130,7 +130,7 @@ fn argon2_leaves_the_key_that_it_derives() {
     let known = Known {
         derived: true,
         within: Some(("argon2", "finalize", "blake2b_long(&[&blockhash_bytes], out)")),
-        ..Known::new("argon2/wipe", "argon2")
+        ..Known::new("argon2/bare", "argon2")
     };
 
     let writers = known.writers();
@@ -143,7 +143,7 @@ fn argon2_leaves_the_key_that_it_derives() {
 fn scrypt_leaves_the_key_that_it_derives() {
     let within = Some(("scrypt", "scrypt", "pbkdf2_hmac::<Sha256>(password, &b, 1, output)"));
 
-    Known { derived: true, within, ..Known::new("scrypt/wipe", "scrypt") }.writers();
+    Known { derived: true, within, ..Known::new("scrypt/bare", "scrypt") }.writers();
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn scrypt_leaves_the_key_that_it_derives() {
 fn pbkdf2_leaves_the_password_by_a_memcpy_that_is_charged_to_its_caller() {
     let within = Some(("hmac", "get_der_key", "copy_from_slice(key)"));
 
-    let writers = Known { within, ..Known::new("pbkdf2/wipe", "pbkdf2") }.writers();
+    let writers = Known { within, ..Known::new("pbkdf2/bare", "pbkdf2") }.writers();
 
     let charged = |writer: &Writer| {
         writer.frames[0].origin == Origin::Libc
@@ -166,7 +166,7 @@ fn pbkdf2_leaves_the_password_by_a_memcpy_that_is_charged_to_its_caller() {
 fn hkdf_leaves_the_key_that_it_derives() {
     let within = Some(("hkdf", "expand_multi_info", "let output = hmac.finalize();"));
 
-    Known { derived: true, within, ..Known::new("hkdf/wipe", "hkdf expand") }.writers();
+    Known { derived: true, within, ..Known::new("hkdf/bare", "hkdf expand") }.writers();
 }
 
 #[test]
@@ -174,7 +174,7 @@ fn hkdf_leaves_the_key_that_it_derives() {
 fn aes_gcm_leaves_the_key_where_it_makes_round_keys_of_it() {
     let within = Some(("aes-gcm", "new", "Aes::new(key).into()"));
 
-    Known { within, ..Known::new("aes-gcm/wipe", "aes-gcm") }.writers();
+    Known { within, ..Known::new("aes-gcm/bare", "aes-gcm") }.writers();
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn a_signal_leaves_the_round_keys_that_it_found_in_registers() {
         form: Form::AesEncKey,
         how: "frame of signal 10",
         within: Some(("signal-hook", "raise", "libc::raise")),
-        ..Known::new("aes-gcm-signal/wipe", "signal")
+        ..Known::new("aes-gcm-signal/bare", "signal")
     };
 
     known.writers();
@@ -197,7 +197,7 @@ fn chacha20poly1305_leaves_the_key_where_it_encrypts() {
 
     // The cipher's state holds the key as it is: the form that says more names it.
     let form = Form::ChachaState;
-    Known { form, within, ..Known::new("chacha20poly1305/wipe", "chacha20poly1305") }.writers();
+    Known { form, within, ..Known::new("chacha20poly1305/bare", "chacha20poly1305") }.writers();
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn chacha20poly1305_leaves_the_key_where_it_encrypts() {
 fn ed25519_dalek_leaves_the_seed_of_its_signing_key() {
     let within = Some(("ed25519-dalek", "from_bytes", "secret_key: *secret_key"));
 
-    Known { within, ..Known::new("ed25519-dalek/wipe", "ed25519-dalek") }.writers();
+    Known { within, ..Known::new("ed25519-dalek/bare", "ed25519-dalek") }.writers();
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn ed25519_dalek_leaves_the_seed_of_its_signing_key() {
 fn a_buffered_reader_leaves_what_read_brought() {
     let how = "system call read(4, …)";
 
-    let writers = Known { class: Class::Heap, how, ..Known::new("bufreader/wipe", "bufreader") }.writers();
+    let writers = Known { class: Class::Heap, how, ..Known::new("bufreader/bare", "bufreader") }.writers();
 
     assert!(writers.iter().any(|writer| writer.frames.iter().any(|frame| frame.origin == Origin::Std)), "{writers:#?}");
 }

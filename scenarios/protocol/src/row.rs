@@ -27,7 +27,7 @@ pub struct Row {
     pub ends: Ends,
     /// Every checkpoint that must be looked at, in order. `Core` counts only where the machine can show one.
     pub checkpoints: Vec<Checkpoint>,
-    /// At `planted` the canary may stand in one place alone.
+    /// At `planted` the canary may stand in one place alone, and what is made of it in another.
     pub sole_home: bool,
     /// What the machine must offer for this row to mean anything.
     pub needs: Vec<Need>,

@@ -8,12 +8,12 @@
 use std::ptr::{self, NonNull};
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 use std::{io, thread};
 
-use super::Backend;
 use crate::error::{Error, Refusal};
+use crate::policy::{Control, Demand, Policy, Reached};
 use crate::sys::{self, Call};
 
 /// A page that holds 1 in the process that made it and 0 in its forked children; null before the first secret.
@@ -31,31 +31,82 @@ pub(crate) fn in_child() -> bool {
     unsafe { witness.read_volatile() == 0 }
 }
 
+/// The witness where the kernel gives no better one: 0 in children of fork(3) alone, whose handlers set it.
+static PLAIN: AtomicU8 = AtomicU8::new(1);
+
+/// Why there is no page that the kernel zeroes: an errno, [`UNTRIED`], or 0 where there is one.
+static LACKING: AtomicI32 = AtomicI32::new(0);
+
+/// In place of an errno: the policy of the first secret did not ask for such a page.
+const UNTRIED: i32 = -1;
+
 /// Sets the witness up; cheap once it is.
-pub(super) fn watch(asked: Backend, len: usize) -> Result<(), Error> {
-    if !WITNESS.load(Ordering::Acquire).is_null() {
-        return Ok(());
+#[inline]
+pub(super) fn watch(policy: Policy, len: usize) -> Result<(), Error> {
+    if WITNESS.load(Ordering::Acquire).is_null() {
+        set_up(policy, len)?;
     }
+    let lacking = LACKING.load(Ordering::Relaxed);
+    if lacking != 0 && policy.demand(Control::ForkWitness) == Demand::Required {
+        let errno = if lacking == UNTRIED { libc::ENOTSUP } else { lacking };
+        return Err(refused(policy, len, Call::WipeOnFork)(io::Error::from_raw_os_error(errno)));
+    }
+    Ok(())
+}
+
+fn refused(policy: Policy, len: usize, call: Call) -> impl Fn(io::Error) -> Error {
+    let asked = policy.backend();
+    move |source| Error::Refused { asked, tried: asked, len, call: call.name(), before: None, source }
+}
+
+#[cold]
+fn set_up(policy: Policy, len: usize) -> Result<(), Error> {
     let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     if !WITNESS.load(Ordering::Acquire).is_null() {
         return Ok(()); // made by another thread meanwhile
     }
-    let page = sys::page_size();
-    let refused =
-        |call: Call| move |source| Error::Refused { asked, tried: asked, len, call: call.name(), before: None, source };
-    let witness = sys::reserve(page, libc::PROT_READ | libc::PROT_WRITE).map_err(refused(Call::Reserve))?;
-    if let Err(source) = arm(witness, page) {
-        // SAFETY: the page is ours, and nobody has seen it.
-        unsafe { sys::unmap(witness, page) }.map_err(refused(Call::Unmap))?;
-        return Err(refused(Call::WipeOnFork)(source));
-    }
-    WITNESS.store(witness.as_ptr(), Ordering::Release);
+    let lacking = match policy.demand(Control::ForkWitness) {
+        Demand::Off => UNTRIED,
+        demand => match page_witness() {
+            Ok(witness) => {
+                WITNESS.store(witness.as_ptr(), Ordering::Release);
+                return Ok(());
+            }
+            Err((call, source)) if demand == Demand::Required => return Err(refused(policy, len, call)(source)),
+            Err((_, source)) => source.raw_os_error().unwrap_or(libc::EIO),
+        },
+    };
+    count().map_err(refused(policy, len, Call::AtFork))?;
+    LACKING.store(lacking, Ordering::Relaxed);
+    WITNESS.store(PLAIN.as_ptr(), Ordering::Release);
     Ok(())
 }
 
+fn page_witness() -> Result<NonNull<u8>, (Call, io::Error)> {
+    let page = sys::page_size();
+    let witness = sys::reserve(page, libc::PROT_READ | libc::PROT_WRITE).map_err(|source| (Call::Reserve, source))?;
+    if let Err(source) = arm(witness, page) {
+        // SAFETY: the page is ours, and nobody has seen it.
+        unsafe { sys::unmap(witness, page) }.map_err(|source| (Call::Unmap, source))?;
+        return Err((Call::WipeOnFork, source));
+    }
+    Ok(witness)
+}
+
+/// What came of [`Control::ForkWitness`] in this process, as `policy` sees it.
+pub(super) fn witness(policy: Policy) -> Reached {
+    let made = !WITNESS.load(Ordering::Acquire).is_null();
+    let lacking = LACKING.load(Ordering::Relaxed);
+    let why = (lacking > 0).then_some(Refusal { call: Call::WipeOnFork.name(), errno: lacking });
+    let asked = policy.demand(Control::ForkWitness);
+    Reached { control: Control::ForkWitness, asked, reached: made && lacking == 0, why }
+}
+
 fn arm(witness: NonNull<u8>, page: usize) -> std::io::Result<()> {
-    // SAFETY: zeros in a child are what this page is for.
-    unsafe { sys::wipe_on_fork(witness, page) }?;
+    if !cfg!(secmem_ablate = "wipe-on-fork") {
+        // SAFETY: zeros in a child are what this page is for.
+        unsafe { sys::wipe_on_fork(witness, page) }?;
+    }
     // SAFETY: the page is mapped writable, ours alone, and a byte has no alignment to miss.
     unsafe { witness.write_volatile(1) };
     Ok(())
@@ -79,6 +130,7 @@ extern "C" fn is_over() {
 /// In the child: forks that other threads of the parent had begun are not its own.
 extern "C" fn has_made_us() {
     OVER.store(BEGUN.load(Ordering::SeqCst), Ordering::SeqCst);
+    PLAIN.store(0, Ordering::SeqCst);
 }
 
 /// How often memory is made anew because a fork came in between, one millisecond apart.

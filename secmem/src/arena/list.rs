@@ -7,11 +7,14 @@
 //! one are gone, even where their slots were never marked. It takes no lock and allocates nothing.
 
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
 use super::fork;
+use super::gate::{Gate, Need};
+use super::mapping::Shields;
 use super::state::{Doom, Duty, State};
 use crate::error::Error;
+use crate::stats::{self, Count};
 use crate::wipe;
 
 /// Bytes of the smallest slot; slots are whole granules. One cache line: two secrets never share one.
@@ -25,6 +28,10 @@ pub(crate) struct Arena {
     base: AtomicPtr<u8>,
     /// Bytes of data; means nothing while `base` is null.
     len: AtomicUsize,
+    /// What holds of the memory; means nothing while `base` is null.
+    shields: [AtomicI32; Shields::CONTROLS.len()],
+    /// Who is within, where the memory is closed between accesses.
+    gate: Option<Gate>,
     /// One a granule; a slot of several uses its first.
     slots: Box<[SlotMeta]>,
 }
@@ -47,12 +54,16 @@ static GENERATION: AtomicU64 = AtomicU64::new(0);
 
 impl Arena {
     /// A new arena with room for so many slots, without memory yet, in the list for ever.
-    pub(super) fn new(slots: usize) -> &'static Self {
+    ///
+    /// `sealed`: what [`show`](Self::show) gives it is closed between accesses.
+    pub(super) fn new(slots: usize, sealed: bool) -> &'static Self {
         let slots = std::iter::repeat_with(SlotMeta::default).take(slots).collect();
         let arena = Box::leak(Box::new(Self {
             next: AtomicPtr::new(ptr::null_mut()),
             base: AtomicPtr::new(ptr::null_mut()),
             len: AtomicUsize::new(0),
+            shields: [const { AtomicI32::new(0) }; Shields::CONTROLS.len()],
+            gate: sealed.then(Gate::default),
             slots,
         }));
         let added: *mut Self = arena;
@@ -69,7 +80,10 @@ impl Arena {
     }
 
     /// Shows the memory of a fresh mapping to purges.
-    pub(super) fn show(&self, base: NonNull<u8>, len: usize) {
+    pub(super) fn show(&self, base: NonNull<u8>, len: usize, shields: Shields) {
+        for (place, errno) in self.shields.iter().zip(shields.errnos()) {
+            place.store(errno, Ordering::SeqCst);
+        }
         self.len.store(len, Ordering::SeqCst);
         self.base.store(base.as_ptr(), Ordering::SeqCst);
     }
@@ -92,6 +106,70 @@ impl Arena {
         NonNull::new(start).unwrap_or(NonNull::dangling())
     }
 
+    /// What holds of the memory, which is shown.
+    pub(super) fn shields(&self) -> Shields {
+        Shields::from_errnos(self.shields.each_ref().map(|place| place.load(Ordering::Acquire)))
+    }
+
+    /// The memory, for its owner: see [`slot_start`](Self::slot_start).
+    fn memory(&self) -> (NonNull<u8>, usize) {
+        let base = NonNull::new(self.base.load(Ordering::Acquire)).unwrap_or(NonNull::dangling());
+        (base, self.len.load(Ordering::Acquire))
+    }
+
+    /// Closes memory that was just shown, if this arena's is closed between accesses.
+    pub(super) fn shut(&self) -> Result<(), Error> {
+        let (base, len) = self.memory();
+        self.gate.as_ref().map_or(Ok(()), |gate| gate.shut(base, len, is_purging))
+    }
+
+    /// Opens the memory until the value is dropped; `None` where it always is open. For those who own a slot in it.
+    #[inline]
+    pub(super) fn open(&'static self, need: Need) -> Result<Option<Opened>, Error> {
+        match &self.gate {
+            None => Ok(None),
+            Some(gate) => {
+                let (base, len) = self.memory();
+                gate.enter(base, len, need, is_purging)?;
+                Ok(Some(Opened { arena: self, need }))
+            }
+        }
+    }
+
+    /// Whether the memory is closed between accesses.
+    pub(super) fn is_sealed(&self) -> bool {
+        self.gate.is_some()
+    }
+
+    /// Whether something could not be overwritten here: nobody gets this memory again.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.gate.as_ref().is_some_and(Gate::is_stuck)
+    }
+
+    pub(super) fn set_stuck(&self) {
+        if let Some(gate) = &self.gate {
+            gate.set_stuck();
+        }
+    }
+
+    /// Calls `f` with whether the memory is closed, and lets nobody change that meanwhile.
+    pub(super) fn when_closed<R>(&self, f: impl FnOnce(bool) -> R) -> R {
+        match &self.gate {
+            None => f(false),
+            Some(gate) => gate.when_closed(f),
+        }
+    }
+
+    /// Secrets that live here.
+    pub(super) fn live(&self) -> usize {
+        self.slots.iter().filter(|slot| slot.state.is_live()).count()
+    }
+
+    /// Whether it is the place of a mapping for one secret alone.
+    pub(super) fn is_single(&self) -> bool {
+        self.slots.len() == 1
+    }
+
     /// One past the last data byte: the first byte of the upper guard.
     pub(super) fn end(&self) -> *const u8 {
         self.base.load(Ordering::Acquire).wrapping_add(self.len.load(Ordering::Acquire))
@@ -102,16 +180,69 @@ impl Arena {
     }
 
     /// Does the duty to overwrite a slot, if there is one.
-    pub(super) fn fulfil(&self, index: usize, duty: Option<Duty>) -> Result<(), Error> {
+    pub(super) fn fulfil(&'static self, index: usize, duty: Option<Duty>) -> Result<(), Error> {
         let Some(Duty { schedule }) = duty else { return Ok(()) };
         let slot = self.slot(index);
+        let opened = match self.open(Need::Write) {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.set_stuck();
+                slot.state.cleaned(); // it is not, but whoever waits for it must go on; nobody gets it again
+                return Err(error);
+            }
+        };
         let len = slot.len.load(Ordering::Acquire);
         // SAFETY: the duty is given once in the slot's life, when no access runs and none can begin, so nobody refers to
         // the bytes; the memory stays mapped and shown until `cleaned` lets the owner give the slot back.
         let wiped = unsafe { wipe::wipe_raw(self.slot_start(index), len, schedule) };
+        drop(opened); // before anybody can unmap it
         slot.state.cleaned();
         wiped
     }
+}
+
+/// Memory that is open for somebody. Closes when dropped, if that was the last.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Opened {
+    arena: &'static Arena,
+    need: Need,
+}
+
+impl Opened {
+    /// Closes it, and tells if that was refused.
+    pub(crate) fn close(self) -> Result<(), Error> {
+        let closed = self.leave();
+        std::mem::forget(self);
+        closed
+    }
+
+    fn leave(&self) -> Result<(), Error> {
+        if fork::in_child() {
+            return Ok(()); // forked within: the pages are the parent's
+        }
+        let (base, len) = self.arena.memory();
+        let closed = match &self.arena.gate {
+            Some(gate) => gate.leave(base, len, self.need, is_purging),
+            None => Ok(()),
+        };
+        if closed.is_err() {
+            stats::count(Count::LeftOpen);
+        }
+        closed
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        // Refused, it is counted; a drop has nobody to tell.
+        let _ = self.leave();
+    }
+}
+
+/// Whether a forced purge runs.
+fn is_purging() -> bool {
+    WALKING.load(Ordering::SeqCst) != 0
 }
 
 fn all() -> impl Iterator<Item = &'static Arena> {
@@ -171,6 +302,9 @@ pub(crate) fn purge_forced() {
     for arena in all() {
         let Some(base) = NonNull::new(arena.base.load(Ordering::SeqCst)) else { continue };
         let len = arena.len.load(Ordering::SeqCst);
+        if arena.gate.as_ref().is_some_and(|gate| !gate.force(base, len)) {
+            continue; // the kernel refuses to open it: a store would be a fault
+        }
         // SAFETY: memory that is shown stays mapped and writable while a walk is counted in `WALKING`. Accesses may run
         // on it, which is what forced means: only a signal, an exit or an abort forces, and the documentation of `purge`
         // says what that means for them.

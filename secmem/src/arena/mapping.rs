@@ -1,4 +1,4 @@
-//! One stretch of protected memory between two guard pages.
+//! One stretch of protected memory between two guards.
 //!
 //! The whole stretch is reserved without access first, and the data pages are then mapped into its middle. So the
 //! guards exist by construction: there is no moment, and no failure, that leaves data without them.
@@ -9,6 +9,7 @@ use std::ptr::NonNull;
 
 use super::{Backend, fork};
 use crate::error::Refusal;
+use crate::policy::{Control, Demand, Policy};
 use crate::sys::{self, Call};
 
 /// Bytes from which a mapping must fit into the free memory: 64 MiB.
@@ -30,16 +31,57 @@ impl Kind {
     }
 }
 
-/// What holds of a mapping, set one by one as the calls that bring it about succeed.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Shields {
-    pub(crate) locked: bool,
-    pub(crate) dump_excluded: bool,
-    pub(crate) fork_excluded: bool,
-    pub(crate) guards: bool,
+/// What came of each control that concerns pages, set one by one as the calls that bring it about answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shields([i32; Self::CONTROLS.len()]);
+
+impl Shields {
+    /// The controls that concern pages, in the order of the array.
+    pub(super) const CONTROLS: [Control; 4] = [Control::Lock, Control::DontDump, Control::DontFork, Control::Guards];
+
+    /// In place of an errno: the control is there.
+    const REACHED: i32 = 0;
+    /// In place of an errno: it was not tried.
+    const UNTRIED: i32 = -1;
+
+    pub(super) const NONE: Self = Self([Self::UNTRIED; Self::CONTROLS.len()]);
+
+    pub(super) const fn errnos(self) -> [i32; Self::CONTROLS.len()] {
+        self.0
+    }
+
+    pub(super) const fn from_errnos(errnos: [i32; Self::CONTROLS.len()]) -> Self {
+        Self(errnos)
+    }
+
+    fn set(&mut self, control: Control, errno: i32) {
+        if let Some(at) = Self::CONTROLS.iter().position(|it| *it == control) {
+            self.0[at] = errno;
+        }
+    }
+
+    fn errno(self, control: Control) -> i32 {
+        Self::CONTROLS.iter().position(|it| *it == control).map_or(Self::UNTRIED, |at| self.0[at])
+    }
+
+    pub(crate) fn reached(self, control: Control) -> bool {
+        self.errno(control) == Self::REACHED
+    }
+
+    /// Why a control that was tried is not there.
+    pub(crate) fn why(self, control: Control) -> Option<Refusal> {
+        let call = match control {
+            Control::Lock => Call::Lock,
+            Control::DontDump => Call::DontDump,
+            Control::DontFork => Call::DontFork,
+            _ => Call::Reserve,
+        };
+        let errno = self.errno(control);
+        (errno > 0).then_some(Refusal { call: call.name(), errno })
+    }
 }
 
-/// Protected data pages with a guard page on either side. Wiped by whoever wrote to them, and given back by
+/// Protected data pages with a guard on either side. Wiped by whoever wrote to them, and given back by
 /// [`unmap`](Self::unmap): a value that is only dropped keeps its addresses, for a refusal must reach somebody.
 #[derive(Debug)]
 pub(crate) struct Mapping {
@@ -54,19 +96,33 @@ pub(crate) struct Mapping {
 unsafe impl Send for Mapping {}
 
 impl Mapping {
-    /// Maps at least `len` bytes, rounded up to whole pages, all zero.
+    /// Maps at least `len` bytes, rounded up to whole pages, all zero, between two guards of `guard` bytes: whole pages.
     ///
-    /// On failure whatever was mapped until then is unmapped again.
-    pub(crate) fn new(kind: Kind, len: usize) -> Result<Self, Refusal> {
-        match kind {
-            // Pages of a file are shared: a child that is forked before they are excluded sees all that comes later.
-            Kind::MemfdSecret => fork::undisturbed(|| Self::make(kind, len), |mut mapping| mapping.unmap()),
-            // Private pages: such a child gets a copy of zeros.
-            Kind::Mlock => Self::make(kind, len),
+    /// On failure whatever was mapped until then is unmapped again. What `policy` only prefers is no failure.
+    pub(crate) fn new(kind: Kind, len: usize, guard: usize, policy: Policy) -> Result<Self, Refusal> {
+        let guard = if policy.demand(Control::Guards) == Demand::Off { 0 } else { guard };
+        match Self::guarded(kind, len, guard, policy) {
+            // Guards take mappings and address space, of which there may be none left.
+            Err(refusal) if refusal.errno == libc::ENOMEM && policy.demand(Control::Guards) == Demand::Preferred => {
+                let mut mapping = Self::guarded(kind, len, 0, policy)?;
+                mapping.shields.set(Control::Guards, refusal.errno);
+                Ok(mapping)
+            }
+            result => result,
         }
     }
 
-    fn make(kind: Kind, len: usize) -> Result<Self, Refusal> {
+    fn guarded(kind: Kind, len: usize, guard: usize, policy: Policy) -> Result<Self, Refusal> {
+        let make = || Self::make(kind, len, guard, policy);
+        match kind {
+            // Pages of a file are shared: a child that is forked before they are excluded sees all that comes later.
+            Kind::MemfdSecret => fork::undisturbed(make, |mut mapping| mapping.unmap()),
+            // Private pages: such a child gets a copy of zeros.
+            Kind::Mlock => make(),
+        }
+    }
+
+    fn make(kind: Kind, len: usize, guard: usize, policy: Policy) -> Result<Self, Refusal> {
         // Locked pages cannot be taken back. For whoever has no lock limit the kernel would end some process, perhaps
         // another's, before it refused.
         if len >= LARGE && u64::try_from(len).is_ok_and(|len| len > sys::free_memory().unwrap_or(0)) {
@@ -77,66 +133,110 @@ impl Mapping {
             Kind::MemfdSecret => Some(sys::memfd_secret().map_err(refused(Call::MemfdSecret))?),
             Kind::Mlock => None,
         };
-        let mut mapping = Self::reserve(len).map_err(refused(Call::Reserve))?;
-        if let Err(refusal) = mapping.protect(file.as_ref()) {
+        let mut mapping = Self::reserve(len, guard).map_err(refused(Call::Reserve))?;
+        if let Err(refusal) = mapping.protect(file.as_ref(), policy) {
             mapping.unmap()?; // a second refusal is the one to tell: it leaves something behind
             return Err(refusal);
+        }
+        if cfg!(secmem_ablate = "descriptor-close") {
+            std::mem::forget(file);
         }
         Ok(mapping)
         // The descriptor is closed here: while it is open, others could map the file (pidfd_getfd, exec, fork).
     }
 
     /// Puts the data pages into the reservation and shields them.
-    fn protect(&mut self, file: Option<&OwnedFd>) -> Result<(), Refusal> {
+    fn protect(&mut self, file: Option<&OwnedFd>, policy: Policy) -> Result<(), Refusal> {
+        let (data, len) = (self.data, self.len);
         match file {
             Some(file) => {
-                sys::resize(file.as_fd(), self.len).map_err(refused(Call::Resize))?;
+                sys::resize(file.as_fd(), len).map_err(refused(Call::Resize))?;
                 // SAFETY: the pages are the middle of our own fresh reservation; nothing refers to them yet.
-                let made = unsafe { sys::map_secret(self.data, self.len, file.as_fd()) };
+                let made = unsafe { sys::map_secret(data, len, file.as_fd()) };
                 made.map_err(refused(Call::MapSecret))?;
                 // The kernel locks these pages itself; a second mlock is refused with ENOMEM.
-                self.shields.locked = true;
+                self.shields.set(Control::Lock, Shields::REACHED);
                 self.touch();
             }
             None => {
                 // SAFETY: the pages are the middle of our own fresh reservation; nothing refers to them yet.
-                let made = unsafe { sys::map_anonymous(self.data, self.len) };
+                let made = unsafe { sys::map_anonymous(data, len) };
                 made.map_err(refused(Call::MapAnonymous))?;
-                sys::lock(self.data, self.len).map_err(refused(Call::Lock))?;
-                self.shields.locked = true;
+                self.shield(policy, Control::Lock, Call::Lock, || match () {
+                    () if cfg!(secmem_ablate = "lock") => Ok(()),
+                    () => sys::lock(data, len),
+                })?;
             }
         }
-        sys::dont_dump(self.data, self.len).map_err(refused(Call::DontDump))?;
-        self.shields.dump_excluded = true;
-        // SAFETY: in a forked child no access begins, as `fork::in_child` is asked first, and one that had begun before
-        // the fork ends without touching the arena. What is left is a closure that forks and goes on to use its bytes in
-        // the child: it faults. Forking is unsafe to call, and the crate's documentation forbids that use.
-        let excluded = unsafe { sys::dont_fork(self.data, self.len) };
-        excluded.map_err(refused(Call::DontFork))?;
-        self.shields.fork_excluded = true;
+        self.shield(policy, Control::DontDump, Call::DontDump, || match () {
+            () if cfg!(secmem_ablate = "dont-dump") => Ok(()),
+            () => sys::dont_dump(data, len),
+        })?;
+        self.shield(policy, Control::DontFork, Call::DontFork, || {
+            if cfg!(secmem_ablate = "dont-fork") {
+                return Ok(());
+            }
+            // SAFETY: in a forked child no access begins, as `fork::in_child` is asked first, and one that had begun before
+            // the fork ends without touching the arena. What is left is a closure that forks and goes on to use its bytes
+            // in the child: it faults. Forking is unsafe to call, and the crate's documentation forbids that use.
+            unsafe { sys::dont_fork(data, len) }
+        })
+    }
+
+    /// Makes a call that brings a control about, unless that is off; a refusal counts where it is required.
+    fn shield(
+        &mut self,
+        policy: Policy,
+        control: Control,
+        call: Call,
+        make: impl FnOnce() -> io::Result<()>,
+    ) -> Result<(), Refusal> {
+        let demand = policy.demand(control);
+        if demand == Demand::Off {
+            return Ok(());
+        }
+        match make().map_err(refused(call)) {
+            Ok(()) => self.shields.set(control, Shields::REACHED),
+            Err(refusal) if demand == Demand::Required => return Err(refusal),
+            Err(refusal) => self.shields.set(control, refusal.errno),
+        }
         Ok(())
     }
 
     /// Gives all of it back to the kernel. After a refusal (splitting a mapping at the process's limit of mappings) it can
     /// be tried again; nothing else may be done with the value, nor anything after a success.
     pub(crate) fn unmap(&mut self) -> Result<(), Refusal> {
+        if cfg!(secmem_ablate = "unmap") {
+            return Ok(());
+        }
         // SAFETY: the range is our reservation with all that was mapped into it; slots into it are gone before the pool
         // lets go of a mapping, and the value is forgotten once this has succeeded.
         unsafe { sys::unmap(self.reserved, self.reserved_len) }.map_err(refused(Call::Unmap))
     }
 
     /// Address space without access for the data and both guards.
-    fn reserve(len: usize) -> io::Result<Self> {
+    fn reserve(len: usize, guard: usize) -> io::Result<Self> {
         let page = sys::page_size();
         let too_long = || io::Error::from_raw_os_error(libc::ENOMEM); // as the kernel would say
         let len = len.max(1).checked_next_multiple_of(page).ok_or_else(too_long)?;
-        let reserved_len = len.checked_add(2 * page).ok_or_else(too_long)?;
-        let no_guards = cfg!(secmem_ablate = "guard");
-        let protection = if no_guards { libc::PROT_READ | libc::PROT_WRITE } else { libc::PROT_NONE };
-        let reserved = sys::reserve(reserved_len, protection)?;
-        // SAFETY: the reservation is longer than a page.
-        let data = unsafe { reserved.add(page) };
-        let shields = Shields { guards: !no_guards, ..Shields::default() };
+        let reserved_len = len.checked_add(2 * guard).ok_or_else(too_long)?;
+        let reserved = sys::reserve(reserved_len, libc::PROT_NONE)?;
+        // SAFETY: the reservation is as long as a guard at least.
+        let data = unsafe { reserved.add(guard) };
+        if guard > 0 && cfg!(secmem_ablate = "guard-before") {
+            // SAFETY: the lower guard of our own fresh reservation; nothing refers to it yet.
+            unsafe { sys::map_anonymous(reserved, guard) }?;
+        }
+        if guard > 0 && cfg!(secmem_ablate = "guard-after") {
+            // SAFETY: the reservation is longer than a guard and the data.
+            let after = unsafe { data.add(len) };
+            // SAFETY: the upper guard of our own fresh reservation; nothing refers to it yet.
+            unsafe { sys::map_anonymous(after, guard) }?;
+        }
+        let mut shields = Shields::NONE;
+        if guard > 0 {
+            shields.set(Control::Guards, Shields::REACHED);
+        }
         Ok(Self { reserved, reserved_len, data, len, shields })
     }
 
@@ -180,7 +280,7 @@ mod tests {
     #[test]
     fn more_than_the_free_memory_is_refused_before_anything_is_mapped() {
         for kind in [Kind::MemfdSecret, Kind::Mlock] {
-            let refusal = Mapping::new(kind, 1 << 46).unwrap_err();
+            let refusal = Mapping::new(kind, 1 << 46, sys::page_size(), Policy::default()).unwrap_err();
 
             assert_eq!((refusal.call, refusal.errno), (Call::FreeMemory.name(), libc::ENOMEM));
         }
@@ -190,7 +290,10 @@ mod tests {
     fn a_machine_that_does_not_tell_its_free_memory_gives_no_large_mapping() {
         seam::fail_next(Call::FreeMemory, libc::ENOSYS);
 
-        assert_eq!(Mapping::new(Kind::Mlock, LARGE).unwrap_err().call, Call::FreeMemory.name());
+        assert_eq!(
+            Mapping::new(Kind::Mlock, LARGE, sys::page_size(), Policy::default()).unwrap_err().call,
+            Call::FreeMemory.name()
+        );
     }
 
     #[test]
@@ -201,7 +304,7 @@ mod tests {
         for (kind, call) in rows.chain(secret.map(|call| (Kind::MemfdSecret, call))) {
             seam::fail_next(call, libc::EPERM);
 
-            let refusal = Mapping::new(kind, 1).unwrap_err();
+            let refusal = Mapping::new(kind, 1, sys::page_size(), Policy::default()).unwrap_err();
 
             assert_eq!(refusal, Refusal { call: call.name(), errno: libc::EPERM });
             assert_eq!(seam::left(), 0, "{call:?} was not reached");
@@ -213,7 +316,7 @@ mod tests {
         seam::fail_next(Call::Lock, libc::EPERM);
         seam::fail_next(Call::Unmap, libc::ENOMEM);
 
-        let refusal = Mapping::new(Kind::Mlock, 1).unwrap_err();
+        let refusal = Mapping::new(Kind::Mlock, 1, sys::page_size(), Policy::default()).unwrap_err();
 
         assert_eq!(refusal, Refusal { call: "munmap", errno: libc::ENOMEM });
     }
@@ -239,7 +342,7 @@ mod tests {
             unsafe { libc::_exit(i32::from(seen)) }
         });
 
-        let mapping = Mapping::new(Kind::MemfdSecret, 1).unwrap();
+        let mapping = Mapping::new(Kind::MemfdSecret, 1, sys::page_size(), Policy::default()).unwrap();
 
         // SAFETY: the page is mapped writable and ours alone.
         unsafe { mapping.data().write_volatile(0x5A) };
@@ -254,14 +357,17 @@ mod tests {
     #[test]
     fn a_length_beyond_the_address_space_is_refused() {
         for len in [usize::MAX, usize::MAX - 4096, isize::MAX as usize] {
-            assert_eq!(Mapping::new(Kind::Mlock, len).unwrap_err().errno, libc::ENOMEM);
+            assert_eq!(
+                Mapping::new(Kind::Mlock, len, sys::page_size(), Policy::default()).unwrap_err().errno,
+                libc::ENOMEM
+            );
         }
     }
 
     #[test]
     fn data_is_whole_pages_of_zeros() {
         for kind in [Kind::Mlock, Kind::MemfdSecret] {
-            let mapping = Mapping::new(kind, 5000).unwrap();
+            let mapping = Mapping::new(kind, 5000, sys::page_size(), Policy::default()).unwrap();
 
             assert_eq!(mapping.len(), 2 * sys::page_size());
             // SAFETY: the data pages are mapped, and nobody writes to them.

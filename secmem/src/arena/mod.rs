@@ -2,26 +2,38 @@
 //!
 //! [`Slot`] is the safe face of it all: memory that is reached by a closure, ends by being doomed, and is overwritten
 //! before anyone else gets it. What the parts do: `mapping` makes protected pages, `list` keeps them where a purge finds
-//! them, `pool` hands them out, `state` says who may touch a slot, `fork` tells a child from its parent.
+//! them, `pool` and `magazine` hand them out, `canary` sees that nobody writes past one, `state` says who may touch a slot,
+//! `gate` closes memory between accesses, `fork` tells a child from its parent, `enclosure` is memory beside the pool.
 #![allow(unsafe_code)] // mapped memory is reached by address
 
+mod canary;
+mod enclosure;
 mod fork;
+mod gate;
 mod list;
+mod magazine;
 mod mapping;
 mod pool;
 mod state;
 
 use std::fmt;
+use std::ptr::NonNull;
 
+pub(crate) use enclosure::Enclosure;
 pub(crate) use fork::in_child;
-pub(crate) use list::{in_use, purge, purge_forced};
+pub(crate) use gate::Need;
+pub(crate) use list::{Opened, in_use, purge, purge_forced};
+pub(crate) use pool::Look;
 pub(crate) use state::Doom;
 
 use crate::error::{Error, Refusal};
-use crate::wipe::Schedule;
-use list::Arena;
+use crate::policy::{Control, Policy, Reached};
+use crate::stats::{self, Count};
+use crate::wipe::{self, Schedule};
+use canary::Canary;
+use magazine::Place;
 use mapping::{Kind, Shields};
-use state::Epoch;
+use state::{Duty, Epoch};
 
 /// The kind of memory that secrets live in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,7 +63,7 @@ impl fmt::Display for Backend {
 /// How a secret is protected: what was asked for, and what the kernel granted.
 ///
 /// Each control is what the call that brings it about has answered when the memory was made. The kernel's own view of it
-/// is in `/proc/self/smaps`.
+/// is in `/proc/self/smaps`: see [`verify`](crate::verify).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Protection {
@@ -69,57 +81,174 @@ pub struct Protection {
     pub fork_excluded: bool,
     /// A page without access lies on either side of the arena.
     pub guards: bool,
+    policy: Policy,
+    shields: Shields,
+    witness: Reached,
+}
+
+impl Protection {
+    fn new(shields: Shields, policy: Policy, kind: Kind, why: Option<Refusal>) -> Self {
+        Self {
+            asked: policy.backend(),
+            reached: kind.backend(),
+            why,
+            locked: shields.reached(Control::Lock),
+            dump_excluded: shields.reached(Control::DontDump),
+            fork_excluded: shields.reached(Control::DontFork),
+            guards: shields.reached(Control::Guards),
+            policy,
+            shields,
+            witness: fork::witness(policy),
+        }
+    }
+
+    /// What came of a control: what was asked, whether it is there, and why not.
+    #[must_use]
+    pub fn control(&self, control: Control) -> Reached {
+        match control {
+            Control::MemfdSecret => {
+                let asked = self.policy.demand(control);
+                Reached { control, asked, reached: self.reached == Backend::MemfdSecret, why: self.why }
+            }
+            Control::ForkWitness => self.witness,
+            _ => reached(self.shields, self.policy, control),
+        }
+    }
+
+    /// [`control`](Self::control) for each of them.
+    pub fn controls(&self) -> impl Iterator<Item = Reached> + use<> {
+        Control::ALL.map(|control| self.control(control)).into_iter()
+    }
+
+    /// Whether something that was asked for is not there.
+    #[must_use]
+    pub fn is_degraded(&self) -> bool {
+        self.controls().any(|control| control.is_degraded())
+    }
+}
+
+fn reached(shields: Shields, policy: Policy, control: Control) -> Reached {
+    Reached { control, asked: policy.demand(control), reached: shields.reached(control), why: shields.why(control) }
+}
+
+/// What came of [`Control::ForkWitness`].
+pub(crate) fn fork_witness(policy: Policy) -> Reached {
+    fork::witness(policy)
+}
+
+/// Calls `f` with what there is to know of each mapping that holds secrets; none is made or given back meanwhile.
+pub(crate) fn look<R>(f: impl FnOnce(&mut dyn Iterator<Item = Look>) -> R) -> R {
+    pool::look(f)
+}
+
+/// What a secret's pages must be like: equal for secrets that may share an arena.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Class {
+    policy: Policy,
+    sealed: bool,
+}
+
+impl Class {
+    /// What is asked for when nothing is said. Slots of it are kept at hand.
+    const STANDARD: Self = Self { policy: Policy::STANDARD.of_pages(), sealed: false };
 }
 
 /// Memory for one secret: zeros at first, overwritten at the end.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    arena: &'static Arena,
-    index: usize,
+    place: Place,
     len: usize,
     epoch: Epoch,
     generation: u64,
-    asked: Backend,
+    policy: Policy,
+    class: Class,
     kind: Kind,
-    shields: Shields,
     why: Option<Refusal>,
 }
 
 impl Slot {
-    pub(crate) fn new(asked: Backend, len: usize, schedule: Schedule) -> Result<Self, Error> {
+    /// `sealed`: its memory is closed between accesses.
+    pub(crate) fn new(policy: Policy, sealed: bool, len: usize, schedule: Schedule) -> Result<Self, Error> {
         if in_child() {
             return Err(Error::Forked);
         }
         let generation = list::generation()?;
-        let pool::Grant { arena, index, kind, shields, why } = pool::take(asked, len)?;
-        let epoch = arena.slot(index).state.occupy(schedule);
-        Ok(Self { arena, index, len, epoch, generation, asked, kind, shields, why })
+        let class = Class { policy: policy.of_pages(), sealed };
+        let pool::Grant { place, kind, why } =
+            pool::take(policy, class, len).inspect_err(|_| stats::count(Count::Refused))?;
+        let opened = match sealed.then(|| place.arena.open(Need::Write)).transpose() {
+            Ok(opened) => opened.flatten(),
+            Err(error) => {
+                pool::give_back(place, kind, class);
+                return Err(error);
+            }
+        };
+        let epoch = place.meta().state.occupy(schedule);
+        let slot = Self { place, len, epoch, generation, policy, class, kind, why };
+        slot.canary().set();
+        opened.map_or(Ok(()), Opened::close)?;
+        stats::count(Count::Made);
+        Ok(slot)
     }
 
     /// Lets `f` read the bytes.
+    #[inline]
     pub(crate) fn read<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
+        let opened = self.open(Need::Read)?;
         let access = Access::begin(self)?;
-        let start = self.arena.slot_start(self.index);
-        // SAFETY: the slot is ours, so its memory is shown, and holds at least `len` initialised bytes; while the access
-        // runs nobody overwrites them, but for a forced purge, which no function of this crate makes that returns, and
-        // which the crate's documentation owns up to; `&self` keeps writers out.
+        let start = self.start();
+        // SAFETY: the slot is ours, so its memory is shown, and open, and holds at least `len` initialised bytes; while the
+        // access runs nobody overwrites them, but for a forced purge, which no function of this crate makes that returns,
+        // and which the crate's documentation owns up to; `&self` keeps writers out.
         let bytes = unsafe { std::slice::from_raw_parts(start.as_ptr(), self.len) };
         let result = f(bytes);
         drop(access);
+        opened.map_or(Ok(()), Opened::close)?;
         Ok(result)
     }
 
     /// Lets `f` read and write the bytes.
+    #[inline]
     pub(crate) fn write<R>(&mut self, f: impl FnOnce(&mut [u8]) -> R) -> Result<R, Error> {
+        let opened = self.open(Need::Write)?;
         let access = Access::begin(self)?;
-        let start = self.arena.slot_start(self.index);
-        // SAFETY: the slot is ours, so its memory is shown, and holds at least `len` initialised bytes; while the access
-        // runs nobody overwrites them, but for a forced purge, which no function of this crate makes that returns, and
-        // which the crate's documentation owns up to; `&mut self` keeps all others out.
+        let start = self.start();
+        // SAFETY: the slot is ours, so its memory is shown, and open, and holds at least `len` initialised bytes; while the
+        // access runs nobody overwrites them, but for a forced purge, which no function of this crate makes that returns,
+        // and which the crate's documentation owns up to; `&mut self` keeps all others out.
         let bytes = unsafe { std::slice::from_raw_parts_mut(start.as_ptr(), self.len) };
         let result = f(bytes);
         drop(access);
+        opened.map_or(Ok(()), Opened::close)?;
         Ok(result)
+    }
+
+    /// Opens the memory where it is closed between accesses.
+    #[inline]
+    fn open(&self, need: Need) -> Result<Option<Opened>, Error> {
+        if !self.class.sealed {
+            return Ok(None);
+        }
+        if in_child() {
+            stats::count(Count::Denied);
+            return Err(Error::Forked); // the memory is the parent's, and somebody there may have held the gate's lock
+        }
+        self.place.arena.open(need)
+    }
+
+    /// Opens the memory for reading until the value is dropped, where it is closed between accesses.
+    pub(crate) fn hold_open(&self) -> Result<Option<Opened>, Error> {
+        self.open(Need::Read)
+    }
+
+    /// A slot of another length like this one.
+    pub(crate) fn like(&self, len: usize) -> Result<Self, Error> {
+        Self::new(self.policy, self.class.sealed, len, self.place.meta().state.schedule())
+    }
+
+    /// An address within the arena, to be told from those of others.
+    pub(crate) fn address(&self) -> usize {
+        self.start().as_ptr().addr()
     }
 
     /// Ends the secret, if nothing has ended it before.
@@ -129,22 +258,39 @@ impl Slot {
 
     /// A handle by which others can end the secret; it does nothing once the slot was given back.
     pub(crate) fn ticket(&self) -> Ticket {
-        Ticket { arena: self.arena, index: self.index, epoch: self.epoch }
+        Ticket { place: self.place, epoch: self.epoch }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
+    /// The first byte of the secret.
+    fn start(&self) -> NonNull<u8> {
+        // SAFETY: a slot is longer than what stands before the secret.
+        unsafe { self.place.start().add(canary::BEFORE) }
+    }
+
+    fn canary(&self) -> Canary {
+        // SAFETY: the slot is ours, and so its memory mapped, as long as `self` lives; it holds the secret and its canaries.
+        unsafe { Canary::new(self.place.start(), self.len) }
+    }
+
+    /// Ends the process if somebody wrote past the secret.
+    fn check(&self) {
+        // A forced purge overwrites canaries too, and turns the generation before it does.
+        if !self.canary().intact() && list::is_current(self.generation) {
+            canary::damaged();
+        }
+    }
+
     pub(crate) fn protection(&self) -> Protection {
-        let Shields { locked, dump_excluded, fork_excluded, guards } = self.shields;
-        let (asked, reached, why) = (self.asked, self.kind.backend(), self.why);
-        Protection { asked, reached, why, locked, dump_excluded, fork_excluded, guards }
+        Protection::new(self.place.arena.shields(), self.policy, self.kind, self.why)
     }
 
     /// One past the last data byte of the arena: the first byte of its upper guard.
     pub(crate) fn arena_end(&self) -> *const u8 {
-        self.arena.end()
+        self.place.arena.end()
     }
 }
 
@@ -153,11 +299,35 @@ impl Drop for Slot {
         if in_child() {
             return; // the pages are the parent's, and so is the lock of the pool
         }
+        let state = &self.place.meta().state;
+        // Refused, the bytes cannot be overwritten: `fulfil` sees to it that nobody gets them.
+        let opened = self.open(Need::Write);
         // Without random bytes the other passes were made and zeros stand there; a drop has nobody to tell.
-        let _ = self.doom(Doom::Wiped);
-        self.arena.slot(self.index).state.vacate();
-        pool::give_back(self.arena, self.index);
+        if opened.is_ok()
+            && let Some(Duty { schedule }) = state.retire(self.epoch)
+        {
+            if !cfg!(secmem_ablate = "canary-at-free") {
+                self.check();
+            }
+            // SAFETY: the duty is given once in the slot's life, when no access runs and none can begin, so nobody refers
+            // to the bytes; the memory stays mapped and shown until the slot is given back.
+            let _ = unsafe { wipe::wipe_raw(self.place.start(), self.place.len(), schedule) };
+            drop(opened); // before anybody can unmap it
+            state.vacate_retired(self.epoch);
+        } else {
+            drop(opened);
+            let _ = self.doom(Doom::Wiped);
+            state.vacate();
+        }
+        pool::give_back(self.place, self.kind, self.class);
     }
+}
+
+#[cold]
+fn denied(error: Error) -> Error {
+    stats::count(Count::Denied);
+    crate::trace::denied(&error);
+    error
 }
 
 /// A running access. Ends when dropped, so also when the closure unwinds.
@@ -165,14 +335,24 @@ impl Drop for Slot {
 struct Access<'a>(&'a Slot);
 
 impl<'a> Access<'a> {
+    #[inline]
     fn begin(slot: &'a Slot) -> Result<Self, Error> {
+        Self::enter(slot).map_err(denied)
+    }
+
+    #[inline]
+    fn enter(slot: &'a Slot) -> Result<Self, Error> {
         if in_child() {
             return Err(Error::Forked);
         }
-        slot.arena.slot(slot.index).state.enter()?;
+        slot.place.meta().state.enter()?;
         let access = Self(slot);
         // After entering, so that a purge which begins later finds the access counted.
-        if list::is_current(slot.generation) { Ok(access) } else { Err(Error::Purged) }
+        if !list::is_current(slot.generation) {
+            return Err(Error::Purged);
+        }
+        stats::count(Count::Access);
+        Ok(access)
     }
 }
 
@@ -182,7 +362,10 @@ impl Drop for Access<'_> {
         if in_child() {
             return; // forked within the access: the slot is the parent's
         }
-        let state = &slot.arena.slot(slot.index).state;
+        if !cfg!(secmem_ablate = "canary-at-close") {
+            slot.check();
+        }
+        let state = &slot.place.meta().state;
         let mut duty = state.leave();
         // A forced purge may have come before the last write of this access. Asked after leaving: that step orders the
         // writes before the question.
@@ -190,25 +373,29 @@ impl Drop for Access<'_> {
             duty = state.doom(Some(slot.epoch), Doom::Purged);
         }
         // Without random bytes the other passes were made and zeros stand there; an access has nobody to tell.
-        let _ = slot.arena.fulfil(slot.index, duty);
+        let _ = slot.place.arena.fulfil(slot.place.index, duty);
     }
 }
 
 /// Ends a slot from elsewhere. See [`Slot::ticket`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket {
-    arena: &'static Arena,
-    index: usize,
+    place: Place,
     epoch: Epoch,
 }
 
 impl Ticket {
+    /// Bytes of the slot.
+    pub(crate) fn len(&self) -> usize {
+        self.place.len()
+    }
+
     /// Forbids further accesses and overwrites the slot: now if nobody uses it, else when the last access ends.
     pub(crate) fn doom(&self, doom: Doom) -> Result<(), Error> {
         if in_child() {
             return Err(Error::Forked);
         }
-        let duty = self.arena.slot(self.index).state.doom(Some(self.epoch), doom);
-        self.arena.fulfil(self.index, duty)
+        let duty = self.place.meta().state.doom(Some(self.epoch), doom);
+        self.place.arena.fulfil(self.place.index, duty)
     }
 }

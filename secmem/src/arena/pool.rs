@@ -3,19 +3,29 @@
 //! Secrets share arenas of [`SHARED`] bytes; a longer one gets a mapping of its own, which is unmapped with it. Shared
 //! arenas stay: the first touch of such memory is dear, and the next secret will want it.
 //!
-//! Everything is under one lock. Accesses, deadlines and purges never take it.
+//! A thread keeps a few free slots at hand (`magazine`). Everything else is under one lock. Accesses, deadlines and
+//! purges never take it.
 
+use std::ops::Range;
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::list::{Arena, GRANULE};
+use super::magazine::{self, Place};
 use super::mapping::{Kind, Mapping, Shields};
-use super::{Backend, fork};
+use super::{Backend, Class, canary, fork};
 use crate::error::{Error, Refusal};
-use crate::sys;
+use crate::policy::{Control, Demand, Policy, Reached};
+use crate::sys::{self, Call};
 
-/// Bytes of a shared arena, where the lock budget allows it; halved down to a page where not.
+/// Bytes of the first shared arena, where the lock budget allows it; halved down to a page where not.
 const SHARED: usize = 64 << 10;
+
+/// Each further arena is twice as long, so that many secrets need few mappings, up to 1 MiB.
+const DOUBLINGS: usize = 4;
+
+/// Slots that a thread is given at once, while an arena is half empty.
+const REFILL: usize = 8;
 
 static POOL: Mutex<Vec<Room>> = Mutex::new(Vec::new());
 
@@ -24,6 +34,7 @@ static POOL: Mutex<Vec<Room>> = Mutex::new(Vec::new());
 struct Room {
     arena: &'static Arena,
     kind: Kind,
+    class: Class,
     /// `None` where a secret's own mapping has been unmapped: the next such secret moves in.
     mapping: Option<Mapping>,
     /// One a granule: whether a slot covers it. Empty for a secret's own mapping.
@@ -35,6 +46,25 @@ struct Room {
 }
 
 impl Room {
+    /// Takes the first run of so many free granules.
+    fn take(&mut self, granules: usize) -> Option<Place> {
+        if self.free < granules {
+            return None;
+        }
+        let index = free_run(&self.taken, granules)?;
+        self.taken[index..index + granules].fill(true);
+        self.free -= granules;
+        self.arena.slot(index).len.store(granules * GRANULE, Ordering::Release);
+        Some(Place { arena: self.arena, index })
+    }
+
+    /// Undoes [`take`](Self::take).
+    fn untake(&mut self, place: Place) {
+        let granules = granules(place.len());
+        self.taken[place.index..place.index + granules].fill(false);
+        self.free += granules;
+    }
+
     /// Gives the mapping back.
     fn unmap(&mut self) -> Result<(), Refusal> {
         if let Some(mapping) = &mut self.mapping {
@@ -48,56 +78,83 @@ impl Room {
 /// Where a secret may live, and how that place came about.
 #[derive(Debug)]
 pub(super) struct Grant {
-    pub(super) arena: &'static Arena,
-    pub(super) index: usize,
+    pub(super) place: Place,
     pub(super) kind: Kind,
-    pub(super) shields: Shields,
     /// Why memfd_secret could not be had, where that was the first choice.
     pub(super) why: Option<Refusal>,
 }
 
-/// Takes a free place for `len` bytes.
-pub(super) fn take(asked: Backend, len: usize) -> Result<Grant, Error> {
-    fork::watch(asked, len)?;
-    let mut rooms = lock();
-    let refused = |tried: Kind, before: Option<Refusal>| {
-        move |refusal: Refusal| Error::Refused {
-            asked,
-            tried: tried.backend(),
-            len,
-            call: refusal.call,
-            before,
-            source: refusal.cause(),
-        }
+/// Takes a free place for `len` bytes and their canaries.
+pub(super) fn take(policy: Policy, class: Class, len: usize) -> Result<Grant, Error> {
+    fork::watch(policy, len)?;
+    let asked = policy.backend();
+    let whole = len.saturating_add(canary::BOTH); // so long that it is refused, if it saturates
+    let first = match asked {
+        Backend::Auto | Backend::MemfdSecret => Kind::MemfdSecret,
+        Backend::Mlock => Kind::Mlock,
     };
+    if class == Class::STANDARD
+        && let Some(place) = magazine::take(first, granules(whole))
+    {
+        return Ok(Grant { place, kind: first, why: None });
+    }
+    canary::ready()?;
+    let mut rooms = lock();
+    let mut from = |kind| take_from(&mut rooms, kind, class, whole);
     match asked {
-        Backend::MemfdSecret => {
-            take_from(&mut rooms, Kind::MemfdSecret, len, None).map_err(refused(Kind::MemfdSecret, None))
-        }
-        Backend::Mlock => take_from(&mut rooms, Kind::Mlock, len, None).map_err(refused(Kind::Mlock, None)),
-        Backend::Auto => take_from(&mut rooms, Kind::MemfdSecret, len, None).or_else(|first| {
-            take_from(&mut rooms, Kind::Mlock, len, Some(first)).map_err(refused(Kind::Mlock, Some(first)))
-        }),
+        Backend::MemfdSecret | Backend::Mlock => match from(first) {
+            Ok(place) => Ok(Grant { place, kind: first, why: None }),
+            Err(refusal) => Err(refused(asked, len, first, None)(refusal)),
+        },
+        Backend::Auto => match from(Kind::MemfdSecret) {
+            Ok(place) => Ok(Grant { place, kind: Kind::MemfdSecret, why: None }),
+            Err(why) => match from(Kind::Mlock) {
+                Ok(place) => Ok(Grant { place, kind: Kind::Mlock, why: Some(why) }),
+                Err(refusal) => Err(refused(asked, len, Kind::Mlock, Some(why))(refusal)),
+            },
+        },
     }
 }
 
+/// A refused call as the error of whoever asked for `len` bytes.
+pub(super) fn refused(asked: Backend, len: usize, tried: Kind, before: Option<Refusal>) -> impl Fn(Refusal) -> Error {
+    let tried = tried.backend();
+    move |refusal| Error::Refused { asked, tried, len, call: refusal.call, before, source: refusal.cause() }
+}
+
 /// Makes a vacated place free again.
-pub(super) fn give_back(arena: &'static Arena, index: usize) {
+pub(super) fn give_back(place: Place, kind: Kind, class: Class) {
+    if place.arena.is_stuck() {
+        return; // bytes that could not be overwritten stand there: nobody gets them
+    }
+    if place.arena.is_single() || class != Class::STANDARD || !magazine::keep(kind, granules(place.len()), place) {
+        put_back(place);
+    }
+}
+
+/// Makes a place free for every thread.
+pub(super) fn put_back(place: Place) {
+    if fork::in_child() {
+        return; // the pages are the parent's, and so is the lock
+    }
+    let arena = place.arena;
     let mut rooms = lock();
     let Some(room) = rooms.iter_mut().find(|room| std::ptr::eq(room.arena, arena)) else {
         debug_assert!(false, "an arena that the pool does not know");
         return;
     };
-    if room.taken.is_empty() {
+    if arena.is_single() {
         arena.hide();
         room.vacant = true;
         // Refused, it is tried again when the next such secret is made, whose maker can be told.
         let _ = room.unmap();
         return;
     }
-    let granules = arena.slot(index).len.load(Ordering::Acquire) / GRANULE;
-    room.taken[index..index + granules].fill(false);
-    room.free += granules;
+    room.untake(place);
+}
+
+fn granules(bytes: usize) -> usize {
+    bytes.div_ceil(GRANULE)
 }
 
 fn lock() -> MutexGuard<'static, Vec<Room>> {
@@ -105,73 +162,146 @@ fn lock() -> MutexGuard<'static, Vec<Room>> {
     POOL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn take_from(rooms: &mut Vec<Room>, kind: Kind, len: usize, why: Option<Refusal>) -> Result<Grant, Refusal> {
-    let (at, index) = if len > SHARED { own(rooms, kind, len)? } else { shared(rooms, kind, len)? };
-    let Room { arena, ref mapping, .. } = rooms[at];
-    let shields = mapping.as_ref().map(Mapping::shields).unwrap_or_default();
-    Ok(Grant { arena, index, kind, shields, why })
+fn take_from(rooms: &mut Vec<Room>, kind: Kind, class: Class, len: usize) -> Result<Place, Refusal> {
+    if len > SHARED { own(rooms, kind, class, len) } else { shared(rooms, kind, class, len) }
 }
 
 /// A run of granules in a shared arena, in a new one if need be.
-fn shared(rooms: &mut Vec<Room>, kind: Kind, len: usize) -> Result<(usize, usize), Refusal> {
-    let granules = len.max(1).div_ceil(GRANULE);
-    let fits = |room: &Room| {
-        let may = room.kind == kind && room.free >= granules;
-        if may { free_run(&room.taken, granules) } else { None }
-    };
-    let found = rooms.iter().enumerate().find_map(|(at, room)| Some((at, fits(room)?)));
-    let (at, index) = match found {
-        Some(place) => place,
-        None => {
-            let mapping = map_shared(kind, len)?;
-            let slots = mapping.len() / GRANULE;
-            let arena = Arena::new(slots);
-            arena.show(mapping.data(), mapping.len());
-            rooms.push(Room {
-                arena,
-                kind,
-                mapping: Some(mapping),
-                taken: vec![false; slots],
-                free: slots,
-                vacant: false,
-            });
-            (rooms.len() - 1, 0)
+fn shared(rooms: &mut Vec<Room>, kind: Kind, class: Class, len: usize) -> Result<Place, Refusal> {
+    let granules = granules(len);
+    let fits = |room: &Room| room.kind == kind && room.class == class && !room.arena.is_stuck();
+    let found = rooms.iter_mut().filter(|room| fits(room)).find_map(|room| Some((room.take(granules)?, room)));
+    if let Some((place, room)) = found {
+        for _ in 1..REFILL {
+            if class != Class::STANDARD || room.free < room.taken.len() / 2 {
+                break;
+            }
+            let Some(place) = room.take(granules) else { break };
+            if !magazine::keep(kind, granules, place) {
+                room.untake(place);
+                break;
+            }
         }
-    };
-    let room = &mut rooms[at];
-    room.taken[index..index + granules].fill(true);
-    room.free -= granules;
-    room.arena.slot(index).len.store(granules * GRANULE, Ordering::Release);
-    Ok((at, index))
+        return Ok(place);
+    }
+    let before = rooms.iter().filter(|room| fits(room) && !room.taken.is_empty()).count();
+    let mut mapping = map_shared(kind, class.policy, len, SHARED << before.min(DOUBLINGS))?;
+    let slots = mapping.len() / GRANULE;
+    let arena = Arena::new(slots, class.sealed);
+    show(arena, &mut mapping)?;
+    let mut room =
+        Room { arena, kind, class, mapping: Some(mapping), taken: vec![false; slots], free: slots, vacant: false };
+    let place = room.take(granules);
+    rooms.push(room);
+    // A mapping is never shorter than what it is made for.
+    place.ok_or(Refusal { call: Call::Reserve.name(), errno: libc::ENOMEM })
+}
+
+/// Gives an arena its memory, closed if that is its way.
+fn show(arena: &'static Arena, mapping: &mut Mapping) -> Result<(), Refusal> {
+    let shields = mapping.shields();
+    crate::trace::arena_made(mapping.len(), arena.is_sealed());
+    for control in Shields::CONTROLS {
+        if let Some(why) = shields.why(control) {
+            crate::trace::degraded(control, why);
+        }
+    }
+    arena.show(mapping.data(), mapping.len(), shields);
+    if let Err(error) = arena.shut() {
+        arena.hide();
+        mapping.unmap()?;
+        let errno = match error {
+            Error::Access { source, .. } => source.raw_os_error(),
+            _ => None,
+        };
+        return Err(Refusal { call: Call::Access.name(), errno: errno.unwrap_or(libc::EIO) });
+    }
+    Ok(())
 }
 
 /// A mapping for one secret alone.
-fn own(rooms: &mut Vec<Room>, kind: Kind, len: usize) -> Result<(usize, usize), Refusal> {
+fn own(rooms: &mut Vec<Room>, kind: Kind, class: Class, len: usize) -> Result<Place, Refusal> {
     rooms.iter_mut().filter(|room| room.vacant).try_for_each(Room::unmap)?;
-    let mapping = Mapping::new(kind, len)?;
-    let at = rooms.iter().position(|room| room.vacant).unwrap_or_else(|| {
-        rooms.push(Room { arena: Arena::new(1), kind, mapping: None, taken: Vec::new(), free: 0, vacant: true });
+    let mut mapping = Mapping::new(kind, len, sys::page_size(), class.policy)?;
+    let fits = |room: &Room| room.vacant && room.class.sealed == class.sealed;
+    let at = rooms.iter().position(fits).unwrap_or_else(|| {
+        let arena = Arena::new(1, class.sealed);
+        rooms.push(Room { arena, kind, class, mapping: None, taken: Vec::new(), free: 0, vacant: true });
         rooms.len() - 1
     });
     let room = &mut rooms[at];
     room.kind = kind;
+    room.class = class;
     room.arena.slot(0).len.store(mapping.len(), Ordering::Release);
-    room.arena.show(mapping.data(), mapping.len());
+    show(room.arena, &mut mapping)?;
     room.mapping = Some(mapping);
     room.vacant = false;
-    Ok((at, 0))
+    Ok(Place { arena: room.arena, index: 0 })
 }
 
-/// A new shared arena, as long as the lock budget allows, but with room for `len` bytes.
-fn map_shared(kind: Kind, len: usize) -> Result<Mapping, Refusal> {
+/// A new shared arena of `size` bytes, or as long as the lock budget allows, but with room for `len` bytes.
+fn map_shared(kind: Kind, policy: Policy, len: usize, mut size: usize) -> Result<Mapping, Refusal> {
     let least = len.max(sys::page_size());
-    let mut size = SHARED;
     loop {
-        match Mapping::new(kind, size) {
+        // Where the budget is used up, a shorter arena is better than one that lacks what is only preferred.
+        let smaller = size / 2 >= least;
+        let strict = if smaller { policy.with(Control::Lock, demand_for_size(policy)) } else { policy };
+        match Mapping::new(kind, size, sys::page_size(), strict) {
             // mlock says ENOMEM where the budget is used up, mmap of memfd_secret EAGAIN.
-            Err(Refusal { errno: libc::ENOMEM | libc::EAGAIN, .. }) if size / 2 >= least => size /= 2,
+            Err(Refusal { errno: libc::ENOMEM | libc::EAGAIN, .. }) if smaller => size /= 2,
+            Err(_) if strict != policy => return Mapping::new(kind, size, sys::page_size(), policy),
             result => return result,
         }
+    }
+}
+
+/// A preferred lock is required as long as a shorter arena may have it.
+fn demand_for_size(policy: Policy) -> Demand {
+    match policy.demand(Control::Lock) {
+        Demand::Off => Demand::Off,
+        Demand::Required | Demand::Preferred => Demand::Required,
+    }
+}
+
+/// Calls `f` with what there is to know of each mapping; none is made or given back meanwhile.
+pub(super) fn look<R>(f: impl FnOnce(&mut dyn Iterator<Item = Look>) -> R) -> R {
+    if fork::in_child() {
+        return f(&mut std::iter::empty()); // the lock is the parent's
+    }
+    let rooms = lock();
+    let mut looks = rooms.iter().filter(|room| !room.vacant).filter_map(|room| {
+        let mapping = room.mapping.as_ref()?;
+        let start = mapping.data().as_ptr().addr();
+        let controls = Shields::CONTROLS.map(|control| super::reached(mapping.shields(), room.class.policy, control));
+        Some(Look {
+            arena: room.arena,
+            backend: room.kind.backend(),
+            data: start..start + mapping.len(),
+            live: room.arena.live(),
+            sealed: room.class.sealed,
+            controls: controls.to_vec(),
+        })
+    });
+    f(&mut looks)
+}
+
+/// What there is to know of a mapping.
+#[derive(Debug)]
+pub(crate) struct Look {
+    arena: &'static Arena,
+    pub(crate) backend: Backend,
+    /// Addresses.
+    pub(crate) data: Range<usize>,
+    /// Secrets in it.
+    pub(crate) live: usize,
+    pub(crate) sealed: bool,
+    pub(crate) controls: Vec<Reached>,
+}
+
+impl Look {
+    /// Calls `f` with whether the memory is closed, which nobody changes meanwhile.
+    pub(crate) fn still<R>(&self, f: impl FnOnce(bool) -> R) -> R {
+        self.arena.when_closed(f)
     }
 }
 
@@ -187,7 +317,7 @@ fn free_run(taken: &[bool], granules: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::{Call, seam};
+    use crate::sys::seam;
 
     #[test]
     fn a_run_is_found_where_it_is_and_nowhere_else() {
@@ -203,20 +333,21 @@ mod tests {
     fn memory_that_the_kernel_would_not_take_back_is_told_to_the_next_who_asks() {
         let len = SHARED + 1;
         let mut rooms = Vec::new();
-        let (at, _) = own(&mut rooms, Kind::Mlock, len).unwrap();
-        rooms[at].arena.hide();
-        rooms[at].vacant = true;
+        own(&mut rooms, Kind::Mlock, Class::STANDARD, len).unwrap();
+        rooms[0].arena.hide();
+        rooms[0].vacant = true;
         for _ in 0..2 {
             seam::fail_next(Call::Unmap, libc::ENOMEM);
         }
 
-        assert!(rooms[at].unmap().is_err());
-        let refusal = own(&mut rooms, Kind::Mlock, len).unwrap_err();
-        let (again, _) = own(&mut rooms, Kind::Mlock, len).unwrap();
+        assert!(rooms[0].unmap().is_err());
+        let refusal = own(&mut rooms, Kind::Mlock, Class::STANDARD, len).unwrap_err();
+        let again = own(&mut rooms, Kind::Mlock, Class::STANDARD, len).unwrap();
 
         assert_eq!(refusal, Refusal { call: "munmap", errno: libc::ENOMEM });
-        assert_eq!((again, rooms.len(), seam::left()), (at, 1, 0));
-        rooms[at].arena.hide();
+        assert!(std::ptr::eq(again.arena, rooms[0].arena));
+        assert_eq!((rooms.len(), seam::left()), (1, 0));
+        rooms[0].arena.hide();
     }
 
     #[test]
@@ -225,7 +356,7 @@ mod tests {
             seam::fail_next(Call::Lock, errno);
             seam::fail_next(Call::Lock, errno);
 
-            let mapping = map_shared(Kind::Mlock, 100).unwrap();
+            let mapping = map_shared(Kind::Mlock, Policy::default(), 100, SHARED).unwrap();
 
             assert_eq!((mapping.len(), seam::left()), (SHARED / 4, 0));
         }
@@ -235,7 +366,7 @@ mod tests {
     fn an_arena_is_never_shorter_than_the_secret() {
         seam::fail_next(Call::Lock, libc::ENOMEM);
 
-        let refusal = map_shared(Kind::Mlock, SHARED / 2 + 1).unwrap_err();
+        let refusal = map_shared(Kind::Mlock, Policy::default(), SHARED / 2 + 1, SHARED).unwrap_err();
 
         assert_eq!((refusal.errno, seam::left()), (libc::ENOMEM, 0));
     }
@@ -244,7 +375,7 @@ mod tests {
     fn a_refusal_that_size_cannot_mend_is_not_tried_again() {
         seam::fail_next(Call::Lock, libc::EPERM);
 
-        let refusal = map_shared(Kind::Mlock, 1).unwrap_err();
+        let refusal = map_shared(Kind::Mlock, Policy::default(), 1, SHARED).unwrap_err();
 
         assert_eq!((refusal.errno, seam::left()), (libc::EPERM, 0));
     }

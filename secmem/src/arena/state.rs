@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! free ─occupy─► live ─enter/leave─► live        users counted
-//!                  │ doom (expired, wiped, purged)
+//!                  │ doom (expired, wiped, purged, spent)
 //!                  ▼
 //!                doomed ─no user left─► doomed+busy ─overwritten─► doomed+clean ─vacate─► free, next epoch
 //! ```
@@ -24,6 +24,7 @@ pub(crate) enum Doom {
     Expired,
     Wiped,
     Purged,
+    Spent,
 }
 
 impl Doom {
@@ -32,6 +33,7 @@ impl Doom {
             Self::Expired => EXPIRED,
             Self::Wiped => WIPED,
             Self::Purged => PURGED,
+            Self::Spent => SPENT,
         }
     }
 }
@@ -42,6 +44,7 @@ impl From<Doom> for Error {
             Doom::Expired => Self::Expired,
             Doom::Wiped => Self::Wiped,
             Doom::Purged => Self::Purged,
+            Doom::Spent => Self::Spent,
         }
     }
 }
@@ -53,7 +56,8 @@ const LIVE: u64 = 1 << 32;
 const EXPIRED: u64 = 1 << 33;
 const WIPED: u64 = 1 << 34;
 const PURGED: u64 = 1 << 35;
-const DOOMED: u64 = EXPIRED | WIPED | PURGED;
+const SPENT: u64 = 1 << 39;
+const DOOMED: u64 = EXPIRED | WIPED | PURGED | SPENT;
 /// Someone overwrites the slot.
 const BUSY: u64 = 1 << 36;
 /// The slot was overwritten.
@@ -94,6 +98,7 @@ impl State {
             Ok(_) => Ok(()),
             Err(word) if word & WIPED != 0 => Err(Doom::Wiped),
             Err(word) if word & EXPIRED != 0 => Err(Doom::Expired),
+            Err(word) if word & SPENT != 0 => Err(Doom::Spent),
             Err(_) => Err(Doom::Purged),
         }
     }
@@ -116,8 +121,36 @@ impl State {
         let claim = |word: u64| if due(word) { word | BUSY } else { word };
         let old = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| change(word).map(claim)).ok()?;
         let new = change(old)?;
-        let schedule = if new & SIX != 0 { Schedule::SixPass } else { Schedule::Single };
-        due(new).then_some(Duty { schedule })
+        due(new).then_some(Duty { schedule: schedule(new) })
+    }
+
+    /// Ends the life of a slot that nothing has ended before and nobody uses, all in one step.
+    ///
+    /// `Some`: the caller overwrites the slot, alone, and then calls [`vacate_retired`](Self::vacate_retired) instead of
+    /// [`cleaned`](Self::cleaned) and [`vacate`](Self::vacate).
+    pub(crate) fn retire(&self, epoch: Epoch) -> Option<Duty> {
+        let end = |word: u64| {
+            let unused = word & (USERS | LIVE | DOOMED | BUSY | CLEAN) == LIVE;
+            (unused && word / EPOCH == epoch.0).then_some(word | WIPED | BUSY)
+        };
+        let old = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, end).ok()?;
+        Some(Duty { schedule: schedule(old) })
+    }
+
+    /// Gives a slot back whose overwriting [`retire`](Self::retire) gave to the caller.
+    pub(crate) fn vacate_retired(&self, epoch: Epoch) {
+        // While the slot is busy nobody else changes the word.
+        self.0.store(epoch.0.wrapping_add(1).wrapping_mul(EPOCH), Ordering::Release);
+    }
+
+    /// How the slot will be overwritten.
+    pub(crate) fn schedule(&self) -> Schedule {
+        schedule(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Whether a secret stands here that nothing has ended.
+    pub(crate) fn is_live(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & (LIVE | DOOMED) == LIVE
     }
 
     /// The duty is done.
@@ -145,6 +178,10 @@ impl State {
         }
         self.0.store((word / EPOCH).wrapping_add(1).wrapping_mul(EPOCH), Ordering::Release);
     }
+}
+
+const fn schedule(word: u64) -> Schedule {
+    if word & SIX != 0 { Schedule::SixPass } else { Schedule::Single }
 }
 
 /// Doomed, unused, and nobody overwrites it or has done so.
@@ -179,6 +216,31 @@ mod tests {
         assert_eq!(state.enter(), Err(Doom::Purged));
         assert_eq!(state.leave(), None);
         assert_eq!(state.leave(), Some(Duty { schedule: Schedule::SixPass }));
+    }
+
+    #[test]
+    fn a_retired_slot_is_ended_and_given_back_in_two_steps() {
+        let state = State::default();
+        let first = state.occupy(Schedule::SixPass);
+        state.enter().unwrap();
+
+        assert_eq!(state.retire(first), None, "an access runs");
+        assert_eq!(state.leave(), None);
+        assert_eq!(state.retire(first), Some(Duty { schedule: Schedule::SixPass }));
+        assert_eq!((state.doom(None, Doom::Purged), state.enter()), (None, Err(Doom::Wiped)));
+        state.vacate_retired(first);
+
+        let second = state.occupy(Schedule::Single);
+        assert_eq!((state.retire(first), state.retire(second)), (None, DUTY));
+    }
+
+    #[test]
+    fn a_doomed_slot_is_not_retired() {
+        let state = State::default();
+        let epoch = state.occupy(Schedule::Single);
+        assert_eq!(state.doom(Some(epoch), Doom::Expired), DUTY);
+
+        assert_eq!(state.retire(epoch), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 pub(crate) mod seam;
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
@@ -26,11 +26,17 @@ pub(crate) enum Call {
     WipeOnFork,
     AtFork,
     Unmap,
+    Access,
     Mask,
     Random,
     Read,
     Action,
     AtExit,
+    AlternateStack,
+    GetDumpable,
+    SetDumpable,
+    GetLimit,
+    SetLimit,
 }
 
 impl Call {
@@ -49,11 +55,17 @@ impl Call {
             Self::WipeOnFork => "madvise (MADV_WIPEONFORK)",
             Self::AtFork => "pthread_atfork",
             Self::Unmap => "munmap",
+            Self::Access => "mprotect",
             Self::Mask => "pthread_sigmask",
             Self::Random => "getrandom",
             Self::Read => "read",
             Self::Action => "sigaction",
             Self::AtExit => "atexit",
+            Self::AlternateStack => "sigaltstack",
+            Self::GetDumpable => "prctl (PR_GET_DUMPABLE)",
+            Self::SetDumpable => "prctl (PR_SET_DUMPABLE)",
+            Self::GetLimit => "getrlimit (RLIMIT_CORE)",
+            Self::SetLimit => "setrlimit (RLIMIT_CORE)",
         }
     }
 }
@@ -192,6 +204,17 @@ pub(crate) unsafe fn wipe_on_fork(at: NonNull<u8>, len: usize) -> io::Result<()>
     check(unsafe { libc::madvise(at.as_ptr().cast(), len, libc::MADV_WIPEONFORK) })
 }
 
+/// Makes `protection` (`PROT_*`) what may be done with `at..at + len`. Async-signal-safe.
+///
+/// # Safety
+///
+/// The range is page-aligned and the caller's, and nobody makes an access to it meanwhile, or later, that is not allowed.
+pub(crate) unsafe fn allow(at: NonNull<u8>, len: usize, protection: c_int) -> io::Result<()> {
+    seam::ask(Call::Access)?;
+    // SAFETY: the caller owns the range and keeps accesses to what is allowed (this function's contract).
+    check(unsafe { libc::mprotect(at.as_ptr().cast(), len, protection) })
+}
+
 /// Random bytes from the kernel into the beginning of `into`; returns how many.
 ///
 /// More than 256 bytes may be cut short by a signal (getrandom(2)).
@@ -254,6 +277,61 @@ pub(crate) fn exit_now(status: c_int) -> ! {
     unsafe { libc::_exit(status) }
 }
 
+/// Whether the process may be dumped, and read by others of the same user.
+pub(crate) fn dumpable() -> io::Result<bool> {
+    seam::ask(Call::GetDumpable)?;
+    // SAFETY: the call takes and gives numbers alone.
+    match unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) } {
+        -1 => Err(io::Error::last_os_error()),
+        flag => Ok(flag != 0),
+    }
+}
+
+/// Forbids both.
+pub(crate) fn clear_dumpable() -> io::Result<()> {
+    seam::ask(Call::SetDumpable)?;
+    // SAFETY: the call takes numbers alone.
+    check(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })
+}
+
+/// Bytes that a core may have.
+pub(crate) fn core_limit() -> io::Result<u64> {
+    core_limits().map(|limit| limit.rlim_cur)
+}
+
+/// Limits a core to so many bytes, or to fewer where the limit cannot be raised to that; for good.
+pub(crate) fn set_core_limit(bytes: u64) -> io::Result<()> {
+    let bytes = bytes.min(core_limits()?.rlim_max);
+    seam::ask(Call::SetLimit)?;
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: `limit` holds two numbers, of which neither is above the limit.
+    check(unsafe { libc::setrlimit(libc::RLIMIT_CORE, &raw const limit) })
+}
+
+fn core_limits() -> io::Result<libc::rlimit> {
+    seam::ask(Call::GetLimit)?;
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the answer.
+    check(unsafe { libc::getrlimit(libc::RLIMIT_CORE, &raw mut limit) })?;
+    Ok(limit)
+}
+
+/// Writes a line to standard error, as far as that goes. Async-signal-safe.
+pub(crate) fn complain(line: &str) {
+    // SAFETY: the text is readable for its whole length. What comes of it changes nothing.
+    let _ = unsafe { libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len()) };
+}
+
+/// Ends the process by SIGABRT, and lets the kernel write no core. Async-signal-safe.
+pub(crate) fn abort_without_dump() -> ! {
+    if !cfg!(secmem_ablate = "damage-dump") {
+        // SAFETY: sets a flag of the process. Refused (it never is), a core holds no arena: those are excluded and zero.
+        let _ = unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+    }
+    // SAFETY: nothing of this process runs after it but its handlers of SIGABRT.
+    unsafe { libc::abort() }
+}
+
 /// Runs `function` when the process ends through exit(3) or a return from `main`.
 pub(crate) fn at_exit(function: extern "C" fn()) -> io::Result<()> {
     seam::ask(Call::AtExit)?;
@@ -291,6 +369,123 @@ pub(crate) fn set_mask(mask: &Mask) -> io::Result<Mask> {
     // SAFETY: `mask` holds a valid set, and `before` is a valid place for another.
     number(unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const mask.0, &raw mut before) })?;
     Ok(Mask(before))
+}
+
+/// Starts a thread with all signals blocked: those of the application are for its own threads.
+///
+/// A thread begins with the mask of the one that starts it, so there is no moment at which it could take one.
+pub(crate) fn quiet_thread(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let before = block_signals()?;
+    let started = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+    let restored = set_mask(&before);
+    started?;
+    restored.map(drop)
+}
+
+/// Bytes of the largest frame that the kernel writes for a signal on this processor: `AT_MINSIGSTKSZ` (Linux 5.14), or
+/// what AVX-512 takes where the kernel does not say.
+pub(crate) fn signal_frame() -> usize {
+    const AVX512: usize = 4 << 10;
+    // SAFETY: getauxval reads a table that the kernel wrote at the process's start.
+    let told = unsafe { libc::getauxval(libc::AT_MINSIGSTKSZ) };
+    usize::try_from(told).unwrap_or(0).max(AVX512)
+}
+
+/// Where handlers with `SA_ONSTACK` run in this thread.
+pub(crate) struct AlternateStack(libc::stack_t);
+
+/// Makes `len` bytes from `start` on the place where this thread's handlers with `SA_ONSTACK` run; returns the one before.
+///
+/// # Safety
+///
+/// The range is writable and nobody else's until another place is set.
+pub(crate) unsafe fn alternate_stack(start: NonNull<u8>, len: usize) -> io::Result<AlternateStack> {
+    let new = libc::stack_t { ss_sp: start.as_ptr().cast(), ss_flags: 0, ss_size: len };
+    // SAFETY: the place is fit for handlers (this function's contract).
+    unsafe { set_alternate_stack(&AlternateStack(new)) }
+}
+
+/// [`alternate_stack`] for a place that was returned before.
+///
+/// # Safety
+///
+/// The place is as fit for handlers as it was then.
+pub(crate) unsafe fn set_alternate_stack(new: &AlternateStack) -> io::Result<AlternateStack> {
+    seam::ask(Call::AlternateStack)?;
+    let mut before = AlternateStack(libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: 0, ss_size: 0 });
+    // SAFETY: `new` is fit for handlers (this function's contract), `before` a valid place for the answer.
+    check(unsafe { libc::sigaltstack(&raw const new.0, &raw mut before.0) })?;
+    Ok(before)
+}
+
+/// Tells each loaded object that binds functions when they are first called: its name, and how many they are.
+pub(crate) fn each_lazy_object(tell: &mut dyn FnMut(&CStr, usize)) {
+    /// What the C library hands to the callback, as it was handed in.
+    type Teller<'a> = &'a mut dyn FnMut(&CStr, usize);
+
+    extern "C" fn look(info: *mut libc::dl_phdr_info, _size: usize, data: *mut c_void) -> c_int {
+        // SAFETY: dl_iterate_phdr(3) passes a structure that is valid during the call.
+        let info = unsafe { &*info };
+        // SAFETY: the place of the teller, which nobody else uses during the call.
+        let tell = unsafe { &mut *data.cast::<Teller<'_>>() };
+        let functions = lazy_functions(info);
+        if functions > 0 && !info.dlpi_name.is_null() {
+            // SAFETY: the loader's name of the object, a C string that lives as long as the object is loaded.
+            tell(unsafe { CStr::from_ptr(info.dlpi_name) }, functions);
+        }
+        0
+    }
+
+    let mut tell: Teller<'_> = tell;
+    // SAFETY: the callback has the right signature, unwinds nowhere (a panic in it aborts), and is given its teller.
+    unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut tell).cast()) };
+}
+
+/// How many functions an object binds when they are first called: elf(5).
+fn lazy_functions(info: &libc::dl_phdr_info) -> usize {
+    const DT_PLTRELSZ: u64 = 2;
+    const DT_JMPREL: u64 = 23;
+    const DT_BIND_NOW: u64 = 24;
+    const DT_FLAGS: u64 = 30;
+    const DT_FLAGS_1: u64 = 0x6fff_fffb;
+    const DF_BIND_NOW: u64 = 8;
+    const DF_1_NOW: u64 = 1;
+    /// `R_X86_64_JUMP_SLOT`; others in the table, as for functions that are chosen by the processor, are bound at once.
+    const JUMP_SLOT: u64 = 7;
+
+    let at = |address: u64| std::ptr::with_exposed_provenance::<u64>(address as usize);
+    for number in 0..usize::from(info.dlpi_phnum) {
+        let header = info.dlpi_phdr.wrapping_add(number);
+        // SAFETY: the array has `dlpi_phnum` headers.
+        let header = unsafe { &*header };
+        if header.p_type != libc::PT_DYNAMIC {
+            continue;
+        }
+        let mut entry = at(info.dlpi_addr + header.p_vaddr);
+        let (mut table, mut size) = (0, 0);
+        loop {
+            // SAFETY: the dynamic section of a loaded object is an array of pairs of words that ends with a tag of 0.
+            let [tag, value] = unsafe { entry.cast::<[u64; 2]>().read() };
+            match tag {
+                0 => break,
+                DT_BIND_NOW => return 0,
+                DT_FLAGS if value & DF_BIND_NOW != 0 => return 0,
+                DT_FLAGS_1 if value & DF_1_NOW != 0 => return 0,
+                DT_PLTRELSZ => size = value,
+                // The C library writes addresses over the offsets that stand in the file.
+                DT_JMPREL => table = if value < info.dlpi_addr { info.dlpi_addr + value } else { value },
+                _ => {}
+            }
+            entry = entry.wrapping_add(2);
+        }
+        let slot = |number: u64| {
+            // SAFETY: the table lies in the loaded object: `size` bytes of entries of three words each.
+            let kind = unsafe { at(table + 24 * number + 8).read() };
+            kind & 0xFFFF_FFFF == JUMP_SLOT
+        };
+        return if table == 0 { 0 } else { (0..size / 24).filter(|number| slot(*number)).count() };
+    }
+    0
 }
 
 /// `errno` of the calling thread. Async-signal-safe.

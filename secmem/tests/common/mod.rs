@@ -26,7 +26,7 @@ pub fn in_child_with(parameter: i32, body: impl FnOnce(i32)) -> Output {
 fn run(path: &str, parameter: i32, body: impl FnOnce(i32)) -> Output {
     let name = path.split_once("::").unwrap().1.trim_end_matches("::{{closure}}");
     if std::env::var(CHILD).as_deref() == Ok(name) {
-        no_core_file();
+        limit_soft(libc::RLIMIT_CORE, 0);
         body(std::env::var(PARAMETER).unwrap().parse().unwrap());
         std::process::exit(0);
     }
@@ -47,6 +47,12 @@ pub fn peek(start: *const u8, len: usize) -> Vec<u8> {
 /// Reads one byte and returns nothing.
 pub fn touch(at: *const u8) {
     std::hint::black_box(peek(at, 1));
+}
+
+/// Changes one byte.
+pub fn poke(at: *mut u8) {
+    // SAFETY: the callers pass addresses within a mapping, which nobody else writes to; volatile, for it must happen.
+    unsafe { at.write_volatile(peek(at, 1)[0] ^ 1) };
 }
 
 pub fn raise(signal: i32) {
@@ -76,8 +82,13 @@ pub fn fork(body: impl FnOnce() -> i32) -> i32 {
     }
 }
 
-fn no_core_file() {
-    limit(libc::RLIMIT_CORE, 0);
+fn limit_soft(what: libc::__rlimit_resource_t, value: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the structure is a valid place for the answer.
+    assert_eq!(unsafe { libc::getrlimit(what, &raw mut limit) }, 0);
+    limit.rlim_cur = value.min(limit.rlim_max);
+    // SAFETY: the structure is valid for the call.
+    assert_eq!(unsafe { libc::setrlimit(what, &raw const limit) }, 0, "{}", std::io::Error::last_os_error());
 }
 
 fn limit(what: libc::__rlimit_resource_t, value: u64) {
@@ -94,6 +105,40 @@ pub fn limit_locked_memory(bytes: u64) {
         // SAFETY: changes the user of this process alone, which loses CAP_IPC_LOCK by it.
         assert_eq!(unsafe { libc::setresuid(65534, 65534, 65534) }, 0, "{}", std::io::Error::last_os_error());
     }
+}
+
+/// Makes this process an ordinary user's, readable by others of that user, if it was root's.
+pub fn become_ordinary() {
+    // SAFETY: geteuid cannot fail and touches no memory.
+    if unsafe { libc::geteuid() } == 0 {
+        // SAFETY: changes the user of this process alone.
+        assert_eq!(unsafe { libc::setresuid(65534, 65534, 65534) }, 0, "{}", std::io::Error::last_os_error());
+        // SAFETY: sets a flag of this process, which the change of users has cleared.
+        assert_eq!(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0) }, 0);
+    }
+}
+
+/// Whether another process of the same user can read a byte of this one; its errno if not.
+pub fn read_by_another(at: *const u8) -> Result<(), i32> {
+    // SAFETY: takes no argument and cannot fail.
+    let target = unsafe { libc::getpid() };
+    let status = fork(|| {
+        let mut byte = 0_u8;
+        let into = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+        let from = libc::iovec { iov_base: at.cast_mut().cast(), iov_len: 1 };
+        // SAFETY: both vectors hold one valid place; the one in the other process is only read.
+        let got = unsafe { libc::process_vm_readv(target, &raw const into, 1, &raw const from, 1, 0) };
+        if got == 1 { 0 } else { std::io::Error::last_os_error().raw_os_error().unwrap() }
+    });
+    match libc::WEXITSTATUS(status) {
+        0 => Ok(()),
+        errno => Err(errno),
+    }
+}
+
+/// Lets a crash of this process write a core.
+pub fn allow_cores() {
+    limit_soft(libc::RLIMIT_CORE, u64::MAX);
 }
 
 /// Sets a handler of one argument, or SIG_IGN.
@@ -154,4 +199,107 @@ pub fn map_line(at: *const u8) -> String {
         (number(low)..number(high)).contains(&at.addr())
     };
     maps.lines().find(holds).unwrap().to_owned()
+}
+
+/// A system call that a filter refuses from now on, in this thread: its number, and the value of one argument if only
+/// calls with that are meant.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused {
+    pub number: libc::c_long,
+    pub argument: Option<(usize, u32)>,
+}
+
+/// Lets the kernel answer such calls of this thread, and of those that it starts, with `errno`. For good.
+pub fn refuse(call: Refused, errno: i32) {
+    let step = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let skip_unless =
+        |k: u32, jf: u8| libc::sock_filter { code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, jt: 0, jf, k };
+    // struct seccomp_data: the number at 0, arguments of 8 bytes from 16 on.
+    let load = |offset: u32| step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, offset);
+    let ret = |value: u32| step(libc::BPF_RET | libc::BPF_K, value);
+    let mut filter = vec![load(0)];
+    match call.argument {
+        None => filter.push(skip_unless(call.number as u32, 1)),
+        Some((index, value)) => {
+            filter.extend([skip_unless(call.number as u32, 3), load(16 + 8 * index as u32), skip_unless(value, 1)])
+        }
+    }
+    filter.extend([ret(libc::SECCOMP_RET_ERRNO | errno as u32), ret(libc::SECCOMP_RET_ALLOW)]);
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: sets a flag of this thread.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    // SAFETY: the program points to the filter, which the call copies.
+    let set = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// Takes mappings until the kernel gives no more; returns how to give some back, one at a time.
+pub fn take_all_mappings() -> impl FnMut() {
+    const PAGE: usize = 4096;
+    let limit: usize = std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap().trim().parse().unwrap();
+    let len = (limit + 64) * PAGE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a fresh mapping at a place of the kernel's choice.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_NONE, flags, -1, 0) };
+    assert_ne!(start, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
+    let mut at = 0;
+    loop {
+        // SAFETY: the page lies in the mapping that was just made and that nobody else knows.
+        let changed = unsafe { libc::mprotect(start.wrapping_byte_add(at), PAGE, libc::PROT_READ) };
+        if changed != 0 {
+            break;
+        }
+        at += 2 * PAGE;
+        assert!(at < len, "the kernel gave more mappings than its limit");
+    }
+    // One is taken where two would be too many: a page of another kind at the edge.
+    let mut back = 0;
+    move || {
+        // SAFETY: as above. A page like its neighbours makes one mapping of three.
+        let changed = unsafe { libc::mprotect(start.wrapping_byte_add(back), PAGE, libc::PROT_NONE) };
+        assert_eq!(changed, 0, "{}", std::io::Error::last_os_error());
+        back += 2 * PAGE;
+    }
+}
+
+/// Undoes one advice or lock of the pages from `at` on, as a library or a bug might do.
+pub fn spoil(at: *const u8, len: usize, how: Spoil) {
+    let page = at.wrapping_sub(at.addr() % 4096).cast_mut().cast();
+    let done = match how {
+        // SAFETY: takes a lock away, changes no content.
+        Spoil::Unlock => unsafe { libc::munlock(page, len) },
+        // SAFETY: lets the pages into dumps, changes no content.
+        Spoil::Dump => unsafe { libc::madvise(page, len, libc::MADV_DODUMP) },
+        // SAFETY: lets the pages into children, of which the test makes none.
+        Spoil::Fork => unsafe { libc::madvise(page, len, libc::MADV_DOFORK) },
+        // SAFETY: the page is a guard, which nobody reads.
+        Spoil::Guard => unsafe { libc::mprotect(page, len, libc::PROT_READ) },
+    };
+    assert_eq!(done, 0, "{how:?}: {}", std::io::Error::last_os_error());
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Spoil {
+    Unlock,
+    Dump,
+    Fork,
+    Guard,
+}
+
+/// The mappings that this process can write to, as ranges of addresses.
+pub fn writable_mappings() -> Vec<std::ops::Range<usize>> {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    let ranges = maps.lines().filter(|line| line.split(' ').nth(1).unwrap().starts_with("rw")).map(|line| {
+        let (low, high) = line.split(' ').next().unwrap().split_once('-').unwrap();
+        let number = |text| usize::from_str_radix(text, 16).unwrap();
+        number(low)..number(high)
+    });
+    ranges.collect()
+}
+
+/// Reads this process's memory by its file, which shows no pages of memfd_secret; returns how many bytes it got.
+pub fn read_own(start: usize, into: &mut [u8]) -> usize {
+    use std::os::unix::fs::FileExt;
+    let memory = std::fs::File::open("/proc/self/mem").unwrap();
+    memory.read_at(into, start as u64).unwrap_or(0)
 }

@@ -1,0 +1,137 @@
+//! The other ways in which secmem keeps a secret: closed between accesses, as text that grows, made of a vector, as a value of a
+//! type, for a while, for so many uses, encrypted.
+
+use std::time::Duration;
+
+use scenario_protocol::{CanaryKind, Need};
+use scenario_stage::Failure;
+use secmem::{Backend, Options, Secret, Typed, Vault, purge};
+
+use crate::holder::{Held, Holder, Plant, Then};
+
+/// Bytes of canary.
+const LEN: usize = 64;
+
+/// Memory that is closed to the process itself is open to a reader outside, who so can see that it was wiped.
+pub(crate) static SEALED: Holder = ours("secmem-sealed", CanaryKind::Bytes, &[], &["S5", "S11"], sealed);
+/// Each growth leaves a slot behind.
+pub(crate) static GROWN_TEXT: Holder = ours("secmem-text", CanaryKind::Text, &[], &["S11", "S12"], grown_text);
+/// The vector that it is made of has more in its capacity than in its length.
+pub(crate) static FROM_VEC: Holder = ours("secmem-from-vec", CanaryKind::Bytes, &["consumed-wipe"], &["S12"], from_vec);
+pub(crate) static TYPED: Holder = ours("secmem-typed", CanaryKind::Bytes, &[], &["S11"], typed);
+/// Nobody uses it for as long as the rows of deadlines wait.
+pub(crate) static IDLE: Holder = ours("secmem-idle", CanaryKind::Bytes, &[], &["S19"], idle);
+pub(crate) static SPENT: Holder = ours("secmem-spent", CanaryKind::Bytes, &[], &["S19"], spent);
+/// Stored, encrypted anew, opened: what is opened is seen, and nothing is left of the way there.
+pub(crate) static VAULT: Holder = ours("secmem-vault", CanaryKind::Bytes, &[], &["S9", "S13"], vault);
+
+const fn ours(
+    name: &'static str,
+    canary: CanaryKind,
+    turned_by: &'static [&'static str],
+    shows: &'static [&'static str],
+    hold: fn(Plant<'_>, Then<'_>) -> Result<(), Failure>,
+) -> Holder {
+    Holder { name, canary, canary_len: LEN, needs: &[Need::Mlock], ours: true, turned_by, shows, hold }
+}
+
+/// In memory that an outside reader can read.
+fn options() -> Options {
+    Secret::options().backend(Backend::Mlock)
+}
+
+fn purges(plant: &Plant<'_>) -> Result<(), Failure> {
+    match plant.purges {
+        true => purge::install(&purge::Plan::default()).map_err(Failure::while_doing("installing the purge")),
+        false => Ok(()),
+    }
+}
+
+fn secret(options: Options, plant: &mut Plant<'_>) -> Result<Secret, Failure> {
+    let mut canary = plant.canary()?;
+    let secret = options.filled(plant.len, |slot| canary.read_into(slot).map_err(|error| error.to_string()));
+    secret.map_err(Failure::while_doing("reading the canary into secmem"))
+}
+
+fn sealed(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
+    purges(&plant)?;
+    let mut canary = plant.canary()?;
+    let fill = |slot: &mut [u8]| canary.read_into(slot).map_err(|error| error.to_string());
+    let sealed = options().filled_sealed(plant.len, fill);
+    let sealed = sealed.map_err(Failure::while_doing("reading the canary into sealed memory"))?;
+    drop(canary);
+    sealed.with(|bytes| _ = std::hint::black_box(bytes)).map_err(Failure::while_doing("opening sealed memory"))?;
+    then(&mut Held::Kept)?;
+    drop(sealed);
+    Ok(())
+}
+
+fn grown_text(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
+    let whole = secret(options(), &mut plant)?;
+    let doing = Failure::while_doing("growing a text");
+    let text = (|| {
+        let mut text = options().text(8)?;
+        for at in (0..plant.len).step_by(8) {
+            let piece = |bytes: &[u8]| std::str::from_utf8(&bytes[at..at + 8]).map(|piece| text.push_str(piece));
+            whole.with(piece)?.map_err(|error| secmem::Error::Utf8 { at: error.valid_up_to() })??;
+        }
+        Ok::<_, secmem::Error>(text)
+    })();
+    let text = text.map_err(doing)?;
+    drop(whole);
+    then(&mut Held::Kept)?;
+    drop(text);
+    Ok(())
+}
+
+fn from_vec(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
+    let mut bytes = Vec::with_capacity(4 * plant.len);
+    bytes.resize(2 * plant.len, 0);
+    let half = plant.len;
+    let (kept, twin) = bytes.split_at_mut(half);
+    plant.canary()?.read_into(twin)?;
+    secmem::wipe::copy(twin, kept); // leaves nothing in registers
+    bytes.truncate(half); // the first one's twin stays in the capacity
+    let secret = Secret::try_from(bytes);
+    let mut secret = secret.map_err(Failure::while_doing("making a secret of a vector"))?;
+    then(&mut Held::Secmem(&mut secret))
+}
+
+fn typed(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
+    let mut canary = plant.canary()?;
+    let fill = |value: &mut [u8; LEN]| canary.read_into(value).map_err(|error| error.to_string());
+    let typed: Typed<[u8; LEN]> =
+        options().typed_filled(fill).map_err(Failure::while_doing("reading the canary into a value"))?;
+    drop(canary);
+    then(&mut Held::Kept)?;
+    drop(typed);
+    Ok(())
+}
+
+fn idle(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
+    let rest = plant.expires_in.unwrap_or(Duration::from_secs(3600));
+    let mut secret = secret(options().idle_for(rest), &mut plant)?;
+    then(&mut Held::Secmem(&mut secret))
+}
+
+fn spent(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
+    let secret = secret(options().max_uses(1), &mut plant)?;
+    then(&mut Held::Kept)?;
+    let doing = Failure::while_doing("using a secret for the last time");
+    secret.with(|bytes| _ = std::hint::black_box(bytes)).map_err(doing)?;
+    std::mem::forget(secret); // nothing but its last use has ended it
+    Ok(())
+}
+
+fn vault(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
+    let doing = "storing the canary, or opening what was stored";
+    let secret = secret(options(), &mut plant)?;
+    let vault = Vault::with_policy(Backend::Mlock.into()).map_err(Failure::while_doing(doing))?;
+    let stored = vault.store(&secret).map_err(Failure::while_doing(doing))?;
+    drop(secret);
+    vault.rekey().map_err(Failure::while_doing(doing))?;
+    let opened = stored.open(options()).map_err(Failure::while_doing(doing))?;
+    then(&mut Held::Kept)?;
+    drop((opened, stored, vault));
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! Protected memory for somebody's whole use, beside the pool: a stack, a heap.
+//!
+//! No purge overwrites it. A thread may be running on it, and to pull its return addresses away would end the process
+//! by another signal than the one that it dies of.
+
+use std::ptr::NonNull;
+
+use super::mapping::{Kind, Mapping};
+use super::pool::refused;
+use super::{Backend, Protection, fork};
+use crate::error::{Error, Refusal};
+use crate::policy::Policy;
+use crate::wipe;
+
+/// Bytes without access on either side. More than a page, because code that was not compiled with stack probes can step
+/// over one.
+const GUARD: usize = 64 << 10;
+
+/// Whole pages between guards, zero at first.
+#[derive(Debug)]
+pub(crate) struct Enclosure {
+    mapping: Mapping,
+    policy: Policy,
+    kind: Kind,
+    why: Option<Refusal>,
+    /// The kernel still knows the place.
+    kept: bool,
+}
+
+impl Enclosure {
+    /// At least `len` bytes of `asked`'s memory.
+    pub(crate) fn new(asked: Backend, len: usize) -> Result<Self, Error> {
+        if fork::in_child() {
+            return Err(Error::Forked);
+        }
+        let policy = Policy::from(asked);
+        fork::watch(policy, len)?;
+        let make = |kind| Mapping::new(kind, len, GUARD, policy);
+        let (kind, mapping, why) = match asked {
+            Backend::MemfdSecret => {
+                let made = make(Kind::MemfdSecret).map_err(refused(asked, len, Kind::MemfdSecret, None))?;
+                (Kind::MemfdSecret, made, None)
+            }
+            Backend::Mlock => (Kind::Mlock, make(Kind::Mlock).map_err(refused(asked, len, Kind::Mlock, None))?, None),
+            Backend::Auto => match make(Kind::MemfdSecret) {
+                Ok(made) => (Kind::MemfdSecret, made, None),
+                Err(why) => {
+                    let made = make(Kind::Mlock).map_err(refused(asked, len, Kind::Mlock, Some(why)))?;
+                    (Kind::Mlock, made, Some(why))
+                }
+            },
+        };
+        Ok(Self { mapping, policy, kind, why, kept: false })
+    }
+
+    /// The first byte.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.mapping.data()
+    }
+
+    /// Whole pages, in bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.mapping.len()
+    }
+
+    pub(crate) fn protection(&self) -> Protection {
+        Protection::new(self.mapping.shields(), self.policy, self.kind, self.why)
+    }
+
+    /// Leaves the pages mapped, whatever happens to this value.
+    pub(crate) fn keep_for_ever(&mut self) {
+        self.kept = true;
+    }
+
+    /// Overwrites all of it with zeros.
+    pub(crate) fn wipe(&mut self) {
+        // SAFETY: the pages are mapped writable and ours alone: `&mut self`, and whoever runs or allocates on them borrows it.
+        let all = unsafe { std::slice::from_raw_parts_mut(self.start().as_ptr(), self.len()) };
+        wipe::wipe(all);
+    }
+}
+
+impl Drop for Enclosure {
+    fn drop(&mut self) {
+        if self.kept || fork::in_child() {
+            return; // in a child the pages are the parent's
+        }
+        self.wipe();
+        // Refused, the pages stay mapped, and are zero; a drop has nobody to tell.
+        let _ = self.mapping.unmap();
+    }
+}

@@ -1,0 +1,99 @@
+//! How long a secret lives: until a time, until it has rested for too long, for so many uses, within an owner's limits.
+//!
+//! Most secrets have no such rules, and pay for none: they have no [`Life`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::arena::{Doom, Slot, Ticket};
+use crate::deadline::{Clock, Deadline, Terms};
+use crate::error::Error;
+use crate::owner::{Owner, Share};
+
+/// What [`Options`](crate::Options) say of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rules {
+    pub(crate) expires_in: Option<Duration>,
+    pub(crate) idle: Option<Duration>,
+    pub(crate) uses: Option<u64>,
+    pub(crate) owner: Option<Owner>,
+    pub(crate) clock: Clock,
+}
+
+impl Rules {
+    /// Whether nothing limits a life.
+    #[inline]
+    pub(crate) fn are_none(&self) -> bool {
+        self.expires_in.is_none() && self.idle.is_none() && self.uses.is_none() && self.owner.is_none()
+    }
+
+    /// Takes `len` bytes from the owner's account, before there is memory.
+    pub(crate) fn admit(&self, len: usize) -> Result<Option<Share>, Error> {
+        self.owner.map(|owner| owner.take(len)).transpose()
+    }
+
+    /// Begins the life of a slot.
+    pub(crate) fn begin(&self, slot: &Slot, share: Option<Share>) -> Result<Box<Life>, Error> {
+        let terms = Arc::new(Terms::new(self.clock, self.expires_in, self.idle));
+        let deadline = Deadline::set(&terms, slot.ticket())?;
+        Ok(Box::new(Life { deadline, terms, uses: self.uses.map(AtomicU64::new), share }))
+    }
+}
+
+/// The rules that a secret lives by, and where it stands with them.
+#[derive(Debug)]
+pub(crate) struct Life {
+    deadline: Option<Deadline>,
+    terms: Arc<Terms>,
+    /// Uses that are left.
+    uses: Option<AtomicU64>,
+    share: Option<Share>,
+}
+
+impl Life {
+    /// Begins an access: ends the slot if its time has come and the thread was not scheduled yet, and counts the use.
+    pub(crate) fn begin<'a>(&'a self, slot: &Slot) -> Use<'a> {
+        if self.deadline.is_some() && self.terms.has_passed() {
+            // The access that follows says why it fails.
+            let _ = slot.doom(Doom::Expired);
+        }
+        self.terms.begin();
+        let mut last = None;
+        if let Some(uses) = &self.uses {
+            match uses.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)) {
+                Ok(1) => last = Some(slot.ticket()),
+                Ok(_) => {}
+                Err(_) => _ = slot.doom(Doom::Spent), // none were allowed from the beginning, or the last one runs
+            }
+        }
+        Use { life: self, last }
+    }
+
+    /// Another slot takes the place of the first. `false`: the time came in between, and the new one has to end, too.
+    pub(crate) fn move_to(&self, slot: &Slot) -> bool {
+        self.deadline.as_ref().is_none_or(|deadline| deadline.move_to(slot.ticket()))
+    }
+
+    pub(crate) fn share(&mut self) -> Option<&mut Share> {
+        self.share.as_mut()
+    }
+}
+
+/// A use that is counted. Ends when dropped.
+#[derive(Debug)]
+pub(crate) struct Use<'a> {
+    life: &'a Life,
+    /// What the last use ends.
+    last: Option<Ticket>,
+}
+
+impl Drop for Use<'_> {
+    fn drop(&mut self) {
+        self.life.terms.end();
+        if let Some(ticket) = self.last {
+            // Without random bytes the other passes were made and zeros stand there; a use has nobody to tell.
+            let _ = ticket.doom(Doom::Spent);
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! What the whole process got of what it asked for, and whether the kernel agrees.
+//!
+//! A report says what the calls answered when memory was made. [`verify`] does not believe it: it reads
+//! `/proc/self/smaps`, where a later `munlock` or `MADV_DODUMP`, of a library or of a bug, shows as a missing flag.
+
+use std::fmt;
+use std::ops::Range;
+
+use crate::arena::{self, Backend};
+use crate::error::Error;
+use crate::harden::Posture;
+use crate::policy::{Control, Policy, Reached};
+use crate::stats::Statistics;
+
+/// One mapping that holds secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ArenaReport {
+    /// The kind of memory; never [`Backend::Auto`].
+    pub backend: Backend,
+    /// Bytes of data, whole pages.
+    pub bytes: usize,
+    /// Secrets that live in it.
+    pub live: usize,
+    /// Whether it is closed between accesses.
+    pub sealed: bool,
+    /// What came of each control that concerns pages.
+    pub controls: Vec<Reached>,
+}
+
+impl ArenaReport {
+    pub(crate) fn is_locked(&self) -> bool {
+        self.controls.iter().any(|it| it.control == Control::Lock && it.reached)
+    }
+}
+
+/// The state of the whole process, as far as it concerns secrets. See [`Report::now`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// Who may read the process, and what a crash leaves.
+    pub posture: Posture,
+    /// Whether a forked child knows that it is one, however it was made.
+    pub fork_witness: Reached,
+    /// Every mapping that holds secrets.
+    pub arenas: Vec<ArenaReport>,
+    /// Counts.
+    pub statistics: Statistics,
+}
+
+impl Report {
+    /// As it is now.
+    ///
+    /// # Errors
+    ///
+    /// As [`Posture::now`].
+    pub fn now() -> Result<Self, Error> {
+        Ok(Self {
+            posture: Posture::now()?,
+            fork_witness: arena::fork_witness(Policy::default()),
+            arenas: arenas(),
+            statistics: Statistics::now(),
+        })
+    }
+}
+
+impl fmt::Display for Report {
+    /// A few lines for a log; numbers and names alone.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "process: {}", if self.posture.is_hardened() { "hardened" } else { "not hardened" })?;
+        writeln!(f, "{}", self.fork_witness)?;
+        for arena in &self.arenas {
+            let ArenaReport { backend, bytes, live, sealed, controls } = arena;
+            let sealed = if *sealed { ", sealed" } else { "" };
+            writeln!(f, "arena: {backend}, {bytes} bytes, {live} secrets{sealed}")?;
+            for control in controls.iter().filter(|control| control.is_degraded()) {
+                writeln!(f, "  {control}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn arenas() -> Vec<ArenaReport> {
+    arena::look(|looks| {
+        looks
+            .map(|look| ArenaReport {
+                backend: look.backend,
+                bytes: look.data.len(),
+                live: look.live,
+                sealed: look.sealed,
+                controls: look.controls.clone(),
+            })
+            .collect()
+    })
+}
+
+/// What the kernel says of the mappings that hold secrets. See [`verify`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+#[must_use]
+pub struct Confirmation {
+    /// Mappings that were looked up.
+    pub arenas: usize,
+    /// Bytes of them.
+    pub bytes: usize,
+    /// What should be there, and is not.
+    pub missing: Vec<Missing>,
+}
+
+impl Confirmation {
+    /// Whether the kernel confirms every control that was reached.
+    #[must_use]
+    pub fn is_confirmed(&self) -> bool {
+        self.missing.is_empty()
+    }
+}
+
+/// A protection that was there when the memory was made and that the kernel no longer shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Missing {
+    /// A control.
+    Control {
+        /// Which.
+        control: Control,
+        /// The kind of memory that lacks it.
+        backend: Backend,
+        /// Bytes of the arena.
+        bytes: usize,
+    },
+    /// The memory may be used in another way than it should: sealed memory that is open, or pages made executable.
+    Access {
+        /// The kind of memory.
+        backend: Backend,
+        /// Bytes of the arena.
+        bytes: usize,
+    },
+    /// The memory is not mapped, or not as one piece of the process: nothing can be said of it.
+    Unmapped {
+        /// The kind of memory.
+        backend: Backend,
+        /// Bytes of the arena.
+        bytes: usize,
+    },
+}
+
+/// Asks the kernel whether every mapping that holds secrets still has what it had when it was made: locked (`lo`), out of
+/// dumps (`dd`), out of forked children (`dc`), between pages without access, closed if it is sealed and nobody is within.
+///
+/// Reads `/proc/self/smaps`: some tens of microseconds for each of the process's mappings. It costs no access to a secret.
+///
+/// # Errors
+///
+/// [`Error::Verify`] if that file cannot be read; [`Error::Forked`] in a forked child.
+///
+/// # Source
+///
+/// proc_pid_smaps(5), *VmFlags*.
+pub fn verify() -> Result<Confirmation, Error> {
+    confirm(|_| true)
+}
+
+/// [`verify`] for the arena that holds an address.
+pub(crate) fn verify_at(address: usize) -> Result<Confirmation, Error> {
+    confirm(|look| look.data.contains(&address))
+}
+
+fn confirm(wanted: impl Fn(&arena::Look) -> bool) -> Result<Confirmation, Error> {
+    if arena::in_child() {
+        return Err(Error::Forked);
+    }
+    arena::look(|looks| {
+        let mut confirmation = Confirmation::default();
+        for look in looks.filter(|look| wanted(look)) {
+            let look = &look;
+            look.still(|closed| {
+                let smaps = std::fs::read_to_string("/proc/self/smaps").map_err(|source| Error::Verify { source })?;
+                confirmation.arenas += 1;
+                confirmation.bytes += look.data.len();
+                confirmation.missing.extend(missing(look, closed, &smaps));
+                Ok::<(), Error>(())
+            })?;
+        }
+        Ok(confirmation)
+    })
+}
+
+/// A mapping as `smaps` lists it.
+#[derive(Debug)]
+struct Area<'a> {
+    range: Range<usize>,
+    permissions: &'a str,
+    flags: &'a str,
+}
+
+impl Area<'_> {
+    fn has(&self, flag: &str) -> bool {
+        self.flags.split_ascii_whitespace().any(|it| it == flag)
+    }
+}
+
+fn areas(smaps: &str) -> Vec<Area<'_>> {
+    let mut areas: Vec<Area<'_>> = Vec::new();
+    for line in smaps.lines() {
+        let mut words = line.split_ascii_whitespace();
+        let Some(first) = words.next() else { continue };
+        if let Some(flags) = line.strip_prefix("VmFlags:") {
+            if let Some(area) = areas.last_mut() {
+                area.flags = flags;
+            }
+        } else if let Some((low, high)) = first.split_once('-') {
+            let number = |text| usize::from_str_radix(text, 16).ok();
+            if let (Some(low), Some(high), Some(permissions)) = (number(low), number(high), words.next()) {
+                areas.push(Area { range: low..high, permissions, flags: "" });
+            }
+        }
+    }
+    areas
+}
+
+fn missing(look: &arena::Look, closed: bool, smaps: &str) -> Vec<Missing> {
+    let areas = areas(smaps);
+    let (backend, bytes) = (look.backend, look.data.len());
+    let within: Vec<_> =
+        areas.iter().filter(|it| it.range.start < look.data.end && look.data.start < it.range.end).collect();
+    let mapped: usize =
+        within.iter().map(|it| it.range.end.min(look.data.end) - it.range.start.max(look.data.start)).sum();
+    if mapped != bytes {
+        return vec![Missing::Unmapped { backend, bytes }];
+    }
+    let at = |address: usize| areas.iter().find(|it| it.range.contains(&address));
+    let no_access = |address: usize| at(address).is_some_and(|it| it.permissions.starts_with("---"));
+    let confirmed = |control| match control {
+        Control::Lock => within.iter().all(|it| it.has("lo")),
+        Control::DontDump => within.iter().all(|it| it.has("dd")),
+        Control::DontFork => within.iter().all(|it| it.has("dc")),
+        Control::Guards => no_access(look.data.start.wrapping_sub(1)) && no_access(look.data.end),
+        _ => true,
+    };
+    let reached = look.controls.iter().filter(|it| it.reached).map(|it| it.control);
+    let mut missing: Vec<_> = reached
+        .filter(|control| !confirmed(*control))
+        .map(|control| Missing::Control { control, backend, bytes })
+        .collect();
+    let allowed = |it: &&Area<'_>| match (look.sealed, closed) {
+        (false, _) => it.permissions.starts_with("rw-"),
+        (true, true) => it.permissions.starts_with("---"),
+        (true, false) => it.permissions.starts_with("r") && it.permissions.as_bytes().get(2) == Some(&b'-'),
+    };
+    if !within.iter().all(allowed) {
+        missing.push(Missing::Access { backend, bytes });
+    }
+    missing
+}

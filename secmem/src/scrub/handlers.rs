@@ -1,0 +1,45 @@
+//! Where signal handlers run while somebody's code runs on a protected stack.
+//!
+//! The kernel saves every register on the stack of the handler. A handler with `SA_ONSTACK` runs on the thread's
+//! alternate stack, which is the application's and which nobody overwrites: so it gets ours for that time.
+#![allow(unsafe_code)] // the kernel is given a place to write to
+
+use crate::arena::{Backend, Enclosure};
+use crate::error::Error;
+use crate::sys::{self, AlternateStack};
+
+/// Bytes beyond the frame that the kernel writes: what a handler of ordinary size needs.
+const ROOM: usize = 16 << 10;
+
+/// An alternate stack for as long as it is taken.
+#[derive(Debug)]
+pub(super) struct Handlers(Enclosure);
+
+impl Handlers {
+    pub(super) fn new(backend: Backend) -> Result<Self, Error> {
+        Enclosure::new(backend, sys::signal_frame() + ROOM).map(Self)
+    }
+
+    /// Lets this thread's handlers run here; returns where they ran before.
+    pub(super) fn take(&mut self) -> Result<AlternateStack, Error> {
+        // SAFETY: the pages are writable and ours alone. They outlive their use: `give_back` follows, and a stack that
+        // could not be given back is never unmapped.
+        let before = unsafe { sys::alternate_stack(self.0.start(), self.0.len()) };
+        before.map_err(|source| Error::Handlers { source })
+    }
+
+    /// Lets them run where they ran before, and overwrites what they left here.
+    pub(super) fn give_back(&mut self, before: &AlternateStack) -> Result<(), Error> {
+        // SAFETY: it was this thread's place until `take`, and the application has had no chance to give it up since: what
+        // ran in between could only have replaced ours.
+        let ours = unsafe { sys::set_alternate_stack(before) };
+        ours.map_err(|source| {
+            self.0.keep_for_ever();
+            Error::Handlers { source }
+        })?;
+        if !cfg!(secmem_ablate = "alternate-stack-wipe") {
+            self.0.wipe();
+        }
+        Ok(())
+    }
+}

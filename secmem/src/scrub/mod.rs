@@ -1,0 +1,152 @@
+//! Running somebody else's code so that nothing of a secret stays behind: on a protected stack, with clean registers.
+//!
+//! Code that computes with a key leaves parts of it on its stack and in registers; a cipher from a crate as much as
+//! code of one's own. [`run`] gives such code another stack: locked, dump-excluded, not shared with forked children, with
+//! guards on either side. When the code has ended, also by a panic, every general, vector, mask and x87 register is cleared
+//! while that stack is still in use; then the stack is overwritten; only then does the thread go back to its own.
+//!
+//! ```
+//! use secmem::{Secret, scrub};
+//!
+//! let key = Secret::new(32)?;
+//! let mut tag = Secret::new(32)?;
+//! // What the closure refers to are slots of an arena; nothing secret is moved in or returned.
+//! tag.with_mut(|tag| key.with(|key| scrub::run(|| checksum(key, tag))))???;
+//! # fn checksum(_: &[u8], _: &mut [u8]) {}
+//! # Ok::<(), secmem::Error>(())
+//! ```
+//!
+//! # What it does not reach
+//!
+//! - A value that is moved into the closure stays where it was moved from, and is the caller's to wipe. So is whatever the
+//!   closure writes through a reference.
+//! - The heap: what the closure allocates and frees is overwritten only by [`WipingAlloc`](crate::WipingAlloc), set as the
+//!   program's allocator. What it leaks, or keeps in a static or a thread-local, stays.
+//! - A value that the closure makes and puts elsewhere, by a reference or on the heap: what of it is padding, or unused as in an
+//!   `Ok(())` whose error would be longer, can carry along bytes that stood on the stack before. Bytes, numbers and flags
+//!   have no such parts.
+//! - Other threads that the closure starts.
+//! - A signal whose handler asks for no alternate stack (or, without one, any) runs on the protected stack; with `SA_ONSTACK` it
+//!   runs on a protected one beside it. Both are overwritten. A handler that leaves by `siglongjmp` skips all that.
+//! - A crash within the closure: a core dump holds the registers. See the process's own settings.
+//! - A closure that forks: the child has no such stack and dies.
+//! - Functions that are bound when they are first called, called outside: see [`lazily_bound`].
+
+mod binding;
+mod handlers;
+mod switch;
+
+use std::cell::RefCell;
+
+use crate::arena::{Backend, Enclosure, Protection};
+use crate::error::Error;
+pub use binding::{LazilyBound, lazily_bound};
+use handlers::Handlers;
+
+/// Bytes of the stack that [`run`] uses: enough for each of the ciphers that this project tests, of which ml-kem takes the
+/// most (between 32 and 48 KiB).
+pub const DEFAULT_STACK: usize = 64 << 10;
+
+thread_local! {
+    /// The stack of [`run`], kept for the next call; away while one runs, so that a nested call makes its own.
+    static KEPT: RefCell<Kept> = const { RefCell::new(Kept::Nothing) };
+}
+
+/// Runs `f` on a protected stack of [`DEFAULT_STACK`] bytes and leaves nothing of it in registers or on that stack.
+///
+/// The first call of a thread makes the stack; later ones use it again.
+///
+/// # Errors
+///
+/// [`Error::Refused`] if the kernel grants no such stack, and `f` has not run; [`Error::Panicked`] if `f` panicked.
+pub fn run(f: impl FnOnce()) -> Result<(), Error> {
+    let kept = KEPT.try_with(|kept| kept.try_borrow_mut().map(|mut kept| std::mem::replace(&mut *kept, Kept::Away)));
+    let (mut stack, outermost) = match kept {
+        Ok(Ok(Kept::There(stack))) => (stack, true),
+        Ok(Ok(Kept::Nothing)) => match Stack::new(DEFAULT_STACK) {
+            Ok(stack) => (stack, true),
+            Err(error) => {
+                put(Kept::Nothing);
+                return Err(error);
+            }
+        },
+        // Nested, or in a thread that is ending: the stack is made, used and given back. A value that is made on a protected
+        // stack must not leave it: what the compiler does not fill of it holds what stood there before.
+        _ => (Stack::new(DEFAULT_STACK)?, false),
+    };
+    let result = stack.run(f);
+    if outermost {
+        put(Kept::There(stack));
+    }
+    result
+}
+
+/// What a thread has of a stack for [`run`].
+enum Kept {
+    /// None was made.
+    Nothing,
+    There(Stack),
+    /// A call uses it.
+    Away,
+}
+
+fn put(kept: Kept) {
+    // A thread that is ending keeps nothing: what it was to keep is dropped.
+    let _ = KEPT.try_with(|place| place.try_borrow_mut().map(|mut place| *place = kept));
+}
+
+/// A protected stack of one's own: another size, or kept where the caller wants.
+///
+/// Dropping it gives the memory back.
+#[derive(Debug)]
+pub struct Stack {
+    stack: Enclosure,
+    handlers: Handlers,
+}
+
+impl Stack {
+    /// A stack of at least `bytes`, rounded up to whole pages, in [`Backend::Auto`]'s memory, and one for signal handlers.
+    ///
+    /// It counts against the lock budget as long as it lives.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`] if the kernel grants no such memory; [`Error::Forked`] in a forked child.
+    pub fn new(bytes: usize) -> Result<Self, Error> {
+        Self::with_backend(Backend::Auto, bytes)
+    }
+
+    /// [`new`](Self::new) in the memory of `backend`.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn with_backend(backend: Backend, bytes: usize) -> Result<Self, Error> {
+        let stack = Enclosure::new(backend, bytes)?;
+        let handlers = Handlers::new(backend)?;
+        Ok(Self { stack, handlers })
+    }
+
+    /// How the stack is protected.
+    #[must_use]
+    pub fn protection(&self) -> Protection {
+        self.stack.protection()
+    }
+
+    /// Runs `f` on this stack; see [`run`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Panicked`] if `f` panicked; [`Error::Handlers`] if signal handlers cannot be given a stack
+    /// of their own, as in a handler that runs on one, and [`Error::Forked`] in a forked child: `f` has not run then.
+    pub fn run(&mut self, f: impl FnOnce()) -> Result<(), Error> {
+        if crate::arena::in_child() {
+            return Err(Error::Forked);
+        }
+        // Handlers first: `f` must not run where a signal could carry its registers away.
+        let before = if cfg!(secmem_ablate = "alternate-stack") { None } else { Some(self.handlers.take()?) };
+        let panicked = switch::run_on(&mut self.stack, f);
+        before.map_or(Ok(()), |before| self.handlers.give_back(&before))?;
+        if panicked { Err(Error::Panicked) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,283 @@
+//! What is asked, what is reached, and what the report says, where the kernel refuses: in children.
+
+mod common;
+
+use common::{Refused, Spoil, fork, in_child, in_child_with, limit_locked_memory, refuse, spoil, take_all_mappings};
+use secmem::{Backend, Control, Demand, Error, Missing, Policy, Report, Secret, Statistics, probe};
+
+const BACKENDS: [Backend; 2] = [Backend::MemfdSecret, Backend::Mlock];
+
+fn advice(advice: i32) -> Option<(usize, u32)> {
+    Some((2, advice as u32))
+}
+
+/// Each call that memory is made of, the control that it brings about, and how the errors name it.
+fn calls() -> [(Refused, Option<Control>, &'static str); 9] {
+    let call = |number, argument| Refused { number, argument };
+    let shared = Some((3, (libc::MAP_SHARED | libc::MAP_FIXED) as u32));
+    [
+        (call(libc::SYS_memfd_secret, None), Some(Control::MemfdSecret), "memfd_secret"),
+        (call(libc::SYS_ftruncate, None), Some(Control::MemfdSecret), "ftruncate"),
+        (call(libc::SYS_mmap, shared), Some(Control::MemfdSecret), "mmap (memfd_secret)"),
+        (call(libc::SYS_mlock, None), Some(Control::Lock), "mlock"),
+        (call(libc::SYS_madvise, advice(libc::MADV_DONTDUMP)), Some(Control::DontDump), "madvise (MADV_DONTDUMP)"),
+        (call(libc::SYS_madvise, advice(libc::MADV_DONTFORK)), Some(Control::DontFork), "madvise (MADV_DONTFORK)"),
+        (
+            call(libc::SYS_madvise, advice(libc::MADV_WIPEONFORK)),
+            Some(Control::ForkWitness),
+            "madvise (MADV_WIPEONFORK)",
+        ),
+        (call(libc::SYS_mprotect, None), None, "mprotect"),
+        (call(libc::SYS_getrandom, None), None, "getrandom"),
+    ]
+}
+
+/// One row a child: a call, an errno.
+fn rows() -> impl Iterator<Item = (i32, usize, i32)> {
+    (0..)
+        .zip((0..calls().len()).flat_map(|call| [(call, libc::ENOSYS), (call, libc::EPERM)]))
+        .map(|(n, (c, e))| (n, c, e))
+}
+
+fn row(number: i32) -> ((Refused, Option<Control>, &'static str), i32) {
+    let (_, call, errno) = rows().nth(number as usize).unwrap();
+    (calls()[call], errno)
+}
+
+#[test]
+fn a_required_control_that_is_refused_is_an_error_with_call_and_errno() {
+    for (number, call, _) in rows() {
+        let ended = in_child_with(number, |number| {
+            let ((call, control, name), errno) = row(number);
+            refuse(call, errno);
+            for backend in BACKENDS {
+                let concerns = match control {
+                    Some(Control::MemfdSecret) => backend == Backend::MemfdSecret,
+                    Some(Control::Lock) => backend == Backend::Mlock, // pages of memfd_secret are locked as they come
+                    Some(_) => true,
+                    None => name == "getrandom",
+                };
+                match Secret::options().backend(backend).zeroed(32) {
+                    Ok(secret) => {
+                        assert!(!concerns, "{name} was refused, and {backend} did without it");
+                        assert!(!secret.protection().is_degraded());
+                    }
+                    Err(Error::Refused { call, source, .. }) => {
+                        assert!(concerns, "{backend} does not need {name}, but {call} is missing");
+                        assert_eq!((call, source.raw_os_error()), (name, Some(errno)));
+                    }
+                    Err(Error::Random { source }) => {
+                        assert_eq!((name, source.raw_os_error()), ("getrandom", Some(errno)))
+                    }
+                    Err(error) => panic!("{error:?}"),
+                }
+            }
+        });
+
+        assert!(ended.status.success(), "{call}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_preferred_control_that_is_refused_is_in_the_report_with_call_and_errno() {
+    for (number, call, _) in rows() {
+        let ended = in_child_with(number, |number| {
+            let ((call, control, name), errno) = row(number);
+            refuse(call, errno);
+            for memfd in [Demand::Preferred, Demand::Off] {
+                let policy = Policy::best_effort().with(Control::MemfdSecret, memfd);
+                let secret = match Secret::options().policy(policy).zeroed(32) {
+                    Ok(secret) => secret,
+                    Err(Error::Random { .. }) if name == "getrandom" => continue,
+                    Err(error) => panic!("{name}: {error:?}"),
+                };
+                let protection = secret.protection();
+                let concerns = control.filter(|&control| match control {
+                    Control::MemfdSecret => memfd == Demand::Preferred,
+                    Control::Lock => memfd == Demand::Off,
+                    _ => true,
+                });
+                assert_eq!(protection.is_degraded(), concerns.is_some(), "{name}: {protection:?}");
+                for reached in protection.controls() {
+                    let this = concerns == Some(reached.control);
+                    assert_eq!(reached.is_degraded(), this, "{name}: {reached}");
+                    assert_eq!(
+                        reached.why.map(|why| (why.call, why.errno)),
+                        this.then_some((name, errno)),
+                        "{reached}"
+                    );
+                }
+                // What is reported as reached, the kernel confirms; what is not there is not claimed.
+                assert!(secret.verify().unwrap().is_confirmed(), "{name}: {:?}", secret.verify());
+            }
+        });
+
+        assert!(ended.status.success(), "{call}: {ended:?}");
+    }
+}
+
+#[test]
+fn what_is_off_is_not_tried() {
+    let ended = in_child(|| {
+        for control in [Control::Lock, Control::DontDump, Control::DontFork, Control::Guards] {
+            let policy = Policy::from(Backend::Mlock).with(control, Demand::Off);
+            let secret = Secret::options().policy(policy).zeroed(32).unwrap();
+
+            let line = secret.protection().control(control);
+            assert_eq!((line.asked, line.reached, line.why), (Demand::Off, false, None), "{line}");
+            assert!(!secret.protection().is_degraded());
+            let others =
+                secret.protection().controls().filter(|it| ![control, Control::MemfdSecret].contains(&it.control));
+            assert!(others.into_iter().all(|it| it.reached));
+            assert!(secret.verify().unwrap().is_confirmed());
+        }
+    });
+
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+#[test]
+fn without_the_page_a_forked_child_still_knows_that_it_is_one() {
+    let ended = in_child(|| {
+        let policy = Policy::default().with(Control::ForkWitness, Demand::Off);
+        let secret = Secret::options().policy(policy).zeroed(32).unwrap();
+        assert!(!secret.protection().control(Control::ForkWitness).reached);
+
+        let status = fork(|| {
+            assert!(matches!(secret.with(|_| ()), Err(Error::Forked)));
+            21
+        });
+
+        assert_eq!(libc::WEXITSTATUS(status), 21, "{status:#x}");
+        assert!(secret.with(|_| ()).is_ok());
+        assert!(
+            matches!(Secret::new(32), Err(Error::Refused { call: "madvise (MADV_WIPEONFORK)", .. })),
+            "required, not there"
+        );
+    });
+
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+#[test]
+fn without_a_lock_budget_a_preferred_lock_is_reported_as_missing() {
+    for (number, limit) in [(0, 0), (1, 4096)] {
+        let ended = in_child_with(number, |number| {
+            limit_locked_memory([0, 4096][number as usize]);
+            let policy = Policy::default().with(Control::Lock, Demand::Preferred);
+            let mut secrets: Vec<_> = (0..200).map(|_| Secret::options().policy(policy).zeroed(32).unwrap()).collect();
+
+            let locked = secrets.iter().filter(|it| it.protection().locked).count();
+            assert_eq!(locked, [0, 64][number as usize], "a page holds 64, and there is no more budget");
+            for secret in &mut secrets {
+                let line = secret.protection().control(Control::Lock);
+                let errno = line.why.map(|why| why.errno);
+                assert_eq!(errno.is_some(), !line.reached, "{line}");
+                assert!(matches!(errno, None | Some(libc::EPERM | libc::ENOMEM)), "{line}");
+                secret.with_mut(|bytes| bytes.fill(7)).unwrap();
+            }
+            assert!(secmem::verify().unwrap().is_confirmed());
+        });
+
+        assert!(ended.status.success(), "limit {limit}: {ended:?}");
+    }
+}
+
+#[test]
+fn at_the_limit_of_mappings_there_is_an_error_and_no_memory_without_guards() {
+    let ended = in_child(|| {
+        let small = Secret::new(32).unwrap(); // the arena that the last lines come back to
+        let long = Secret::options().backend(Backend::Mlock);
+        assert!(long.zeroed(100_000).is_ok());
+        let mut give_back = take_all_mappings();
+        for backend in BACKENDS {
+            let error = Secret::options().backend(backend).zeroed(100_000).unwrap_err();
+            let Error::Refused { source, .. } = error else { panic!("{error:?}") };
+            assert_eq!(source.raw_os_error(), Some(libc::ENOMEM));
+        }
+        let policy = Policy::from(Backend::Mlock).with(Control::Guards, Demand::Preferred);
+        let mut without = None;
+        for _ in 0..8 {
+            match Secret::options().policy(policy).zeroed(100_000) {
+                Ok(secret) => {
+                    without = Some(secret);
+                    break;
+                }
+                Err(error) => assert!(matches!(error, Error::Refused { .. }), "{error:?}"),
+            }
+            give_back();
+        }
+        let line = without.expect("a few mappings are enough").protection().control(Control::Guards);
+        assert!(line.reached || line.why.is_some_and(|why| why.errno == libc::ENOMEM), "{line}");
+        assert!(small.with(|_| ()).is_ok());
+        assert!(Secret::new(32).is_ok(), "there is room in the first arena");
+    });
+
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+#[test]
+fn the_kernel_confirms_what_is_there_and_misses_what_was_undone() {
+    let ways = [
+        (Spoil::Unlock, Control::Lock),
+        (Spoil::Dump, Control::DontDump),
+        (Spoil::Fork, Control::DontFork),
+        (Spoil::Guard, Control::Guards),
+    ];
+    for number in 0..8 {
+        let ended = in_child_with(number, |number| {
+            let (how, control) = ways[number as usize % 4];
+            let backend = BACKENDS[number as usize / 4];
+            let secret = Secret::options().backend(backend).zeroed(32).unwrap();
+            let other = Secret::options().backend(Backend::Mlock).zeroed(100_000).unwrap();
+            let whole = secmem::verify().unwrap();
+            assert!(whole.is_confirmed() && whole.arenas == 2 && secret.verify().unwrap().arenas == 1, "{whole:?}");
+
+            let at = match how {
+                Spoil::Guard => probe::arena_end(&secret),
+                _ => secret.with(<[u8]>::as_ptr).unwrap(),
+            };
+            spoil(at, 4096, how);
+
+            let missing = secret.verify().unwrap().missing;
+            if number == 0 {
+                assert_eq!(missing, [], "munlock leaves pages of memfd_secret locked");
+                return;
+            }
+            let [Missing::Control { control: found, backend: of, .. }] = missing[..] else { panic!("{missing:?}") };
+            assert_eq!((found, of), (control, backend));
+            assert_eq!(secmem::verify().unwrap().missing.len(), 1);
+            assert!(other.verify().unwrap().is_confirmed());
+        });
+
+        assert!(ended.status.success(), "{number}: {ended:?}");
+    }
+}
+
+#[test]
+fn the_counts_of_the_process_add_up_and_hold_no_content() {
+    let ended = in_child(|| {
+        let before = Statistics::now();
+        let mut secrets: Vec<_> = (0..10).map(|_| Secret::new(32).unwrap()).collect();
+        for secret in &mut secrets {
+            secret.with_mut(|bytes| bytes.copy_from_slice(b"0123456789abcdefghijklmnopqrstuv")).unwrap();
+            secret.with(|_| ()).unwrap();
+        }
+        secrets[0].wipe().unwrap();
+        assert!(secrets[0].with(|_| ()).is_err());
+        let in_thread = std::thread::spawn(|| Secret::new(1).unwrap().with(|_| ()).unwrap());
+        in_thread.join().unwrap();
+
+        let after = Statistics::now();
+
+        assert_eq!((before.made, before.accesses, before.denied, before.live, before.arenas), (0, 0, 0, 0, 0));
+        assert_eq!((after.made, after.accesses, after.denied), (11, 21, 1));
+        assert_eq!((after.live, after.arenas, after.degraded, after.left_open), (9, 1, 0, 0));
+        assert_eq!((after.bytes, after.locked), (64 << 10, 64 << 10));
+        let report = Report::now().unwrap();
+        assert_eq!(report.arenas[0].live, 9);
+        assert!(!format!("{report:?} {report}").contains("0123456789"));
+    });
+
+    assert!(ended.status.success(), "{ended:?}");
+}

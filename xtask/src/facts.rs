@@ -1,0 +1,108 @@
+//! Protections that no look at memory can miss, because without them the kernel itself says something else: a flag in
+//! smaps, a fault that does not come, an errno, a core where none may be.
+//!
+//! The library's tests ask the kernel. Here one protection is taken out, and the test that asks for it must fail.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::child;
+use crate::failure::Failure;
+use crate::workspace::{self, Workspace};
+
+/// The tests' programs, in `secmem/tests/`.
+const PROGRAMS: [&str; 3] = ["kernel", "harden", "types"];
+
+/// An ablation, and the test that must fail without the protection.
+pub(crate) const FACTS: &[(&str, &str)] = &[
+    ("damage-dump", "damage_beside_a_secret_ends_the_process_without_a_core"),
+    ("descriptor-close", "no_descriptor_to_secret_memory_stays_open"),
+    ("dont-dump", "the_kernel_confirms_every_arena"),
+    ("dont-fork", "the_parent_keeps_its_secret_while_the_child_cannot_load_it"),
+    ("guard-after", "a_read_past_the_arena_ends_the_process"),
+    ("guard-before", "a_read_before_the_arena_ends_the_process"),
+    ("harden-dumpable", "a_process_of_the_same_user_reads_before_and_not_after"),
+    ("harden-filter", "the_kernel_says_what_was_set"),
+    ("harden-limit", "the_kernel_says_what_was_set"),
+    ("lock", "the_kernel_confirms_every_arena"),
+    ("reseal", "a_stray_read_between_accesses_and_a_stray_write_in_a_read_end_the_process"),
+    ("unmap", "a_long_secret_gives_its_lock_budget_back"),
+    ("wipe-on-fork", "a_forked_child_gets_an_error_and_ends_normally"),
+];
+
+/// The test that asks the kernel for what an ablation takes out.
+pub(crate) fn of(ablation: &str) -> Option<&'static str> {
+    FACTS.iter().find(|(name, _)| *name == ablation).map(|(_, test)| *test)
+}
+
+/// Runs the tests of the library as `wrapper` builds it; the names of those that fail.
+///
+/// # Errors
+///
+/// They cannot be built or run, or a program of theirs says nothing that can be read.
+pub(crate) fn failing(workspace: &Workspace, wrapper: Option<&Path>) -> Result<BTreeSet<String>, Failure> {
+    let mut failed = BTreeSet::new();
+    for program in build(workspace, wrapper)? {
+        let doing = || format!("running {}", program.display());
+        let mut tests = Command::new(&program);
+        // Where cargo would run it. What the failing tests print is wanted to fail.
+        tests.current_dir(workspace.root.join("secmem")).stderr(Stdio::null());
+        let output = tests.output().map_err(|error| Failure::because(doing(), error))?;
+        if !matches!(output.status.code(), Some(0 | 101)) {
+            return Err(Failure::internal(format!("{} {}", doing(), child::ended(output.status))));
+        }
+        failed.extend(read(&String::from_utf8_lossy(&output.stdout)).map_err(|why| Failure::because(doing(), why))?);
+    }
+    Ok(failed)
+}
+
+fn build(workspace: &Workspace, wrapper: Option<&Path>) -> Result<Vec<PathBuf>, Failure> {
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(&workspace.root);
+    cargo.args(["test", "--locked", "--package", "secmem", "--no-run", "--message-format=json-render-diagnostics"]);
+    cargo.args(PROGRAMS.iter().flat_map(|name| ["--test", name]));
+    if let Some(wrapper) = wrapper {
+        cargo.env("RUSTC_WORKSPACE_WRAPPER", wrapper);
+    }
+    let programs = workspace::executables(&workspace::messages(cargo)?)?;
+    if programs.len() == PROGRAMS.len() {
+        Ok(programs.into_iter().map(|(_, path)| path).collect())
+    } else {
+        Err(Failure::internal(format!("the tests of secmem are {} programs", programs.len())))
+    }
+}
+
+/// The tests that failed, in what a program of tests prints.
+fn read(text: &str) -> Result<BTreeSet<String>, &'static str> {
+    if !text.lines().any(|line| line.starts_with("test result: ")) {
+        return Err("it did not get to its end");
+    }
+    let failed = |line: &str| Some(line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?.to_owned());
+    Ok(text.lines().filter_map(failed).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_tests_are_read_and_half_a_run_is_an_error() {
+        let text = "running 2 tests\ntest one ... ok\ntest two ... FAILED\n\ntest result: FAILED. 1 passed\n";
+
+        assert_eq!(read(text).unwrap(), ["two".to_owned()].into());
+        assert!(read("test two ... FAILED\n").is_err());
+    }
+
+    #[test]
+    fn every_fact_is_a_test_of_the_library() {
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../secmem/tests");
+        let text: String = PROGRAMS
+            .map(|name| std::fs::read_to_string(tests.join(name).with_extension("rs")).expect("a source"))
+            .concat();
+
+        for (ablation, test) in FACTS {
+            assert!(text.contains(&format!("\nfn {test}()")), "{ablation}: {test}");
+        }
+    }
+}
