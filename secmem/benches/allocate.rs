@@ -12,12 +12,12 @@ const KEY: [u8; 32] = [7; 32];
 
 #[allow(unsafe_code)] // the peers are foreign functions or take raw pointers
 fn memsec() {
-    // SAFETY: the allocation holds a key, is written to before anything reads it, and is freed once.
-    unsafe {
-        let place = memsec::malloc::<[u8; 32]>().expect("locked memory");
-        place.as_ptr().write(black_box(KEY));
-        memsec::free(place);
-    }
+    // SAFETY: memsec asks nothing of its callers here but that they free what they get.
+    let place = unsafe { memsec::malloc::<[u8; 32]>() }.expect("locked memory");
+    // SAFETY: the allocation holds a key, and is ours.
+    unsafe { place.as_ptr().write(black_box(KEY)) };
+    // SAFETY: it came from memsec, and is freed once.
+    unsafe { memsec::free(place) };
 }
 
 fn benches(c: &mut Criterion) {

@@ -26,7 +26,7 @@ fn the_stack_is_another_one_and_is_zero_afterwards() {
         assert!(here.abs_diff(place) > 1 << 20, "{here:#x} {place:#x}");
         let bytes = std::ptr::with_exposed_provenance::<u8>(place);
         // SAFETY: the frame lies within the stack, whose pages stay mapped while `stack` lives.
-        let left = (0..300).filter(|at| unsafe { bytes.add(*at).read_volatile() } != 0).count();
+        let left = (0..300).filter(|at| unsafe { bytes.wrapping_add(*at).read_volatile() } != 0).count();
         assert_eq!(left, 0);
         drop(stack);
     }
@@ -130,7 +130,7 @@ fn handlers_run_on_memory_that_is_overwritten_and_then_on_the_old_one_again() {
         let place = SEEN.swap(0, Ordering::SeqCst);
         let bytes = std::ptr::with_exposed_provenance::<u8>(place);
         // SAFETY: the handler ran on one of the two stacks, whose pages stay mapped while `stack` lives.
-        let left = (0..300).filter(|at| unsafe { bytes.add(*at).read_volatile() } != 0).count();
+        let left = (0..300).filter(|at| unsafe { bytes.wrapping_add(*at).read_volatile() } != 0).count();
         assert_eq!(left, 0, "{signal}");
         // SAFETY: raises a signal that is handled.
         assert_eq!(unsafe { libc::raise(signal) }, 0);

@@ -130,10 +130,10 @@ impl Mapping {
             sys::dont_dump(self.data, self.len).map_err(refused(Call::DontDump))?;
         }
         self.shields.dump_excluded = true;
-        // SAFETY: in a forked child no access begins, as `fork::in_child` is asked first, and one that had begun before
-        // the fork ends without touching the arena. What is left is a closure that forks and goes on to use its bytes in
-        // the child: it faults. Forking is unsafe to call, and the crate's documentation forbids that use.
         if !cfg!(secmem_ablate = "dont-fork") {
+            // SAFETY: in a forked child no access begins, as `fork::in_child` is asked first, and one that had begun before
+            // the fork ends without touching the arena. What is left is a closure that forks and goes on to use its bytes in
+            // the child: it faults. Forking is unsafe to call, and the crate's documentation forbids that use.
             let excluded = unsafe { sys::dont_fork(self.data, self.len) };
             excluded.map_err(refused(Call::DontFork))?;
         }

@@ -33,11 +33,10 @@ impl Handlers {
         // SAFETY: it was this thread's place until `take`, and the application has had no chance to give it up since: what
         // ran in between could only have replaced ours.
         let ours = unsafe { sys::set_alternate_stack(before) };
-        let ours = ours.map_err(|source| {
+        ours.map_err(|source| {
             self.0.keep_for_ever();
             Error::Handlers { source }
         })?;
-        drop(ours);
         if !cfg!(secmem_ablate = "alternate-stack-wipe") {
             self.0.wipe();
         }
