@@ -93,7 +93,7 @@ pub(super) struct Reader<'a, P> {
     process: &'a Process,
     coverage: &'a mut Coverage,
     piece: P,
-    /// Wiped after every use.
+    /// Wiped in the end: what a read brought is overwritten by the next, and a wipe after each costs more than the read.
     buffer: Vec<u8>,
     /// What is to be read next; together no longer than the buffer.
     parts: Vec<RemoteIoVec>,
@@ -165,7 +165,6 @@ impl<'a, P: FnMut(u64, &[u8])> Reader<'a, P> {
                 refused.push(((part.base + here) as u64, (part.base + part.len) as u64));
             }
         }
-        self.buffer[..self.wanted].zeroize();
         self.wanted = 0;
         for (start, end) in refused {
             readable(&self.process.mem, start, end, &mut self.buffer, self.coverage, &mut self.piece);
@@ -223,7 +222,6 @@ impl<'a, P: FnMut(u64, &[u8])> Reader<'a, P> {
                 }
             }
         }
-        self.buffer[..].zeroize(); // a Vec's own would leave it empty
     }
 }
 

@@ -48,9 +48,12 @@ const TASKS: [(usize, u32, Option<f64>); 13] = [
     (4, 256, Some(1.5 / 21.0)),
 ];
 
+/// Searches memory and counts what it finds.
+type Search<'a> = Box<dyn Fn(&[u8]) -> u64 + 'a>;
+
 /// Something that searches: it takes memory and says how much it found.
 struct Searcher<'a> {
-    search: Box<dyn Fn(&[u8]) -> u64 + 'a>,
+    search: Search<'a>,
     /// How much of the memory it gets.
     size: usize,
     best: f64,
