@@ -78,15 +78,12 @@ pub(crate) static VICTIMS: &[Victim] = &[
     uses("chacha20poly1305", None, "leak@wiped", chacha20poly1305),
     uses("ring", None, "leak@wiped", ring),
     uses("ed25519-dalek", None, "leak@wiped", ed25519),
-    uses("x25519-dalek", Some("shared secret"), X25519, x25519),
+    uses("x25519-dalek", Some("shared secret"), "leak@wiped", x25519),
     Victim { key: 64, ..uses("ml-kem", Some("shared secret"), "leak@wiped", ml_kem) },
     uses("rsa", Some("prime"), "leak@wiped", rsa),
     uses("serde-json", None, "leak@wiped", serde_json),
     Victim { name: "bufreader", key: KEY, derived: None, leaves: "leak@wiped", act: Act::Read(bufreader) },
 ];
-
-/// The optimiser leaves nothing of the seed but what was clamped.
-const X25519: &str = if cfg!(debug_assertions) { "leak@wiped" } else { "leak@wiped (fragments)" };
 
 /// Calls it far below the part of the stack that is used afterwards, so that what it leaves there stays.
 #[inline(never)]

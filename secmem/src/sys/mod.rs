@@ -455,8 +455,9 @@ fn lazy_functions(info: &libc::dl_phdr_info) -> usize {
 
     let at = |address: u64| std::ptr::with_exposed_provenance::<u64>(address as usize);
     for number in 0..usize::from(info.dlpi_phnum) {
-        let header = info.dlpi_phdr.wrapping_add(number);
         // SAFETY: the array has `dlpi_phnum` headers.
+        let header = unsafe { info.dlpi_phdr.add(number) };
+        // SAFETY: the loader keeps the headers of a loaded object, and changes none.
         let header = unsafe { &*header };
         if header.p_type != libc::PT_DYNAMIC {
             continue;
