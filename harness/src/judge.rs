@@ -153,23 +153,41 @@ fn findings(row: &Row, record: &Record) -> Vec<Finding> {
 /// The same, each with the index of the look that showed it, and of the hit there.
 pub(crate) fn findings_by_look(row: &Row, record: &Record) -> Vec<(usize, usize, Finding)> {
     let mut found = Vec::new();
-    let mut home_seen = [false; 2]; // one home in the whole tree, and one of what is made of the secret
+    let mut homes: [Option<(usize, &Hit)>; 2] = [None; 2]; // one in the whole tree, and one of what is made of the secret
     for (number, look) in record.looks.iter().enumerate() {
         let planted = look.checkpoint == Checkpoint::Planted;
         for (at, hit) in look.hits.iter().enumerate().filter(|(_, hit)| is_secret(hit)) {
             if planted && !row.sole_home {
                 continue;
             }
-            let home = &mut home_seen[usize::from(hit.found.needle == DERIVED)];
-            if planted && !*home && is_home(hit) {
-                *home = true;
-                continue;
+            if planted {
+                let home = &mut homes[usize::from(hit.found.needle == DERIVED)];
+                let first = || look.hits.iter().find(|one| one.found.needle == hit.found.needle && is_home(one));
+                if home.is_none() {
+                    *home = first().map(|first| (number, first));
+                }
+                if home.is_some_and(|(seen, home)| seen == number && is_the_same(hit, home)) {
+                    continue;
+                }
             }
             let derived = row.derived.as_deref().filter(|_| hit.found.needle == DERIVED);
             found.push((number, at, finding_of(derived, &row.name, look.checkpoint.name(), look.process, hit)));
         }
     }
     found
+}
+
+/// Bytes that may fit another form of the secret by chance where it ends: a word of it is itself in any order of words, and
+/// what stands beside the home may be anything.
+const BESIDE: u64 = 3;
+
+/// Whether a hit is the home, or a piece of it that is seen in another form too.
+fn is_the_same(hit: &Hit, home: &Hit) -> bool {
+    let (hit, home) = (&hit.found, &home.found);
+    let shared =
+        (hit.address + hit.length).min(home.address + home.length).saturating_sub(hit.address.max(home.address));
+    hit.length - shared.min(hit.length) <= BESIDE
+        && (hit.form != Form::Raw || (hit.address, hit.length) == (home.address, home.length))
 }
 
 /// Whether this can be where the secret lives: all of it, as it is, in memory.

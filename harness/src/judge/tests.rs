@@ -186,7 +186,10 @@ fn a_leaky_control_must_be_found_where_and_how_its_row_says() {
 fn a_copy_beside_the_one_home_is_a_leak_even_while_the_secret_lives() {
     let mut ours = row("clean");
     ours.sole_home = true;
-    let two = spoilt(|record| record.looks[0].hits.push(hit(CANARY, 32)));
+    let two = spoilt(|record| {
+        record.looks[0].hits.push(Hit { class: Class::DeadStack, ..hit(CANARY, 32) });
+        record.looks[0].hits[1].found.address = 0x2000;
+    });
     let piece = spoilt(|record| record.looks[0].hits.push(hit(CANARY, 8)));
 
     assert_eq!(judge(&ours, &clean(), 8, &[]).verdict, Verdict::Clean);
@@ -195,13 +198,39 @@ fn a_copy_beside_the_one_home_is_a_leak_even_while_the_secret_lives() {
 }
 
 #[test]
+fn a_word_of_the_home_that_its_neighbour_fits_by_chance_is_no_other_copy() {
+    let mut ours = row("clean");
+    ours.sole_home = true;
+    let beside = |address, length| {
+        let mut hit = hit(CANARY, 8);
+        hit.found = Match { address, length, form: Form::Limbs64, secret_length: length, ..hit.found };
+        spoilt(|record| record.looks[0].hits.push(hit))
+    };
+
+    // The last word and a byte behind it, the first and one before it; four bytes are too many for chance.
+    for (address, length, verdict) in [
+        (0x1018, 9, Verdict::Clean),
+        (0x0FFF, 9, Verdict::Clean),
+        (0x1018, 12, Verdict::Leak),
+        (0x2000, 9, Verdict::Leak),
+    ] {
+        assert_eq!(judge(&ours, &beside(address, length), 8, &[]).verdict, verdict, "{address:#x} {length}");
+    }
+}
+
+#[test]
 fn what_is_made_of_a_secret_has_one_home_of_its_own() {
     let mut ours = row("clean");
     ours.sole_home = true;
     ours.derived = Some("derived key".to_owned());
     let one = spoilt(|record| record.looks[0].hits.push(hit(DERIVED, 32)));
-    let two = spoilt(|record| record.looks[0].hits.extend([hit(DERIVED, 32), hit(DERIVED, 32)]));
-    let both = spoilt(|record| record.looks[0].hits.extend([hit(DERIVED, 32), hit(CANARY, 32)]));
+    let elsewhere = |needle| {
+        let mut hit = hit(needle, 32);
+        hit.found.address = 0x2000;
+        hit
+    };
+    let two = spoilt(|record| record.looks[0].hits.extend([hit(DERIVED, 32), elsewhere(DERIVED)]));
+    let both = spoilt(|record| record.looks[0].hits.extend([hit(DERIVED, 32), elsewhere(CANARY)]));
 
     assert_eq!(judge(&ours, &one, 8, &[]).verdict, Verdict::Clean);
     assert_eq!(judge(&ours, &two, 8, &[]).verdict, Verdict::Leak);
