@@ -207,7 +207,8 @@ pub(crate) struct Audit {
     /// Run each row so often; a residue that is not in all runs is shown as intermittent
     #[arg(long, value_name = "TIMES", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) repeat: u32,
-    /// Have the kernel put memory at the same addresses in every run, so that runs can be compared
+    /// Have the kernel put memory at the same addresses in every run, and give programs the same random numbers, so that
+    /// runs can be compared
     #[arg(long)]
     pub(crate) fixed_layout: bool,
     /// Send a signal while the secret is in use: run each row once for each of POINTS points, spread over the instructions

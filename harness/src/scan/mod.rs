@@ -208,7 +208,9 @@ fn settle(mut matches: Vec<Match>) -> Vec<Match> {
         found.form = order_of(found);
     }
     matches.sort_unstable_by_key(|found| {
-        (found.needle, found.form.is_derived(), found.address, Reverse(found.length), found.form, found.phase)
+        // A secret that repeats itself can have come from either place: the first is named.
+        let run = (found.address, Reverse(found.length));
+        (found.needle, found.form.is_derived(), run, found.form, found.phase, found.secret_offset)
     });
     let kind = |found: &Match| (found.needle, found.form.is_derived());
     let mut around: Option<Match> = None;

@@ -290,6 +290,10 @@ impl<'a> Target<'a> {
         target.ours.extend(identity(canary_read.as_fd()));
         target.control = Some(control);
         target.dropbox = Some((dropbox, DROPBOX_FD));
+        if launch.layout == Layout::Fixed {
+            // glibc writes one into every block that is freed: beside a residue it would look like more of it, at times.
+            target.give_same_numbers(None);
+        }
         target.watch(launch.watch);
         target.follow(launch.trails);
         // A canary fits the pipe's 64 KiB, so this cannot block.
@@ -333,13 +337,18 @@ impl<'a> Target<'a> {
         target.dropbox = Some((dropbox, FOREIGN_DROPBOX_FD));
         target.ours = foreign.ours.iter().filter_map(|fd| identity(*fd)).collect();
         if foreign.layout == Layout::Fixed {
-            let pin = Pin::new(foreign.same);
-            pin.image(&target.processes[0]);
-            target.pin = Some(pin);
+            target.give_same_numbers(foreign.same);
         }
         target.watch(foreign.watch);
         target.follow(foreign.trails);
         Ok(target)
+    }
+
+    /// Has the tree get the same random numbers as in every other run. Its first process stands in its exec stop.
+    fn give_same_numbers(&mut self, same: Option<Same>) {
+        let pin = Pin::new(same);
+        pin.image(&self.processes[0]);
+        self.pin = Some(pin);
     }
 
     fn start(image: &sys::Image<'_>, timeout: Duration, interrupted: &'a AtomicBool) -> Result<Self, TargetError> {
