@@ -1,14 +1,15 @@
 //! A process that runs already: stopped, read, and let go on as before.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use findings::{Controls, Coverage, Finding, Looked, Observation, Outcome, Verdict};
+use findings::{Coverage, Looked, Observation, Outcome};
 use nix::unistd::Pid;
 
 use crate::files::{self, Needles, SearchError};
 use crate::judge;
 use crate::session;
 use crate::snapshot::{self, Injection};
+use crate::sys;
 use crate::target::{Target, TargetError};
 use crate::veil::veil;
 
@@ -30,12 +31,31 @@ pub enum AttachError {
     },
     /// The kernel does not allow it.
     #[error(
-        "process {pid} may not be traced: run as its user or with CAP_SYS_PTRACE, set kernel.yama.ptrace_scope to 0, and \
-         make sure that no debugger holds it"
+        "process {pid} may not be traced: run as its user or with CAP_SYS_PTRACE, and set kernel.yama.ptrace_scope to 0"
     )]
     Refused {
         /// Its number.
         pid: i32,
+    },
+    /// It is a thread of the kernel.
+    #[error("process {pid} is a thread of the kernel: it has no memory of its own that could be searched")]
+    Kernel {
+        /// Its number.
+        pid: i32,
+    },
+    /// It has ended and waits for its parent to ask how.
+    #[error("process {pid} has ended (a zombie): it has no memory any more")]
+    Ended {
+        /// Its number.
+        pid: i32,
+    },
+    /// Somebody else traces it.
+    #[error("process {pid} is traced by process {tracer} already: end that first")]
+    Traced {
+        /// Its number.
+        pid: i32,
+        /// Who traces it.
+        tracer: i32,
     },
     /// Stopping it failed in another way.
     #[error("stop process {pid}: {why}")]
@@ -70,12 +90,12 @@ pub fn search(pid: i32, needles: &Needles, interrupted: &AtomicBool) -> Result<O
     let mut target = stop(pid, interrupted)?;
     let mut reasons: Vec<String> = needles.silent().into_iter().collect();
     let look = session::look(&mut target, 0, "now", Injection::Leave, &index, None, &mut reasons, &mut |_| {});
+    reasons.extend(sharers(Pid::from_raw(pid)));
     drop(target);
-
-    let secrets = needles.secrets();
-    if planted as usize != secrets {
-        reasons.push(format!("silent control: {planted} of {secrets} secrets were found where they were planted"));
+    if interrupted.load(Ordering::Relaxed) {
+        reasons.push("interrupted".to_owned());
     }
+
     match &look.looked {
         Looked::Yes => {}
         Looked::Missed(why) | Looked::NotLookedAt(why) => reasons.push(format!("not looked at: {why}")),
@@ -86,44 +106,23 @@ pub fn search(pid: i32, needles: &Needles, interrupted: &AtomicBool) -> Result<O
     }
     reasons.extend(judge::unread_behind_descriptors("now", look.kept.as_ref()));
     let name = format!("process {pid}");
-    let (decoys, hits): (Vec<_>, Vec<_>) = look.hits.iter().partition(|hit| needles.is_decoy(hit.found.needle));
-    if !decoys.is_empty() {
-        reasons.push(format!("{} hits of decoys, which are nowhere", decoys.len()));
-    }
-    let findings: Vec<Finding> = hits.into_iter().map(|hit| judge::finding(&name, "now", 1, hit)).collect();
-    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    let whole = findings.iter().filter(|finding| finding.whole).count();
-    let decoy_hits = number(decoys.len());
-    let verdict = judge::seen(&findings, &reasons, decoy_hits);
-    let mut outcome = Outcome {
-        scenario: name.clone(),
-        holder: name,
-        ending: "alive".to_owned(),
-        expectation: "clean".to_owned(),
-        control: false,
-        verdict,
-        as_expected: verdict == Verdict::Clean,
-        reasons,
-        ended: "goes on".to_owned(),
-        observations: vec![Observation {
-            checkpoint: "now".to_owned(),
-            process: 1,
+    let hits = look.hits.iter().map(|hit| (name.clone(), hit));
+    let mut outcome = needles.outcome(planted, reasons, hits, ("now", 1));
+    for observation in &mut outcome.observations {
+        *observation = Observation {
             looked: look.looked.clone(),
             threads: look.threads,
             coverage: look.coverage.clone(),
             kept: look.kept.clone(),
             exposure: look.exposure.clone(),
             core: look.core,
-            kept_freed: None,
-            whole: number(whole),
-            fragments: number(findings.len() - whole),
-            public: 0,
-            decoy_hits,
-        }],
-        controls: Controls { planted, decoys: needles.decoys(), decoy_hits },
-        findings,
-        shows: Vec::new(),
-    };
+            ..observation.clone()
+        };
+    }
+    outcome.holder.clone_from(&name);
+    outcome.scenario = name;
+    outcome.ending = "alive".to_owned();
+    outcome.ended = "goes on".to_owned();
     veil(&mut outcome, &index);
     Ok(outcome)
 }
@@ -152,7 +151,106 @@ pub(crate) fn stop(pid: i32, interrupted: &AtomicBool) -> Result<Target<'_>, Att
     }
     Target::attach(process, interrupted).map_err(|error| match &error {
         TargetError::Seize { source } if source.raw_os_error() == Some(libc::ESRCH) => AttachError::Gone { pid },
-        TargetError::Seize { .. } | TargetError::Open { .. } => AttachError::Refused { pid },
+        TargetError::Seize { .. } | TargetError::Open { .. } => refusal(pid),
         _ => AttachError::Stop { pid, why: session::chain(&error) },
     })
+}
+
+/// Why the kernel refused, as far as it tells.
+///
+/// # Source
+///
+/// proc_pid_stat(5), fields *state* and *flags* (`PF_KTHREAD` of linux/sched.h); proc_pid_status(5), *TracerPid*.
+fn refusal(pid: i32) -> AttachError {
+    const PF_KTHREAD: u32 = 0x0020_0000;
+    let Ok(process) = procfs::process::Process::new(pid) else { return AttachError::Refused { pid } };
+    match (process.stat(), process.status()) {
+        (Ok(stat), _) if stat.flags & PF_KTHREAD != 0 => AttachError::Kernel { pid },
+        (Ok(stat), _) if stat.state == 'Z' => AttachError::Ended { pid },
+        (_, Ok(status)) if status.tracerpid != 0 => AttachError::Traced { pid, tracer: status.tracerpid },
+        _ => AttachError::Refused { pid },
+    }
+}
+
+/// What is said of processes that share a process's memory and are no threads of it (`CLONE_VM`, also between `vfork` and
+/// `exec`): they ran on, and their registers were not read.
+fn sharers(pid: Pid) -> Vec<String> {
+    let listed = std::fs::read_dir("/proc").map(|entries| {
+        entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .map(Pid::from_raw)
+            .collect::<Vec<_>>()
+    });
+    let mut doubts = Vec::new();
+    for other in listed.unwrap_or_default().into_iter().filter(|other| *other != pid) {
+        match sys::share_memory(pid, other) {
+            Ok(true) => doubts.push(format!(
+                "process {other} shares its memory, went on while that was read, and its registers were not"
+            )),
+            Ok(false) => {}
+            // Gone, or of somebody whose processes are not ours to look at.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EPERM | libc::EACCES)) => {}
+            Err(error) => {
+                doubts.push(format!("whether another process shares its memory cannot be told: {error}"));
+                break;
+            }
+        }
+    }
+    doubts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn an_interrupt_ends_the_reading_of_a_process_and_leaves_nothing_uncounted() {
+        let mut sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = i32::try_from(sleeper.id()).unwrap();
+
+        let [whole, stopped] =
+            [false, true].map(|stop| read(pid, &AtomicBool::new(stop), |_, _| {}).map_err(|error| error.to_string()));
+        sleeper.kill().unwrap();
+        sleeper.wait().unwrap();
+
+        let (whole, stopped) = (whole.unwrap(), stopped.unwrap());
+        assert!(whole.read > 0 && whole.refused.iter().all(|share| share.why != "interrupted"), "{whole:?}");
+        assert!(stopped.refused.iter().any(|share| share.why == "interrupted"), "{stopped:?}");
+        assert_eq!((stopped.read, stopped.adds_up()), (0, true), "{stopped:?}");
+    }
+
+    #[test]
+    fn threads_share_memory_and_a_program_that_was_started_does_not() {
+        let mut sleeper = Command::new("sleep").arg("1000").spawn().unwrap();
+        let child = Pid::from_raw(i32::try_from(sleeper.id()).unwrap());
+
+        let here = sys::share_memory(Pid::this(), nix::unistd::gettid()).map_err(|error| error.to_string());
+        let there = sys::share_memory(Pid::this(), child).map_err(|error| error.to_string());
+        sleeper.kill().unwrap();
+        sleeper.wait().unwrap();
+
+        assert_eq!((here, there), (Ok(true), Ok(false)));
+    }
+
+    #[test]
+    fn a_process_that_has_ended_and_one_of_the_kernels_are_told_as_what_they_are() {
+        let mut ended = Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(ended.id()).unwrap();
+        let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        while !state().contains(") Z ") {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+
+        let told = read(pid, &AtomicBool::new(false), |_, _| {}).unwrap_err();
+        ended.wait().unwrap();
+
+        assert!(matches!(told, AttachError::Ended { .. }), "{told:?}");
+        // Process 2 starts the kernel's threads; within a container it is another, or none.
+        let kernel = procfs::process::Process::new(2).and_then(|process| process.stat());
+        if kernel.is_ok_and(|stat| stat.flags & 0x0020_0000 != 0) {
+            let told = read(2, &AtomicBool::new(false), |_, _| {}).unwrap_err();
+            assert!(matches!(told, AttachError::Kernel { .. }), "{told:?}");
+        }
+    }
 }

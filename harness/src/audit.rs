@@ -25,7 +25,7 @@ use crate::sweep::{self, Pass, Point, Sweep};
 use crate::target::Layout;
 use crate::variants::FORMS;
 use crate::veil::veil;
-use crate::{attribute, judge, machine, private};
+use crate::{attribute, interrupt, judge, machine, private};
 
 /// Decoys that are looked for beside every canary and were never planted.
 pub const DECOYS: u32 = 8;
@@ -36,10 +36,13 @@ const CANARY_LENGTHS: std::ops::RangeInclusive<usize> = 16..=4096;
 /// How long the subject may take to print its catalogue.
 const LIST_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long it may take to derive a secret: password hashes are slow by design.
+const DERIVE_PATIENCE: Duration = Duration::from_secs(60);
+
 /// Bytes that a catalogue may have.
 const LIST_SIZE: u64 = 16 * 1024 * 1024;
 
-/// What to audit, and how.
+/// What to audit, and how. [`Options::new`] makes the plainest one.
 #[derive(Debug)]
 pub struct Options {
     /// The program with the scenarios: `SUBJECT list`, `SUBJECT run NAME`. An absolute path, as it is started in a
@@ -71,6 +74,29 @@ pub struct Options {
     pub attribution: Attribution,
     /// Which of the rows are run, and how.
     pub course: Course,
+}
+
+impl Options {
+    /// All rows of that subject, one after the other, once each: residues from six bytes up, a minute's patience for a row,
+    /// no writers, and nothing known of the build.
+    pub fn new(subject: PathBuf, seed: Seed) -> Self {
+        Self {
+            subject,
+            seed,
+            filter: String::new(),
+            quick: false,
+            jobs: 1,
+            timeout: Duration::from_secs(60),
+            min_length: 6,
+            decoys: DECOYS,
+            required: Vec::new(),
+            profile: "unknown".to_owned(),
+            rustc: "unknown".to_owned(),
+            ablation: None,
+            attribution: Attribution::Nothing,
+            course: Course::default(),
+        }
+    }
 }
 
 /// Which of the rows that are asked for are run, how often, and where their memory lies.
@@ -199,24 +225,61 @@ pub enum AuditError {
 /// [`AuditError`] when the subject does not print one within ten seconds. What it started meanwhile is killed.
 pub fn catalogue(subject: &Path) -> Result<Vec<Row>, AuditError> {
     let name = || subject.display().to_string();
-    let mut child = Command::new(subject)
-        .arg("list")
-        .stdin(Stdio::null())
+    let refused = |why: String| AuditError::List { subject: name(), why };
+    let mut command = Command::new(subject);
+    command.arg("list");
+    let told = tell(command, None, LIST_SIZE, LIST_PATIENCE).map_err(|why| match why {
+        Untold::Started(source) => AuditError::Subject { subject: name(), source },
+        Untold::Silent => refused(format!("printed no catalogue within {} s", LIST_PATIENCE.as_secs())),
+        Untold::Long => refused(format!("printed more than {LIST_SIZE} bytes")),
+        Untold::Broken(error) => refused(format!("its output breaks off: {error}")),
+        Untold::Ended(status) => refused(format!("ended with {status}")),
+    })?;
+    let text = std::str::from_utf8(&told).map_err(|error| refused(format!("its output is no text: {error}")))?;
+    serde_json::from_str(text).map_err(|source| AuditError::Catalogue { subject: name(), source })
+}
+
+/// Why a subject that was asked told nothing.
+enum Untold {
+    /// It cannot be started, fed or waited for.
+    Started(std::io::Error),
+    /// It did not end its output in time.
+    Silent,
+    /// It said more than was allowed.
+    Long,
+    /// What it said breaks off.
+    Broken(std::io::Error),
+    /// It ended badly.
+    Ended(std::process::ExitStatus),
+}
+
+/// Runs a command that may take so long, kills whatever it has started, and returns what it printed, wiped when dropped.
+fn tell(
+    mut command: Command,
+    feed: Option<&[u8]>,
+    most: u64,
+    patience: Duration,
+) -> Result<Zeroizing<Vec<u8>>, Untold> {
+    let mut child = command
+        .stdin(if feed.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .process_group(0)
         .spawn()
-        .map_err(|source| AuditError::Subject { subject: name(), source })?;
+        .map_err(Untold::Started)?;
+    // What is fed fits the pipe: nobody waits for the other.
+    let fed = child.stdin.take().zip(feed).map_or(Ok(()), |(mut stdin, bytes)| stdin.write_all(bytes));
     let (send, receive) = mpsc::channel();
     if let Some(output) = child.stdout.take() {
         std::thread::spawn(move || {
-            let mut text = String::new();
-            let read = output.take(LIST_SIZE + 1).read_to_string(&mut text).map(|_| text);
+            // Where it is a secret there is room for all of it at once, so that no smaller buffer is left behind unwiped.
+            let mut bytes = Zeroizing::new(Vec::with_capacity(*CANARY_LENGTHS.end() + 2));
+            let read = output.take(most + 1).read_to_end(&mut bytes).map(|_| bytes);
             let _ = send.send(read); // nobody waits any more: the time was up
         });
     }
-    let deadline = Instant::now() + LIST_PATIENCE;
-    let read = receive.recv_timeout(LIST_PATIENCE);
+    let deadline = Instant::now() + patience;
+    let read = receive.recv_timeout(patience);
     let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
     let ended = || {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
@@ -227,20 +290,14 @@ pub fn catalogue(subject: &Path) -> Result<Vec<Row>, AuditError> {
     }
     // Whatever it has started would outlive it. Not reaped yet, it keeps its number, which is the group's, from others.
     let _ = nix::sys::signal::killpg(group, Signal::SIGKILL); // ESRCH: nobody is left
-    let status = child.wait().map_err(|source| AuditError::Subject { subject: name(), source })?;
-    let refused = |why: String| AuditError::List { subject: name(), why };
-    let text = match read {
-        Ok(Ok(text)) if text.len() as u64 > LIST_SIZE => {
-            return Err(refused(format!("printed more than {LIST_SIZE} bytes")));
-        }
-        Ok(Ok(text)) => text,
-        Ok(Err(error)) => return Err(refused(format!("its output is no text: {error}"))),
-        Err(_) => return Err(refused(format!("printed no catalogue within {} s", LIST_PATIENCE.as_secs()))),
-    };
-    if !status.success() {
-        return Err(refused(format!("ended with {status}")));
+    let status = child.wait().map_err(Untold::Started)?;
+    match read {
+        Err(_) => Err(Untold::Silent),
+        Ok(Err(error)) => Err(Untold::Broken(error)),
+        Ok(Ok(bytes)) if bytes.len() as u64 > most => Err(Untold::Long),
+        Ok(Ok(_)) if !status.success() => Err(Untold::Ended(status)),
+        Ok(Ok(bytes)) => fed.map(|()| bytes).map_err(Untold::Started),
     }
-    serde_json::from_str(&text).map_err(|source| AuditError::Catalogue { subject: name(), source })
 }
 
 /// The rows of a quick run: all of the library's own, and of every other holder the first row of each expectation.
@@ -369,29 +426,16 @@ pub fn run(
 /// Why the subject could not tell, in words.
 pub(crate) fn derived(row: &Row, subject: &Path, canary: &Canary) -> Result<Option<Canary>, String> {
     let Some(name) = &row.derived else { return Ok(None) };
-    let failed = |what: &str, error: std::io::Error| format!("{what} for the {name}: {error}");
-    let mut child = Command::new(subject)
-        .args(["derive", &row.name])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| failed("start the subject", error))?;
-    // A canary fits the pipe, and so does what is made of it: nobody waits for the other.
-    let fed = child.stdin.take().map(|mut stdin| stdin.write_all(canary.bytes()));
-    // With room for all of it at once, so that no smaller buffer is left behind unwiped.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(*CANARY_LENGTHS.end() + 1));
-    let output = child.stdout.take().map(|output| output.take(*CANARY_LENGTHS.end() as u64).read_to_end(&mut bytes));
-    let status = child.wait().map_err(|error| failed("wait for the subject", error))?;
-    if let Some(Err(error)) = fed.filter(|_| status.success()) {
-        return Err(failed("give the canary to the subject", error));
-    }
-    if let Some(Err(error)) = output {
-        return Err(failed("read from the subject", error));
-    }
-    if !status.success() {
-        return Err(format!("the subject did not tell the {name}: ended with {status}"));
-    }
+    let mut command = Command::new(subject);
+    command.args(["derive", &row.name]);
+    let told = tell(command, Some(canary.bytes()), *CANARY_LENGTHS.end() as u64, DERIVE_PATIENCE);
+    let bytes = told.map_err(|why| match why {
+        Untold::Started(error) => format!("ask the subject for the {name}: {error}"),
+        Untold::Broken(error) => format!("read the {name} from the subject: {error}"),
+        Untold::Silent => format!("the subject did not tell the {name} within {} s", DERIVE_PATIENCE.as_secs()),
+        Untold::Long => format!("the subject told more than {} bytes for the {name}", CANARY_LENGTHS.end()),
+        Untold::Ended(status) => format!("the subject did not tell the {name}: ended with {status}"),
+    })?;
     Canary::given(bytes).map(Some).map_err(|error| format!("the {name}: {error}"))
 }
 
@@ -547,8 +591,13 @@ pub(crate) fn not_shown(machine: &findings::Machine) -> Vec<NotShown> {
         ("moments between checkpoints", "a residue that comes and goes between two looks is not seen"),
         ("other builds", "what is shown holds for this build, kernel and machine"),
     ];
+    let own = (
+        "this program's own memory",
+        "its needles may be written to swap: the lock limit is too low, and it has no right to pass it (CAP_IPC_LOCK)",
+    );
     always
         .into_iter()
+        .chain(interrupt::is_unlocked().then_some(own))
         .map(|(what, why)| NotShown { what: what.to_owned(), why: why.to_owned() })
         .chain(
             machine
@@ -558,4 +607,32 @@ pub(crate) fn not_shown(machine: &findings::Machine) -> Vec<NotShown> {
                 .map(|fact| NotShown { what: fact.name.clone(), why: fact.detail.clone() }),
         )
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, most: u64, patience: Duration) -> Result<Vec<u8>, &'static str> {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        tell(command, Some(b"canary"), most, patience).map(|bytes| bytes.to_vec()).map_err(|why| match why {
+            Untold::Started(_) => "started",
+            Untold::Silent => "silent",
+            Untold::Long => "long",
+            Untold::Broken(_) => "broken",
+            Untold::Ended(_) => "ended",
+        })
+    }
+
+    #[test]
+    fn a_subject_that_never_answers_is_given_up_and_one_that_does_is_heard() {
+        let (minute, moment) = (Duration::from_secs(60), Duration::from_millis(50));
+
+        assert_eq!(shell("cat", 10, minute), Ok(b"canary".to_vec()));
+        assert_eq!(shell("cat >/dev/null; sleep 1000", 10, moment), Err("silent"));
+        assert_eq!(shell("cat >/dev/null; sleep 1000 & exec cat", 10, moment), Err("silent"));
+        assert_eq!(shell("cat; cat /dev/zero", 10, minute), Err("long"));
+        assert_eq!(shell("cat; exit 3", 10, minute), Err("ended"));
+    }
 }

@@ -6,20 +6,21 @@
 //! which it was planted, and decoys are found nowhere.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use findings::{Class, Controls, Coverage, Finding, Looked, Observation, Outcome, Verdict};
-use zeroize::Zeroize;
+use findings::{Class, Controls, Coverage, Looked, Observation, Outcome, Verdict};
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::audit::DECOYS;
 use crate::canary::{Canary, Seed};
 use crate::judge;
 use crate::progress::{Observer, Progress};
 use crate::scan::{Index, IndexError, Scanner, keys};
-use crate::session::{Hit, chain, search_core, search_core_stream};
+use crate::session::{self, Hit, Searched, chain, search_core, search_core_stream};
 use crate::snapshot::{self, CHUNK, CoreError, Stored};
 use crate::variants::{FORMS, encode};
 use crate::veil::{nameable, veil};
@@ -99,18 +100,68 @@ impl Needles {
         self.secrets.iter().chain(&self.decoys).map(Canary::bytes).collect()
     }
 
-    /// How many secrets.
-    pub(crate) fn secrets(&self) -> usize {
-        self.secrets.len()
-    }
-
-    /// How many decoys.
-    pub(crate) fn decoys(&self) -> u32 {
-        u32::try_from(self.decoys.len()).unwrap_or(u32::MAX)
-    }
-
-    pub(crate) fn is_decoy(&self, needle: u32) -> bool {
+    fn is_decoy(&self, needle: u32) -> bool {
         needle as usize >= self.secrets.len() && needle != keys::UNKNOWN
+    }
+
+    /// What one look at something that was there before us came to: how many secrets were found where they were planted,
+    /// what keeps the look from being clean, each hit with the name of what it lies in, and the checkpoint and the process
+    /// of the look. The names and the rest of the look are the caller's to fill in.
+    pub(crate) fn outcome<'a>(
+        &self,
+        planted: u32,
+        mut reasons: Vec<String>,
+        hits: impl Iterator<Item = (String, &'a Hit)>,
+        (checkpoint, process): (&str, u32),
+    ) -> Outcome {
+        let expected = self.secrets.len();
+        if planted as usize != expected {
+            let why = format!("silent control: {planted} of {expected} secrets were found where they were planted");
+            reasons.insert(0, why);
+        }
+        let (mut findings, mut decoy_hits) = (Vec::new(), 0_u32);
+        for (name, hit) in hits {
+            if self.is_decoy(hit.found.needle) {
+                decoy_hits = decoy_hits.saturating_add(1);
+            } else {
+                findings.push(judge::finding(&name, checkpoint, process, hit));
+            }
+        }
+        if decoy_hits > 0 {
+            reasons.push(format!("{decoy_hits} hits of decoys, which are nowhere"));
+        }
+        let verdict = judge::seen(&findings, &reasons, decoy_hits);
+        let whole = judge::count(findings.iter().filter(|finding| finding.whole));
+        let observation = Observation {
+            checkpoint: checkpoint.to_owned(),
+            process,
+            looked: Looked::Yes,
+            threads: 0,
+            coverage: Coverage::default(),
+            kept: None,
+            exposure: None,
+            core: None,
+            kept_freed: None,
+            whole,
+            fragments: judge::count(findings.iter()) - whole,
+            public: 0,
+            decoy_hits,
+        };
+        Outcome {
+            scenario: String::new(),
+            holder: String::new(),
+            ending: String::new(),
+            expectation: "clean".to_owned(),
+            control: false,
+            verdict,
+            as_expected: verdict == Verdict::Clean,
+            reasons,
+            ended: String::new(),
+            observations: vec![observation],
+            controls: Controls { planted, decoys: judge::count(self.decoys.iter()), decoy_hits },
+            findings,
+            shows: Vec::new(),
+        }
     }
 }
 
@@ -128,24 +179,20 @@ pub fn search(
     let index = needles.index()?;
     let mut reasons: Vec<String> = needles.silent().into_iter().collect();
     let planted = prove(&index, needles);
-    let expected = needles.secrets.len();
-    if planted as usize != expected {
-        reasons.push(format!("silent control: {planted} of {expected} secrets were found where they were planted"));
-    }
     let mut found = Vec::new();
     let mut coverage = Coverage::default();
     let mut files = Vec::new();
     let root = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    list(path, &root, &mut files, &mut reasons);
+    list(path, &root, &index, &mut files, &mut found, &mut reasons);
     for file in files {
         if interrupted.load(Ordering::Relaxed) {
-            reasons.push("interrupted".to_owned());
             break;
         }
-        match one(&file, &index) {
-            Ok((part, hits)) => {
+        match one(&file, &index, interrupted) {
+            Ok(Searched { coverage: part, hits, unlisted }) => {
                 observer.on(&Progress::Searched { bytes: part.read });
                 coverage.add(&part);
+                reasons.extend(session::unlisted(&file.display().to_string(), unlisted));
                 found.extend(hits.into_iter().map(|hit| (file.clone(), hit)));
             }
             Err(error) => {
@@ -153,48 +200,17 @@ pub fn search(
             }
         }
     }
-    reasons.extend(judge::unread("file", &coverage));
-    let decoy_hits = found.iter().filter(|(_, hit)| needles.is_decoy(hit.found.needle)).count();
-    if decoy_hits > 0 {
-        reasons.push(format!("{decoy_hits} hits of decoys, which are nowhere"));
+    if interrupted.load(Ordering::Relaxed) {
+        reasons.push("interrupted".to_owned());
     }
-    let findings: Vec<Finding> = found
-        .iter()
-        .filter(|(_, hit)| !needles.is_decoy(hit.found.needle))
-        .map(|(file, hit)| judge::finding(&nameable(file.display().to_string(), &index), "file", 0, hit))
-        .collect();
-    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    let verdict = judge::seen(&findings, &reasons, number(decoy_hits));
-    let whole = findings.iter().filter(|finding| finding.whole).count();
-    let mut outcome = Outcome {
-        scenario: path.display().to_string(),
-        holder: "files".to_owned(),
-        ending: "at rest".to_owned(),
-        expectation: "clean".to_owned(),
-        control: false,
-        verdict,
-        as_expected: verdict == Verdict::Clean,
-        reasons,
-        ended: "not run".to_owned(),
-        observations: vec![Observation {
-            checkpoint: "file".to_owned(),
-            process: 0,
-            looked: Looked::Yes,
-            threads: 0,
-            coverage,
-            kept: None,
-            exposure: None,
-            core: None,
-            kept_freed: None,
-            whole: number(whole),
-            fragments: number(findings.len() - whole),
-            public: 0,
-            decoy_hits: number(decoy_hits),
-        }],
-        controls: Controls { planted, decoys: number(needles.decoys.len()), decoy_hits: number(decoy_hits) },
-        findings,
-        shows: Vec::new(),
-    };
+    reasons.extend(judge::unread("file", &coverage));
+    let hits = found.iter().map(|(file, hit)| (nameable(file.display().to_string(), &index), hit));
+    let mut outcome = needles.outcome(planted, reasons, hits, ("file", 0));
+    outcome.scenario = path.display().to_string();
+    outcome.holder = "files".to_owned();
+    outcome.ending = "at rest".to_owned();
+    outcome.ended = "not run".to_owned();
+    outcome.observations.iter_mut().for_each(|observation| observation.coverage = coverage.clone());
     veil(&mut outcome, &index);
     Ok(outcome)
 }
@@ -217,16 +233,33 @@ pub(crate) fn prove(index: &Index, needles: &Needles) -> u32 {
     u32::try_from(found).unwrap_or(u32::MAX)
 }
 
-/// All regular files below a path, in the order of their names. What is not searched and is no link into what is
-/// gets a reason.
-pub(crate) fn list(path: &Path, root: &Path, files: &mut Vec<PathBuf>, reasons: &mut Vec<String>) {
+/// All regular files below a path, in the order of their names, and what is found in the names of everything there, links'
+/// aims included. What is not searched and is no link into what is gets a reason.
+pub(crate) fn list(
+    path: &Path,
+    root: &Path,
+    index: &Index,
+    files: &mut Vec<PathBuf>,
+    names: &mut Vec<(PathBuf, Hit)>,
+    reasons: &mut Vec<String>,
+) {
+    let mut search = |text: &std::ffi::OsStr, place: &str| {
+        let mut scanner = Scanner::new(index);
+        scanner.feed(0, text.as_bytes());
+        let hit = |found| Hit { found, class: Class::Data, place: place.to_owned(), permissions: String::new() };
+        names.extend(scanner.finish().into_iter().map(|found| (path.to_owned(), hit(found))));
+    };
+    search(path.file_name().unwrap_or_default(), "its name");
+    if let Ok(aim) = path.read_link() {
+        search(aim.as_os_str(), "where it leads");
+    }
     let listed = path.symlink_metadata().and_then(|meta| {
         let kind = meta.file_type();
         if kind.is_dir() {
             let mut below = std::fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
             below.sort();
             for path in below {
-                list(&path, root, files, reasons);
+                list(&path, root, index, files, names, reasons);
             }
         } else if kind.is_file() {
             files.push(path.to_owned());
@@ -245,25 +278,28 @@ pub(crate) fn list(path: &Path, root: &Path, files: &mut Vec<PathBuf>, reasons: 
     }
 }
 
-pub(crate) fn one(path: &Path, index: &Index) -> Result<(Coverage, Vec<Hit>), CoreError> {
+/// Searches one file: a core, a stored core, or anything else as it is.
+///
+/// # Errors
+///
+/// When it cannot be opened, or is a core that cannot be read as one.
+pub(crate) fn one(path: &Path, index: &Index, interrupted: &AtomicBool) -> Result<Searched, CoreError> {
     let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
     if is_core(&file)? {
-        return search_core(&file, index);
+        return search_core(&file, index, interrupted);
     }
-    let (mut coverage, mut hits) = (Coverage::default(), Vec::new());
+    let mut searched = Searched::default();
     if let Some(Stored { mut core, is_report }) = snapshot::open_stored(&file)? {
-        (coverage, hits) = search_core_stream(&mut core, index)?;
+        searched = search_core_stream(&mut core, index, interrupted)?;
         if !is_report {
-            return Ok((coverage, hits));
+            return Ok(searched);
         }
     }
-    let listed = file.metadata()?.len();
-    let (read, in_text) = plain(&file, index)?;
-    let mut text = Coverage { listed: listed.max(read), read, ..Coverage::default() };
-    text.refuse("the file shrank while it was read", text.listed - read);
-    coverage.add(&text);
-    hits.extend(in_text);
-    Ok((coverage, hits))
+    let text = plain(&file, file.metadata()?.len(), index, interrupted)?;
+    searched.coverage.add(&text.coverage);
+    searched.hits.extend(text.hits);
+    searched.unlisted += text.unlisted;
+    Ok(searched)
 }
 
 /// Whether a file begins like an ELF core.
@@ -276,22 +312,152 @@ fn is_core(file: &File) -> io::Result<bool> {
     }
 }
 
-fn plain(mut file: &File, index: &Index) -> io::Result<(u64, Vec<Hit>)> {
+/// Reads a file but for its holes, which hold zeroes: they count as never populated.
+fn plain(file: &File, length: u64, index: &Index, interrupted: &AtomicBool) -> io::Result<Searched> {
     let mut scanner = Scanner::new(index);
-    let mut buffer = vec![0; CHUNK];
-    let mut at = 0;
-    let read = loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break Ok(at),
+    let mut buffer = Zeroizing::new(vec![0; CHUNK]);
+    let mut coverage = Coverage::default();
+    let (mut at, mut data) = (0, 0);
+    let why = loop {
+        if interrupted.load(Ordering::Relaxed) {
+            break Some("interrupted".to_owned());
+        }
+        if at >= data && at < length {
+            // Behind the end of a file there is no hole.
+            let end = length.min(file.metadata()?.len());
+            if end <= at {
+                break Some("the file shrank while it was read".to_owned());
+            }
+            let hole;
+            (hole, data) = snapshot::next_data(file, at, end);
+            snapshot::edges(at, hole).for_each(|(at, zeroes)| scanner.feed(at, zeroes));
+            coverage.never_populated += hole - at;
+            at = hole;
+            if at < length && at == data {
+                continue;
+            }
+        }
+        // One that grows is read to where it ends then; so is one that tells no length, as those of /proc do.
+        let room = if at < data { usize::try_from(data - at).unwrap_or(CHUNK) } else { CHUNK };
+        match file.read_at(&mut buffer[..room.min(CHUNK)], at) {
+            Ok(0) => break (at < length).then(|| "the file shrank while it was read".to_owned()),
             Ok(read) => {
                 scanner.feed(at, &buffer[..read]);
+                coverage.read += read as u64;
                 at += read as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => break Err(error),
+            Err(error) if at == 0 => return Err(error),
+            Err(error) => break Some(error.to_string()),
         }
     };
-    buffer.zeroize();
+    if let Some(why) = why {
+        // Where the rest begins behind the length that was told, it is unknown, and more than nothing.
+        coverage.refuse(&why, length.saturating_sub(at).max(1));
+    }
+    coverage.listed = coverage.read + coverage.never_populated + coverage.refused_bytes();
+    let (found, unlisted) = scanner.finish_counted();
     let hit = |found| Hit { found, class: Class::Data, place: String::new(), permissions: String::new() };
-    Ok((read?, scanner.finish().into_iter().map(hit).collect()))
+    Ok(Searched { coverage, hits: found.into_iter().map(hit).collect(), unlisted })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &[u8] = b"k\x91v\xa2Qm\x07\xd3\x18\xe6Z\x8f,\xb4n\xc1";
+
+    fn needles() -> Needles {
+        Needles::new(vec![Canary::given(Zeroizing::new(SECRET.to_vec())).unwrap()], 6).unwrap()
+    }
+
+    fn sparse(length: u64, secret_at: u64) -> File {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(length).unwrap();
+        file.write_all_at(SECRET, secret_at).unwrap();
+        file
+    }
+
+    #[test]
+    fn what_lies_between_holes_is_found_where_it_lies() {
+        let index = needles().index().unwrap();
+        let (length, at) = (64 << 20, (32 << 20) - 3);
+
+        let searched = plain(&sparse(length, at), length, &index, &AtomicBool::new(false)).unwrap();
+
+        let places: Vec<_> = searched.hits.iter().map(|hit| (hit.found.address, hit.found.whole)).collect();
+        assert_eq!(places, [(at, true)]);
+        assert_eq!((searched.coverage.listed, searched.coverage.adds_up()), (length, true));
+        assert_eq!(searched.coverage.refused, []);
+    }
+
+    #[test]
+    fn a_file_that_is_longer_or_shorter_than_it_was_adds_up_and_is_never_complete_when_shorter() {
+        let index = needles().index().unwrap();
+        let (file, go_on) = (sparse(8 << 20, 4 << 20), AtomicBool::new(false));
+
+        let [grown, shrunk] = [1 << 20, 9 << 20].map(|told| plain(&file, told, &index, &go_on).unwrap());
+
+        assert_eq!((grown.hits.len(), grown.coverage.adds_up(), grown.coverage.listed), (1, true, 8 << 20));
+        assert_eq!((shrunk.hits.len(), shrunk.coverage.adds_up()), (1, true));
+        assert!(shrunk.coverage.refused_bytes() >= 1 << 20, "{:?}", shrunk.coverage);
+    }
+
+    #[test]
+    fn an_interrupt_ends_a_file_before_it_is_read_and_says_so() {
+        let index = needles().index().unwrap();
+        let stop = AtomicBool::new(true);
+        let length = 64 << 20;
+
+        let searched = plain(&sparse(length, 5), length, &index, &stop).unwrap();
+
+        assert_eq!((searched.hits.len(), searched.coverage.read), (0, 0));
+        assert_eq!(searched.coverage.refused[0].why, "interrupted");
+        assert_eq!((searched.coverage.listed, searched.coverage.adds_up()), (length, true));
+    }
+
+    #[test]
+    fn names_of_files_and_directories_and_aims_of_links_are_searched_and_not_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let hex: String = SECRET.iter().map(|byte| format!("{byte:02x}")).collect();
+        std::fs::create_dir(dir.path().join(&hex)).unwrap();
+        std::fs::write(dir.path().join(&hex).join(format!("{}.txt", &hex[..16])), "nothing").unwrap();
+        std::os::unix::fs::symlink(format!("{hex}/."), dir.path().join("link")).unwrap();
+
+        let outcome = search(dir.path(), &needles(), &AtomicBool::new(false), &crate::progress::Nobody).unwrap();
+
+        let mut found: Vec<_> =
+            outcome.findings.iter().map(|finding| (finding.place.as_str(), finding.secret_length)).collect();
+        found.sort_unstable();
+        assert_eq!(found, [("its name", 8), ("its name", 16), ("where it leads", 16)]);
+        assert!(!format!("{outcome:?}").contains(&hex[..16]), "{outcome:?}");
+    }
+
+    #[test]
+    fn a_search_that_is_interrupted_is_inconclusive() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), b"nothing").unwrap();
+        let search = |stop| search(dir.path(), &needles(), &AtomicBool::new(stop), &crate::progress::Nobody).unwrap();
+
+        let [stopped, whole] = [true, false].map(search);
+
+        assert!(stopped.reasons.contains(&"interrupted".to_owned()), "{:?}", stopped.reasons);
+        assert_eq!((stopped.verdict, whole.verdict), (Verdict::Inconclusive, Verdict::Clean));
+    }
+
+    #[test]
+    fn a_file_full_of_a_secret_lists_what_it_can_and_says_how_much_more_there_is() {
+        let index = needles().index().unwrap();
+        let more = 100;
+        let full = [SECRET, b"."].concat().repeat(crate::scan::MOST + more);
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&full, 0).unwrap();
+
+        let searched = plain(&file, full.len() as u64, &index, &AtomicBool::new(false)).unwrap();
+
+        assert_eq!((searched.hits.len(), searched.unlisted), (crate::scan::MOST, more as u64));
+        assert!(searched.hits.iter().all(|hit| hit.found.whole && hit.found.address < 17 * crate::scan::MOST as u64));
+        let said = session::unlisted("full", searched.unlisted).unwrap();
+        assert_eq!(said, "full: 100 places more that hold a needle are not listed");
+    }
 }

@@ -1,10 +1,13 @@
 //! What this machine can show: abilities are probed by using them, limits are read.
 
+use std::fs::File;
+use std::io;
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use findings::{CORE, Fact, Machine};
+use nix::unistd::Pid;
 use scenario_protocol::Need;
 
 use crate::handler::Handler;
@@ -23,13 +26,19 @@ pub fn probe() -> Machine {
         |errno| (format!("unknown ({errno})"), std::env::consts::ARCH.to_owned()),
         |name| (format!("{} {}", text(name.sysname()), text(name.release())), text(name.machine())),
     );
-    Machine { kernel, arch, facts: vec![trace(), memfd_secret(), lock_limit(), core(), core_pattern(), yama()] }
+    Machine { kernel, arch, facts: facts() }
+}
+
+fn facts() -> Vec<Fact> {
+    vec![trace(), watchpoints(), page_scan(), memfd_secret(), lock_limit(), core(), core_pattern(), yama()]
 }
 
 /// How to enable what a probe did not find, where the user can.
 pub fn cure(name: &str) -> Option<&'static str> {
     Some(match name {
         TRACE => "allow ptrace: in a container, add CAP_SYS_PTRACE or a seccomp profile that lets ptrace(2) through",
+        "watchpoints" => "needs debug registers: a virtual machine may lack them; writers are then not named",
+        "PAGEMAP_SCAN" => "needs Linux 6.7; without it page tables are read one entry at a time, which is slower",
         "memfd_secret" => "needs Linux 5.14; before 6.5 boot with secretmem.enable=1; raise the lock limit (ulimit -l)",
         "lock limit" => "raise it: ulimit -l 8192, or LimitMEMLOCK= in the service's unit",
         CORE => "have cores written to files: a core_pattern without `|`, and a hard core limit above 0 (ulimit -Hc)",
@@ -66,7 +75,36 @@ fn fact(name: &str, probed: Result<String, String>) -> Fact {
 }
 
 fn trace() -> Fact {
-    let probed = private::directory().map_err(|error| format!("no private directory: {error}")).and_then(|dir| {
+    fact(TRACE, at_exit_stop(|_| Ok("a child of ours can be seized, its exit stop comes".to_owned())))
+}
+
+/// Whether a debug register can be set in a child: that is how writers are found.
+fn watchpoints() -> Fact {
+    let set = |child| {
+        // The control register's bits: register 0 is on and waits for writes of eight bytes (Intel SDM volume 3).
+        let control = 0b1001 << 16 | 1;
+        sys::set_debug_register(child, 0, 0x1000)
+            .and_then(|()| sys::set_debug_register(child, 7, control))
+            .map(|()| "a debug register of a child can be set".to_owned())
+            .map_err(|error| format!("debug registers: {error}"))
+    };
+    fact("watchpoints", at_exit_stop(set))
+}
+
+/// Whether the kernel tells in one call which pages are there.
+fn page_scan() -> Fact {
+    fact("PAGEMAP_SCAN", File::open("/proc/self/pagemap").and_then(scans).map_err(|error| error.to_string()))
+}
+
+fn scans(pagemap: File) -> io::Result<String> {
+    let mut found = [sys::PageRun::default()];
+    sys::scan_pages(&pagemap, 0, snapshot::PAGE, false, &mut found)?;
+    Ok("tells which pages are there".to_owned())
+}
+
+/// Asks this of a child that stands in its exit stop.
+fn at_exit_stop(ask: impl FnOnce(Pid) -> Result<String, String>) -> Result<String, String> {
+    private::directory().map_err(|error| format!("no private directory: {error}")).and_then(|dir| {
         let never = AtomicBool::new(false);
         let launch = Launch {
             program: std::path::Path::new("/bin/sh"),
@@ -81,13 +119,12 @@ fn trace() -> Fact {
         loop {
             target.go_on().map_err(|error| chain(&error))?;
             match target.next().map_err(|error| chain(&error))? {
-                Event::ExitStop(0) => return Ok("a child of ours can be seized, its exit stop comes".to_owned()),
+                Event::ExitStop(0) => return ask(target.processes()[0].pid),
                 Event::Ended(_) | Event::TimedOut | Event::Interrupted => return Err("no exit stop came".to_owned()),
                 _ => {}
             }
         }
-    });
-    fact(TRACE, probed)
+    })
 }
 
 fn memfd_secret() -> Fact {
@@ -158,6 +195,17 @@ fn yama() -> Fact {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_kernel_refuses_is_absent_and_has_a_cure() {
+        let refused = |fact: Fact| (!fact.present && cure(&fact.name).is_some()).then_some(fact.detail);
+
+        let stopped = fact("watchpoints", at_exit_stop(|_| Err("refused".to_owned())));
+        let scanned = fact("PAGEMAP_SCAN", File::open("/dev/null").and_then(scans).map_err(|error| error.to_string()));
+
+        assert_eq!(refused(stopped).as_deref(), Some("refused"));
+        assert!(refused(scanned).is_some_and(|why| why.contains("ioctl")));
+    }
 
     #[test]
     fn a_row_whose_means_are_missing_is_told_which() {

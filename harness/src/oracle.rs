@@ -1,7 +1,6 @@
 //! What the fuzz targets check: properties that hold for any input. Each panics when one does not.
 
 use std::io::Write;
-
 use std::sync::atomic::AtomicBool;
 
 use crate::program::{self, Options, ProgramError, Sight};
@@ -35,7 +34,8 @@ pub fn core(data: &[u8]) {
         assert!(coverage.adds_up() || coverage.refused_bytes() > 0);
     }
     let mut streamed = 0;
-    let coverage = snapshot::read_core_stream(&mut &data[..], |_, _, bytes| streamed += bytes.len());
+    let coverage =
+        snapshot::read_core_stream(&mut &data[..], &AtomicBool::new(false), |_, _, bytes| streamed += bytes.len());
     assert!(streamed <= data.len());
     if let Ok(coverage) = coverage {
         assert_eq!(coverage.read, streamed as u64);

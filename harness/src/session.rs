@@ -21,6 +21,7 @@ use crate::sweep::{MOST_STEPS, Pass, Window};
 use crate::sys::End;
 use crate::target::{Event, Launch, Layout, Target, TargetError};
 use crate::veil::nameable;
+use zeroize::Zeroizing;
 
 /// A match with the place in which it lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +30,20 @@ pub(crate) struct Hit {
     pub(crate) class: Class,
     pub(crate) place: String,
     pub(crate) permissions: String,
+}
+
+/// What a search of one file brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Searched {
+    pub(crate) coverage: Coverage,
+    pub(crate) hits: Vec<Hit>,
+    /// Places that hold a needle and are not among the hits.
+    pub(crate) unlisted: u64,
+}
+
+/// What is said where more was found than is listed; nothing where all is.
+pub(crate) fn unlisted(at: &str, more: u64) -> Option<String> {
+    (more > 0).then(|| format!("{at}: {more} places more that hold a needle are not listed"))
 }
 
 /// Where in the registers of which thread: its age, as the target counts it, and the bytes.
@@ -244,11 +259,15 @@ fn follow(
                     let why = "new threads or processes ended before they were seen";
                     record.troubles.push(format!("{} {why}", target.unmet()));
                 }
+                record.troubles.extend(escaped(&target));
                 if row.checkpoints.contains(&Checkpoint::Core) {
                     let by_kernel = matches!(end, Some(End::Signal(_, true)));
+                    let troubles = &mut record.troubles;
                     let mut look = match (&setting.handler, dumped.take()) {
-                        (Some(handler), Some(piped)) if by_kernel => look_at_piped_core(setting, handler, piped, index),
-                        _ => look_at_core(setting, by_kernel, index),
+                        (Some(handler), Some(piped)) if by_kernel => {
+                            look_at_piped_core(setting, handler, piped, index, troubles)
+                        }
+                        _ => look_at_core(setting, by_kernel, index, troubles),
                     };
                     // The dump shows the memory of the exit stop.
                     let exit =
@@ -275,6 +294,13 @@ fn follow(
 /// Why no signal was sent at a point of a sweep.
 pub(crate) fn too_short(done: u64, after: u64) -> String {
     format!("the window was over after {done} instructions, before the signal was to be sent after {after}")
+}
+
+/// What is said where a part of the tree got away.
+pub(crate) fn escaped(target: &Target<'_>) -> Option<String> {
+    let escaped = target.escaped();
+    (escaped > 0)
+        .then(|| format!("{escaped} threads or processes were started that are not traced, so nobody looked at them"))
 }
 
 /// How a process ended.
@@ -336,6 +362,13 @@ pub(crate) fn look(
             Err(error) => troubles.push(format!("{at}: registers of a thread: {error}")),
         }
     }
+    for thread in &threads {
+        match std::fs::read(format!("/proc/{}/task/{thread}/comm", target.processes()[process].pid)).map(Zeroizing::new)
+        {
+            Ok(name) => hits.extend(search_name(&name, index)),
+            Err(error) => troubles.push(format!("{at}: the name of a thread: {error}")),
+        }
+    }
     let alive = threads_alive(target, process, threads.len());
     if alive != threads.len() {
         troubles.push(format!("{at}: registers of {} of {alive} threads seen", threads.len()));
@@ -344,13 +377,18 @@ pub(crate) fn look(
         let why = "exit_group(2) came back: what was read at its entry is out of date";
         troubles.push(format!("{at}: {why}"));
     }
+    if target.processes()[process].foreign_calls {
+        let why = "it makes system calls that are not of the 64-bit kind (int 0x80), and what those read and write is not followed";
+        troubles.push(format!("{at}: {why}"));
+    }
     let unseen = target.processes()[process].unseen;
     if unseen > 0 {
         troubles.push(format!("{at}: {unseen} threads ended before their registers could be read"));
     }
-    let exposure = snapshot::exposure(target.processes()[process].pid);
+    let exposure = snapshot::exposure(target.processes()[process].pid, target.began().is_some());
     let mut kept = None;
     let mut public = 0;
+    let mut more = 0;
     let (looked, coverage) = match snapshot::regions(&target.processes()[process]) {
         Ok(regions) => {
             // Before an injected call empties the file that it writes into.
@@ -363,7 +401,9 @@ pub(crate) fn look(
                 Step::End(store) => {
                     witness(Shown::BehindEnd(store));
                     let scanned = std::mem::replace(&mut scanner, Scanner::new(index));
-                    hits.extend(scanned.finish().into_iter().map(|found| behind(found, store)));
+                    let (found, unlisted) = scanned.finish_counted();
+                    more += unlisted;
+                    hits.extend(found.into_iter().map(|found| behind(found, store)));
                 }
             }));
             writings = watching.map(|watching| watching.writings(target, process, &regions)).unwrap_or_default();
@@ -374,7 +414,9 @@ pub(crate) fn look(
                 witness(Shown::Memory(at, bytes));
                 scanner.feed(at, bytes);
             });
-            hits.extend(scanner.finish().into_iter().map(|found| place(found, &places)));
+            let (found, unlisted) = scanner.finish_counted();
+            more += unlisted;
+            hits.extend(found.into_iter().map(|found| place(found, &places)));
             if let Some(began) = target.began() {
                 let regions = places.regions();
                 let known = public::known(&hits, regions, &target.processes()[process], began, index);
@@ -388,6 +430,7 @@ pub(crate) fn look(
         }
         Err(error) => (Looked::Missed(chain(&error)), Coverage::default()),
     };
+    troubles.extend(unlisted(at, more));
     for hit in &mut hits {
         hit.place = nameable(std::mem::take(&mut hit.place), index);
     }
@@ -422,12 +465,19 @@ fn threads_alive(target: &Target<'_>, process: usize, standing: usize) -> usize 
 /// Searches the files that the target left in its directory, which go with the run.
 fn look_at_leftovers(setting: &Setting<'_>, index: &Index, record: &mut Record) {
     let mut files = Vec::new();
-    crate::files::list(setting.dir, setting.dir, &mut files, &mut record.troubles);
+    let mut names = Vec::new();
+    crate::files::list(setting.dir, setting.dir, index, &mut files, &mut names, &mut record.troubles);
+    if !names.is_empty() {
+        let place = || "name of a file left behind".to_owned();
+        let hits = names.into_iter().map(|(_, hit)| Hit { place: place(), ..hit }).collect();
+        record.looks.push(Look { hits, ..unseen(Checkpoint::Exit, Looked::Yes) });
+    }
     for file in files {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        match crate::files::one(&file, index) {
-            Ok((coverage, hits)) => {
+        match crate::files::one(&file, index, setting.interrupted) {
+            Ok(Searched { coverage, hits, unlisted }) => {
                 let place = nameable(format!("file left behind: {name}"), index);
+                record.troubles.extend(self::unlisted(&place, unlisted));
                 let hits = hits.into_iter().map(|hit| Hit { place: place.clone(), ..hit }).collect();
                 let look = unseen(Checkpoint::Exit, Looked::Yes);
                 record.looks.push(Look { coverage, hits, ..look });
@@ -449,6 +499,18 @@ fn search_registers(registers: &Registers, index: &Index) -> Vec<(Hit, RegisterP
     registers.named(scanner.finish()).into_iter().map(register).collect()
 }
 
+/// Searches a thread's name, which a newline ends.
+fn search_name(name: &[u8], index: &Index) -> impl Iterator<Item = Hit> {
+    let mut scanner = Scanner::new(index);
+    scanner.feed(0, name.strip_suffix(b"\n").unwrap_or(name));
+    scanner.finish().into_iter().map(|found| Hit {
+        found,
+        class: Class::ThreadName,
+        place: "name of a thread".to_owned(),
+        permissions: String::new(),
+    })
+}
+
 fn place(found: Match, places: &Places) -> Hit {
     let region = places.region(found.address);
     Hit {
@@ -463,7 +525,7 @@ fn behind(found: Match, store: &Store) -> Hit {
     Hit { found, class: store.class, place: store.place.clone(), permissions: String::new() }
 }
 
-fn look_at_core(setting: &Setting<'_>, dumped: bool, index: &Index) -> Look {
+fn look_at_core(setting: &Setting<'_>, dumped: bool, index: &Index, troubles: &mut Vec<String>) -> Look {
     if let Some(why) = setting.no_core {
         return unseen(Checkpoint::Core, Looked::NotLookedAt(why.to_owned()));
     }
@@ -476,16 +538,20 @@ fn look_at_core(setting: &Setting<'_>, dumped: bool, index: &Index) -> Look {
         Ok(None) => return missed("no core file in the target's directory".to_owned()),
         Err(error) => return missed(format!("open the core: {error}")),
     };
-    let read = search_core(&file, index);
+    let read = search_core(&file, index, setting.interrupted);
     // The directory goes with the run; a core is too much secret to wait for that.
     let removed = std::fs::remove_file(path);
     match (read, removed) {
-        (Ok((coverage, hits)), Ok(())) => {
-            Look { coverage, hits, core: Some(CoreSource::Kernel), ..unseen(Checkpoint::Core, Looked::Yes) }
-        }
+        (Ok(searched), Ok(())) => look_of_core(searched, CoreSource::Kernel, troubles),
         (Err(error), _) => missed(chain(&error)),
         (_, Err(error)) => missed(format!("remove the core: {error}")),
     }
+}
+
+fn look_of_core(searched: Searched, core: CoreSource, troubles: &mut Vec<String>) -> Look {
+    let Searched { coverage, hits, unlisted } = searched;
+    troubles.extend(self::unlisted(Checkpoint::Core.name(), unlisted));
+    Look { coverage, hits, core: Some(core), ..unseen(Checkpoint::Core, Looked::Yes) }
 }
 
 /// A core of our own, for when the kernel's goes to a program.
@@ -513,25 +579,33 @@ impl Piped {
 }
 
 /// Looks at the core that the handler stored, or where there is none that can be read at our own.
-fn look_at_piped_core(setting: &Setting<'_>, handler: &Handler, piped: Piped, index: &Index) -> Look {
+fn look_at_piped_core(
+    setting: &Setting<'_>,
+    handler: &Handler,
+    piped: Piped,
+    index: &Index,
+    troubles: &mut Vec<String>,
+) -> Look {
     let stored = handler.stored(setting.subject, piped.pid, piped.since);
-    let by_handler = stored.and_then(|path| crate::files::one(&path, index).ok());
-    let look =
-        |coverage, hits, core| Look { coverage, hits, core: Some(core), ..unseen(Checkpoint::Core, Looked::Yes) };
-    if let Some((coverage, hits)) = by_handler {
-        return look(coverage, hits, CoreSource::Handler);
+    let by_handler = stored.and_then(|path| crate::files::one(&path, index, setting.interrupted).ok());
+    if let Some(searched) = by_handler {
+        return look_of_core(searched, CoreSource::Handler, troubles);
     }
-    let own = piped.core.and_then(|file| search_core(&file, index).map_err(|error| chain(&error)));
-    match own {
-        Ok((coverage, hits)) => look(coverage, hits, CoreSource::Own),
+    let search = |file| search_core(&file, index, setting.interrupted).map_err(|error| chain(&error));
+    match piped.core.and_then(search) {
+        Ok(searched) => look_of_core(searched, CoreSource::Own, troubles),
         Err(why) => unseen(Checkpoint::Core, Looked::Missed(why)),
     }
 }
 
 /// Searches the notes and the memory of a core.
-pub(crate) fn search_core(file: &std::fs::File, index: &Index) -> Result<(Coverage, Vec<Hit>), snapshot::CoreError> {
+pub(crate) fn search_core(
+    file: &std::fs::File,
+    index: &Index,
+    interrupted: &AtomicBool,
+) -> Result<Searched, snapshot::CoreError> {
     let mut search = CoreSearch::new(index);
-    let coverage = snapshot::read_core(file, |part, at, bytes| search.feed(part, at, bytes))?;
+    let coverage = snapshot::read_core_until(file, interrupted, |part, at, bytes| search.feed(part, at, bytes))?;
     Ok(search.finish(coverage))
 }
 
@@ -539,9 +613,10 @@ pub(crate) fn search_core(file: &std::fs::File, index: &Index) -> Result<(Covera
 pub(crate) fn search_core_stream(
     stream: &mut dyn std::io::Read,
     index: &Index,
-) -> Result<(Coverage, Vec<Hit>), snapshot::CoreError> {
+    interrupted: &AtomicBool,
+) -> Result<Searched, snapshot::CoreError> {
     let mut search = CoreSearch::new(index);
-    let coverage = snapshot::read_core_stream(stream, |part, at, bytes| search.feed(part, at, bytes))?;
+    let coverage = snapshot::read_core_stream(stream, interrupted, |part, at, bytes| search.feed(part, at, bytes))?;
     Ok(search.finish(coverage))
 }
 
@@ -566,7 +641,7 @@ impl<'a> CoreSearch<'a> {
     }
 
     /// What was found, and the account with what the core's writer left out of it.
-    pub(crate) fn finish(self, mut coverage: Coverage) -> (Coverage, Vec<Hit>) {
+    pub(crate) fn finish(self, mut coverage: Coverage) -> Searched {
         let hit = |found: Match, place: String| Hit { found, class: Class::Core, place, permissions: String::new() };
         let mut hits = Vec::new();
         let taken = self.notes.registers(|registers| {
@@ -579,13 +654,18 @@ impl<'a> CoreSearch<'a> {
             let after = taken.partition_point(|(_, behind)| *behind < end);
             taken.get(after).is_some_and(|(start, _)| *start <= found.address)
         };
-        let [notes, memory, rest] = self.scanners.map(Scanner::finish);
+        let mut unlisted = 0;
+        let [notes, memory, rest] = self.scanners.map(|scanner| {
+            let (found, more) = scanner.finish_counted();
+            unlisted += more;
+            found
+        });
         hits.extend(notes.into_iter().filter(|found| !in_register(found)).map(|found| hit(found, "notes".to_owned())));
         hits.extend(memory.into_iter().map(|found| hit(found, "memory".to_owned())));
         let outside = "outside of all segments, by offset";
         hits.extend(rest.into_iter().map(|found| hit(found, outside.to_owned())));
         self.notes.account(&mut coverage, |text| nameable(text, self.index));
-        (coverage, hits)
+        Searched { coverage, hits, unlisted }
     }
 }
 

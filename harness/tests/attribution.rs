@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use findings::{Finding, Machine, Writer};
 use harness::audit::{self, Attribution, Options};
@@ -118,22 +117,8 @@ fn build(dir: &Path, build: Build) -> PathBuf {
 
 fn found(scenario: &str, how: Build, machine: &Machine) -> Vec<Finding> {
     let dir = tempfile::tempdir().unwrap();
-    let options = Options {
-        subject: build(dir.path(), how),
-        filter: String::new(),
-        quick: false,
-        jobs: 1,
-        timeout: Duration::from_secs(60),
-        min_length: 6,
-        decoys: 2,
-        required: Vec::new(),
-        seed: Seed::random().unwrap(),
-        profile: "test".to_owned(),
-        rustc: "test".to_owned(),
-        ablation: None,
-        attribution: Attribution::All,
-        course: audit::Course::default(),
-    };
+    let options =
+        Options { attribution: Attribution::All, ..Options::new(build(dir.path(), how), Seed::random().unwrap()) };
     let rows = audit::catalogue(&options.subject).unwrap();
     let row = rows.iter().find(|row| row.name == scenario).unwrap();
     let outcome = audit::row(row, machine, &options, &AtomicBool::new(false));

@@ -33,22 +33,7 @@ fn subject(dir: &Path, run: &str) -> PathBuf {
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn options(subject: PathBuf) -> Options {
-    Options {
-        subject,
-        filter: String::new(),
-        quick: false,
-        jobs: 1,
-        timeout: PATIENCE,
-        min_length: 6,
-        decoys: 2,
-        required: Vec::new(),
-        seed: Seed::random().unwrap(),
-        profile: "test".to_owned(),
-        rustc: "test".to_owned(),
-        ablation: None,
-        attribution: audit::Attribution::Nothing,
-        course: audit::Course::default(),
-    }
+    Options { timeout: PATIENCE, ..Options::new(subject, Seed::random().unwrap()) }
 }
 
 fn audit(run: &str) -> Run {

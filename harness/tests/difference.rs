@@ -178,25 +178,8 @@ fn diff(program: &Path) -> Result<Difference, Failed> {
 }
 
 fn options(program: &Path) -> Result<Options, Failed> {
-    Ok(Options {
-        program: vec![program.into()],
-        secret: Source::Random(32),
-        feed: Feed::Stdin,
-        text: false,
-        moments: vec!["exit".parse()?],
-        follow: false,
-        repeat: 1,
-        timeout: Duration::from_secs(120),
-        min_length: 6,
-        decoys: 4,
-        unknown_keys: false,
-        hidden_variable: None,
-        attribute: false,
-        keep_freed: None,
-        output: Output::Stderr,
-        variables: Vec::new(),
-        digest: true,
-    })
+    let plain = Options::new(vec![program.into()], Source::Random(32), Feed::Stdin);
+    Ok(Options { text: false, timeout: Duration::from_secs(120), output: Output::Stderr, ..plain })
 }
 
 fn says(difference: &Difference, text: &str) -> bool {

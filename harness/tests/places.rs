@@ -8,7 +8,6 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use findings::{Class, Finding, Form, Outcome, Run, Verdict};
 use harness::audit::{self, Options};
@@ -35,22 +34,8 @@ fn subject() -> Subject {
 impl Subject {
     /// Runs one row and looks at it.
     fn run(&self, row: &str) -> Run {
-        let options = Options {
-            subject: self.program.clone(),
-            filter: format!("places/{row}"),
-            quick: false,
-            jobs: 1,
-            timeout: Duration::from_secs(60),
-            min_length: 6,
-            decoys: 2,
-            required: Vec::new(),
-            seed: Seed::random().unwrap(),
-            profile: "test".to_owned(),
-            rustc: "test".to_owned(),
-            ablation: None,
-            attribution: audit::Attribution::Nothing,
-            course: audit::Course::default(),
-        };
+        let options =
+            Options { filter: format!("places/{row}"), ..Options::new(self.program.clone(), Seed::random().unwrap()) };
         audit::run(&options, &audit::rows(&options).unwrap(), &AtomicBool::new(false), &Nobody).unwrap()
     }
 
@@ -160,6 +145,54 @@ fn what_the_kernel_keeps_is_found_and_left_as_it_was() {
     assert!(kept.bytes.never_populated > 1000 << 20, "{kept:?}");
     // An account of its own: the address space adds up without it.
     assert!(outcome.observations[1].coverage.adds_up());
+}
+
+/// A process, and one that shares its memory and is no thread of it.
+const SHARER_C: &str = r#"
+#define _GNU_SOURCE
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+static char stack[65536];
+static int sleeps(void *unused) { for (;;) pause(); return 0; }
+int main(int argc, char **argv) {
+    int shared = argc > 1 ? clone(sleeps, stack + sizeof stack, CLONE_VM | SIGCHLD, NULL) : 0;
+    printf("%d\n", shared);
+    fflush(stdout);
+    for (;;) pause();
+}
+"#;
+
+fn a_process_whose_memory_another_shares_is_inconclusive_and_that_one_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, program) = (dir.path().join("sharer.c"), dir.path().join("sharer"));
+    std::fs::write(&source, SHARER_C).unwrap();
+    assert!(Command::new("cc").arg("-o").args([&program, &source]).status().unwrap().success());
+    let needles = || {
+        let secret = Seed::random().unwrap().canary("sharer", scenario_protocol::CanaryKind::Bytes, 32);
+        harness::files::Needles::new(vec![secret], 6).unwrap()
+    };
+    for share in [&["share"][..], &[]] {
+        let mut process = Command::new(&program).args(share).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(process.stdout.take().unwrap()), &mut line).unwrap();
+        let sharer: i32 = line.trim().parse().unwrap();
+
+        let searched =
+            harness::attach::search(i32::try_from(process.id()).unwrap(), &needles(), &AtomicBool::new(false));
+        if sharer > 0 {
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(sharer), nix::sys::signal::Signal::SIGKILL).unwrap();
+        }
+        process.kill().unwrap();
+        process.wait().unwrap();
+
+        let searched = searched.unwrap();
+        let said =
+            searched.reasons.iter().any(|reason| reason.starts_with(&format!("process {sharer} shares its memory")));
+        let expected = if share.is_empty() { Verdict::Clean } else { Verdict::Inconclusive };
+        assert_eq!((searched.verdict, said), (expected, !share.is_empty()), "{:?}", searched.reasons);
+    }
 }
 
 fn twenty_gibibytes_of_nothing_are_read_in_little_memory() {
@@ -285,6 +318,11 @@ fn main() -> ExitCode {
             "twenty_gibibytes_of_nothing_are_read_in_little_memory",
             None,
             twenty_gibibytes_of_nothing_are_read_in_little_memory,
+        ),
+        needs(
+            "a_process_whose_memory_another_shares_is_inconclusive_and_that_one_is_named",
+            None,
+            a_process_whose_memory_another_shares_is_inconclusive_and_that_one_is_named,
         ),
         needs("thousands_of_runs_of_pages_are_read_each_once", None, thousands_of_runs_of_pages_are_read_each_once),
         needs(

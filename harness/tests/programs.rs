@@ -277,25 +277,9 @@ fn is_at(writer: &Writer, function: &str, text: &str) -> bool {
 }
 
 fn options(program: &Path, args: &[&str]) -> Result<Options, Failed> {
-    Ok(Options {
-        program: std::iter::once(program.into()).chain(args.iter().map(OsString::from)).collect(),
-        secret: Source::Random(32),
-        feed: Feed::Stdin,
-        text: true,
-        moments: vec!["exit".parse()?],
-        follow: false,
-        repeat: 1,
-        timeout: Duration::from_secs(120),
-        min_length: 6,
-        decoys: 4,
-        unknown_keys: false,
-        hidden_variable: None,
-        variables: Vec::new(),
-        digest: true,
-        attribute: false,
-        keep_freed: None,
-        output: Output::Stderr,
-    })
+    let program = std::iter::once(program.into()).chain(args.iter().map(OsString::from)).collect();
+    let plain = Options::new(program, Source::Random(32), Feed::Stdin);
+    Ok(Options { timeout: Duration::from_secs(120), decoys: 4, output: Output::Stderr, ..plain })
 }
 
 fn check(holds: bool, twice: &Twice) -> Result<(), Failed> {

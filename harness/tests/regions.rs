@@ -118,23 +118,10 @@ fn compile(dir: &Path) -> Option<PathBuf> {
 
 fn every_place(program: &Path) -> Result<(), Failed> {
     let options = Options {
-        program: vec![program.into()],
-        secret: Source::Random(64),
-        feed: Feed::Stdin,
         text: false,
-        moments: vec!["exit".parse()?],
-        follow: false,
-        repeat: 1,
         timeout: Duration::from_secs(120),
-        min_length: 6,
-        decoys: 4,
-        unknown_keys: false,
-        hidden_variable: None,
-        attribute: false,
-        keep_freed: None,
         output: Output::Stderr,
-        variables: Vec::new(),
-        digest: true,
+        ..Options::new(vec![program.into()], Source::Random(64), Feed::Stdin)
     };
     let run = program::run(&options, &AtomicBool::new(false), &Nobody)?;
     let outcome = run.outcomes.first().ok_or("no run")?;

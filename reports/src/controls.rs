@@ -216,6 +216,9 @@ pub const fn control(class: Class) -> Control {
             Partial,
             "Stretches that were cut off or overwritten before the look; of a deleted file also its blocks on the disk.",
         ),
+        Class::ThreadName => {
+            (CLEARTEXT, false, EvidenceFor, "Names that threads had before, and who read them: every user may.")
+        }
         Class::Core => (
             CORE_DUMP,
             true,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use findings::{CORE, Verdict};
-use harness::audit::{Attribution, AuditError, Course, DECOYS, Options};
+use harness::audit::{Attribution, AuditError, Course, Options};
 use harness::canary::Seed;
 use harness::progress::Progress;
 use harness::{audit, interrupt, machine};
@@ -24,15 +24,12 @@ pub(crate) fn audit(args: &Audit) -> Result<Verdict, Failure> {
     prepare(&args.out)?;
     let interrupted = interrupt::flag().map_err(|error| Failure::internal("catch Ctrl-C", &error))?;
     let options = Options {
-        subject: absolute(&args.subject)?,
         filter: args.filter.clone(),
         quick: args.quick,
         jobs: args.jobs.map_or_else(cpus, usize::from),
         timeout: Duration::from_secs(args.timeout),
         min_length: usize::from(args.min_length),
-        decoys: DECOYS,
         required: args.require.iter().map(|_| CORE.to_owned()).collect(),
-        seed,
         profile: args.profile.clone(),
         rustc: args.rustc.clone(),
         ablation: args.ablation.clone(),
@@ -42,6 +39,7 @@ pub(crate) fn audit(args: &Audit) -> Result<Verdict, Failure> {
             Some(Which::All) => Attribution::All,
         },
         course: Course { part: args.shard, repeat: args.repeat, fixed_layout: args.fixed_layout, sweep: args.sweep },
+        ..Options::new(absolute(&args.subject)?, seed)
     };
     let rows = audit::rows(&options).map_err(failure)?;
     // What an earlier run found must not pass for this one's, should this one be killed.

@@ -5,48 +5,37 @@ use std::time::Duration;
 
 use findings::{Difference, Verdict};
 use harness::canary::Canary;
-use harness::program::{Options, Output, Source};
+use harness::program::{Options, Source};
 use harness::{difference, interrupt};
 
 use crate::Failure;
 use crate::args::Diff;
-use crate::output::{prepare, say};
+use crate::output::{prepare, remove, say};
 use crate::run::{failure, given};
-
-/// Decoys that are looked for in every run and were never planted.
-const DECOYS: u32 = 8;
 
 /// Bytes of a random key.
 const LENGTH: u16 = 32;
 
-/// Shortest residue that the search beside the comparison finds, in bytes of the secret.
-const MIN_LENGTH: usize = 6;
+/// What is written with `--out`.
+const JSON: &str = "difference.json";
+const TEXT: &str = "difference.txt";
 
 /// `residue diff`.
 pub(crate) fn diff(args: &Diff) -> Result<Verdict, Failure> {
     let (secret, other) = keys(args)?;
     if let Some(dir) = &args.out {
         prepare(dir)?;
+        for name in [JSON, TEXT] {
+            remove(&dir.join(name))?; // it must not pass for this run's, should this one fail
+        }
     }
     let interrupted = interrupt::flag().map_err(|error| Failure::internal("catch Ctrl-C", &error))?;
     let options = Options {
-        program: args.program.clone(),
-        secret,
-        feed: args.feed.clone(),
         text: args.text || !args.bytes && args.feed.is_text(),
         moments: args.at.clone(),
         follow: args.follow,
-        repeat: 1,
         timeout: Duration::from_secs(args.timeout),
-        min_length: MIN_LENGTH,
-        decoys: DECOYS,
-        unknown_keys: false,
-        hidden_variable: None,
-        attribute: false,
-        keep_freed: None,
-        output: Output::Discard,
-        variables: Vec::new(),
-        digest: true,
+        ..Options::new(args.program.clone(), secret, args.feed.clone())
     };
     let difference = difference::run(&options, other.as_ref(), args.runs, &interrupted).map_err(failure)?;
     if let Some(dir) = &args.out {
@@ -75,10 +64,7 @@ fn keys(args: &Diff) -> Result<(Source, Option<Canary>), Failure> {
 }
 
 fn write(difference: &Difference, dir: &Path) -> Result<(), Failure> {
-    let texts = [
-        ("difference.json", reports::difference_json(difference)),
-        ("difference.txt", reports::difference(difference)),
-    ];
+    let texts = [(JSON, reports::difference_json(difference)), (TEXT, reports::difference(difference))];
     for (name, text) in texts {
         let path = dir.join(name);
         std::fs::write(&path, text).map_err(|error| Failure::internal(&format!("write {}", path.display()), &error))?;

@@ -33,9 +33,7 @@ pub(crate) fn core(args: &Core) -> Result<Verdict, Failure> {
 
 fn refused(error: WriteError) -> Failure {
     let usage = match &error {
-        WriteError::Attach { source } => {
-            matches!(source, AttachError::Myself { .. } | AttachError::Gone { .. } | AttachError::Refused { .. })
-        }
+        WriteError::Attach { source } => !matches!(source, AttachError::Stop { .. } | AttachError::Search { .. }),
         WriteError::Make { source, .. } => matches!(
             source.kind(),
             ErrorKind::AlreadyExists | ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::NotADirectory

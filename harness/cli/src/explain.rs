@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use findings::{Finding, Origin, Run, Verdict, Writer};
-use harness::audit::{self, Attribution, DECOYS, Options};
+use harness::audit::{self, Options};
 use harness::canary::Seed;
 use harness::{attribute, interrupt, machine};
 
@@ -43,20 +43,12 @@ fn attribute_again(args: &Explain, subject: &Path, run: &Run, found: &mut [Findi
     };
     let interrupted = interrupt::flag().map_err(|error| Failure::internal("catch Ctrl-C", &error))?;
     let options = Options {
-        subject: absolute(subject)?,
-        filter: String::new(),
-        quick: false,
-        jobs: 1,
         timeout: Duration::from_secs(args.timeout),
         min_length: usize::try_from(run.settings.min_length).unwrap_or(usize::MAX),
-        decoys: DECOYS,
-        required: Vec::new(),
-        seed,
         profile: run.build.profile.clone(),
         rustc: run.build.rustc.clone(),
         ablation: run.build.ablation.clone(),
-        attribution: Attribution::Nothing,
-        course: audit::Course::default(),
+        ..Options::new(absolute(subject)?, seed)
     };
     let scenario = found[0].scenario.clone();
     let rows = audit::catalogue(&options.subject).map_err(failure)?;

@@ -50,6 +50,7 @@ fn real_main() -> ExitCode {
         output::complain(&format!("forbid cores of this program: {error}"));
         return ExitCode::from(EXIT_INTERNAL);
     }
+    interrupt::lock_memory(); // where it cannot be done the run says so
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {

@@ -36,16 +36,17 @@ pub(crate) fn printable(text: &str) -> String {
 
 /// Removes what an earlier run wrote into the directory, and nothing else.
 pub(crate) fn remove_old(dir: &Path) -> Result<(), Failure> {
-    for name in Format::ALL.map(Format::file_name).into_iter().chain([REPEATABLE]) {
-        let path = dir.join(name);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Failure::internal(&format!("remove {}", path.display()), &error));
-            }
-            _ => {}
+    Format::ALL.map(Format::file_name).into_iter().chain([REPEATABLE]).try_for_each(|name| remove(&dir.join(name)))
+}
+
+/// Removes a file if it is there.
+pub(crate) fn remove(path: &Path) -> Result<(), Failure> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(failure_at(&format!("remove {}", path.display()), &error))
         }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Prints what went wrong; there is nowhere to report that this failed.
@@ -58,9 +59,21 @@ pub(crate) fn note(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
 }
 
+/// What a failure to make or write what the user named is: the user's where the name is to blame, else ours.
+pub(crate) fn failure_at(what: &str, error: &io::Error) -> Failure {
+    use io::ErrorKind::{
+        AlreadyExists, InvalidFilename, IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem,
+    };
+    match error.kind() {
+        AlreadyExists | InvalidFilename | IsADirectory | NotADirectory | NotFound | PermissionDenied
+        | ReadOnlyFilesystem => Failure::Usage(format!("{what}: {error}")),
+        _ => Failure::internal(what, error),
+    }
+}
+
 /// Makes sure that a directory can be written to before hours of work end in it.
 pub(crate) fn prepare(dir: &Path) -> Result<(), Failure> {
-    let failed = |error: io::Error| Failure::internal(&format!("write into {}", dir.display()), &error);
+    let failed = |error: io::Error| failure_at(&format!("write into {}", dir.display()), &error);
     std::fs::create_dir_all(dir).map_err(failed)?;
     let probe = dir.join(".residue-probe");
     std::fs::write(&probe, b"").map_err(failed)?;

@@ -14,24 +14,15 @@ use zeroize::Zeroizing;
 
 use crate::args::Run;
 use crate::baseline::List;
-use crate::output::{colour, complain, note, prepare, say, write_all};
+use crate::output::{colour, complain, failure_at, note, prepare, remove_old, say, write_all};
 use crate::secret::read_small;
 use crate::{Failure, chain, project};
-
-/// Decoys that are looked for in every run and were never planted.
-const DECOYS: u32 = 8;
 
 /// File name of the library that keeps freed memory.
 const KEEPER: &str = "libresidue_keep_freed.so";
 
 /// Bytes of a random secret.
 const LENGTH: u16 = 32;
-
-/// Seconds that one run may take.
-const TIMEOUT: u64 = 60;
-
-/// Shortest residue that counts, in bytes of the secret.
-const MIN_LENGTH: u16 = 6;
 
 /// `residue run`.
 pub(crate) fn run(mut args: Run) -> Result<Verdict, Failure> {
@@ -46,6 +37,10 @@ pub(crate) fn run(mut args: Run) -> Result<Verdict, Failure> {
         }
         None => {}
     }
+    if let Some(dir) = &args.out {
+        prepare(dir)?;
+        remove_old(dir)?; // it must not pass for this run's, should this one fail
+    }
     let list = args.baseline.as_deref().map(List::read).transpose()?;
     let feed = args.feed.clone().unwrap_or(Feed::Stdin);
     let text = args.text || !args.bytes && feed.is_text();
@@ -53,28 +48,21 @@ pub(crate) fn run(mut args: Run) -> Result<Verdict, Failure> {
         Some(secret) => given(secret, args.bytes)?,
         None => (Source::Random(usize::from(args.secret_random.unwrap_or(LENGTH))), None),
     };
-    if let Some(dir) = &args.out {
-        prepare(dir)?;
-    }
     let interrupted = interrupt::flag().map_err(|error| Failure::internal("catch Ctrl-C", &error))?;
+    let plain = Options::new(args.program.clone(), secret, feed);
     let options = Options {
-        program: args.program.clone(),
-        secret,
-        feed,
         text,
         moments: if args.at.is_empty() { vec![Moment::Exit] } else { args.at.clone() },
         follow: args.follow,
         repeat: args.repeat.unwrap_or(1),
-        timeout: Duration::from_secs(args.timeout.unwrap_or(TIMEOUT)),
-        min_length: usize::from(args.min_length.unwrap_or(MIN_LENGTH)),
-        decoys: DECOYS,
+        timeout: args.timeout.map_or(plain.timeout, Duration::from_secs),
+        min_length: args.min_length.map_or(plain.min_length, usize::from),
         unknown_keys: args.unknown_keys,
         hidden_variable,
-        variables: Vec::new(),
-        digest: true,
         attribute: args.attribute,
         keep_freed: args.keep_freed.as_ref().map(|library| keeper(library.as_deref())).transpose()?,
         output: if args.json { Output::Stderr } else { Output::Stdout },
+        ..plain
     };
     let observer = |event: &Progress| {
         if let Progress::Noted { text } = event {
@@ -147,6 +135,9 @@ pub(crate) fn given(text: &str, bytes: bool) -> Result<(Source, Option<String>),
 
 /// What keeps a program from being run: the user's to mend, or ours.
 pub(crate) fn failure(error: ProgramError) -> Failure {
+    if let ProgramError::FeedFile { source, .. } = &error {
+        return failure_at(&error.to_string(), source);
+    }
     let usage = match &error {
         ProgramError::NoProgram
         | ProgramError::NotFound { .. }
@@ -162,7 +153,6 @@ pub(crate) fn failure(error: ProgramError) -> Failure {
             matches!(source.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::IsADirectory)
                 || source.raw_os_error() == Some(8)
         }
-        ProgramError::Feed { source } => source.kind() == ErrorKind::AlreadyExists,
         _ => false,
     };
     if usage { Failure::Usage(chain(&error)) } else { Failure::Internal(chain(&error)) }

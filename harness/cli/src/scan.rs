@@ -76,9 +76,12 @@ fn process(path: &Path) -> Option<i32> {
 
 fn refused(error: AttachError) -> Failure {
     match error {
-        AttachError::Myself { .. } | AttachError::Gone { .. } | AttachError::Refused { .. } => {
-            Failure::Usage(chain(&error))
-        }
+        AttachError::Myself { .. }
+        | AttachError::Gone { .. }
+        | AttachError::Kernel { .. }
+        | AttachError::Ended { .. }
+        | AttachError::Traced { .. }
+        | AttachError::Refused { .. } => Failure::Usage(chain(&error)),
         _ => Failure::Internal(chain(&error)),
     }
 }

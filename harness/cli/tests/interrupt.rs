@@ -137,3 +137,32 @@ fn a_filter_that_no_row_matches_is_wrong_usage_and_says_which() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.contains("no-such-row") && said.contains("residue list"), "{said}");
 }
+
+#[test]
+fn a_second_signal_leaves_no_file_with_the_secret() {
+    use nix::sys::signal::{Signal, kill};
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret");
+    let mut residue = Command::new(env!("CARGO_BIN_EXE_residue"))
+        .args(["run", "--feed", &format!("file:{}", secret.display()), "--", "sleep", "1000"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let patience = Instant::now() + PATIENCE;
+    while !secret.exists() {
+        assert!(Instant::now() < patience, "the secret was never fed");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+
+    // Where it stands it takes in both at once when it goes on: the second is never late.
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(residue.id()).unwrap());
+    for signal in [Signal::SIGSTOP, Signal::SIGINT, Signal::SIGTERM, Signal::SIGCONT] {
+        kill(pid, signal).unwrap();
+    }
+    let status = residue.wait().unwrap();
+
+    assert!(matches!(status.code(), Some(2 | 70)), "{status}");
+    assert_eq!(files(dir.path()), [""; 0]);
+}

@@ -33,11 +33,32 @@ fn shards_that_make_no_sense_and_rows_that_are_not_there_are_wrong_usage() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_written_is_an_internal_error() {
-    let output = residue(&["audit", "/bin/true", "--out", "/dev/null/evidence"]);
+fn a_directory_that_cannot_be_one_is_wrong_usage_and_named() {
+    for dir in ["/dev/null", "/dev/null/evidence", "/proc/no-such-directory"] {
+        for command in [&["audit", "/bin/true", "--out", dir][..], &["run", "--out", dir, "--", "true"]] {
+            let output = residue(command);
 
-    assert_eq!(output.status.code(), Some(70));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("/dev/null/evidence"));
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(64), "{command:?}: {said}");
+            assert!(said.contains(dir), "{said}");
+        }
+    }
+}
+
+#[test]
+fn a_thread_of_the_kernel_is_told_as_one() {
+    let flags = std::fs::read_to_string("/proc/2/stat").unwrap_or_default();
+    let flags = flags.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(6)?.parse::<u64>().ok());
+    if flags.is_none_or(|flags| flags & 0x0020_0000 == 0) {
+        eprintln!("skipped: process 2 is no thread of the kernel here");
+        return;
+    }
+
+    let output = residue(&["scan", "2", "--unknown-keys"]);
+
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(64), "{said}");
+    assert!(said.contains("a thread of the kernel"), "{said}");
 }
 
 #[test]

@@ -272,3 +272,75 @@ fn a_library_that_keeps_freed_memory_has_to_be_one() {
     assert_eq!((other.status.code(), absent.status.code()), (Some(64), Some(64)));
     assert!(String::from_utf8_lossy(&other.stderr).contains("is not the library"));
 }
+
+#[test]
+fn what_an_earlier_run_reported_is_gone_before_one_that_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().to_str().unwrap();
+    let reports = ["run.json", "repeatable.json"].map(|name| dir.path().join(name));
+    for path in &reports {
+        std::fs::write(path, "an earlier verdict").unwrap();
+    }
+    std::fs::write(dir.path().join("notes"), "the user's").unwrap();
+
+    let output = residue(&["run", "--out", out, "--", "/no/such/program"]);
+
+    assert_eq!(output.status.code(), Some(64));
+    assert!(reports.iter().all(|path| !path.exists()));
+    assert!(dir.path().join("notes").exists());
+}
+
+#[test]
+fn a_file_that_cannot_be_made_for_the_secret_is_wrong_usage_and_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let theirs = dir.path().join("theirs");
+    std::fs::write(&theirs, "the user's").unwrap();
+    for path in ["/nonexistent/x", "/dev/null/x", theirs.to_str().unwrap()] {
+        let output = residue(&["run", "--feed", &format!("file:{path}"), "--", "true"]);
+
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(64), "{said}");
+        assert!(said.contains(path), "{said}");
+    }
+    assert_eq!(std::fs::read_to_string(theirs).unwrap(), "the user's");
+}
+
+#[test]
+fn the_core_limit_that_is_told_is_the_users_and_not_ours() {
+    let line = format!("ulimit -Sc 0; exec {} run --json -- sh -c 'read -r key'", env!("CARGO_BIN_EXE_residue"));
+    let output = Command::new("sh").args(["-c", &line]).stdin(Stdio::null()).output().unwrap();
+
+    let run: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let limits: Vec<_> = run["outcomes"][0]["observations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|seen| seen["exposure"]["core_limit"]["bytes"].as_u64())
+        .collect();
+    assert!(!limits.is_empty() && limits.iter().all(|limit| *limit == Some(0)), "{limits:?}");
+}
+
+#[test]
+fn a_secret_in_a_threads_name_is_found_there() {
+    let (code, run) = run(&[], "read -r key; printf %s \"$key\" > /proc/self/comm; sleep 0");
+
+    assert_eq!(code, 1, "{run}");
+    let findings = run["outcomes"][0]["findings"].as_array().unwrap();
+    let name =
+        findings.iter().find(|finding| finding["rule"]["class"] == "thread-name").unwrap_or_else(|| panic!("{run}"));
+    // The kernel keeps fifteen bytes of it.
+    assert_eq!((name["secret_offset"].as_u64(), name["secret_length"].as_u64()), (Some(0), Some(15)), "{name}");
+    let (_, other) = self::run(&[], "read -r key; sleep 0");
+    assert!(!classes(&other, "exit").contains(&"thread-name".to_owned()), "{other}");
+}
+
+#[test]
+fn a_secret_that_is_written_back_into_the_pipe_that_it_came_through_is_not_called_clean() {
+    let (code, back) = run(&[], "read -r key; printf %s \"$key\" > /proc/self/fd/0; exec sleep 0");
+
+    assert_ne!(code, 0, "{back}");
+    assert!(reasons(&back).contains("bytes wait where it was fed"), "{back}");
+    // What is left unread there is nobody's doing.
+    let (code, unread) = run(&["--bytes"], "exec dd bs=32 count=1 of=/dev/null status=none");
+    assert!(!reasons(&unread).contains("bytes wait where it was fed"), "{code} {unread}");
+}

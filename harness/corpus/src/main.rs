@@ -24,7 +24,7 @@ use clap::Parser;
 use findings::{EXIT_INTERNAL, EXIT_USAGE};
 use harness::canary::Canary;
 use harness::chain;
-use harness::program::{Options, Output, Source};
+use harness::program::{Options, Source};
 
 use prepare::{Prepared, Tools, Unprepared};
 use results::Results;
@@ -171,24 +171,15 @@ fn both(victim: &Victim, prepared: &Prepared) -> Result<Both, String> {
         }
     };
     let known = victim.prefix.len() as u64;
+    let feed = prepared.feed.parse().map_err(|error| chain(&error))?;
     let options = Options {
-        program: prepared.program.clone(),
-        secret,
-        feed: prepared.feed.parse().map_err(|error| chain(&error))?,
         text: !victim.bytes,
         moments: moments.map_err(|error: harness::program::ParseMomentError| chain(&error))?,
         follow: victim.follow,
-        repeat: 1,
         timeout: Duration::from_secs(TIMEOUT),
         min_length: oracle::MIN_LENGTH as usize,
         decoys: 4,
-        unknown_keys: false,
-        hidden_variable: None,
-        variables: Vec::new(),
-        digest: true,
-        output: Output::Discard,
-        attribute: false,
-        keep_freed: None,
+        ..Options::new(prepared.program.clone(), secret, feed)
     };
     let (mut places, mut troubles) = (Vec::new(), Vec::new());
     let outcome = harness::oracle::frozen(&options, &mut |secret, moment, process, pid| match oracle::look(

@@ -44,6 +44,8 @@ pub enum Class {
     Memfd,
     /// A file that has no name any more (or never had one) and lives on behind a descriptor.
     DeletedFile,
+    /// A thread's name, which the kernel keeps and every user can read (proc_pid_comm(5)).
+    ThreadName,
     /// A core dump: memory or notes.
     Core,
     /// Bytes of a plain file that was scanned as such.
@@ -52,7 +54,7 @@ pub enum Class {
 
 impl Class {
     /// All classes, in the order of reports.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Stack,
         Self::DeadStack,
         Self::AlternateStack,
@@ -72,6 +74,7 @@ impl Class {
         Self::Socket,
         Self::Memfd,
         Self::DeletedFile,
+        Self::ThreadName,
         Self::Core,
         Self::Data,
     ];
@@ -98,6 +101,7 @@ impl Class {
             Self::Socket => "socket",
             Self::Memfd => "memfd",
             Self::DeletedFile => "deleted-file",
+            Self::ThreadName => "thread-name",
             Self::Core => "core",
             Self::Data => "data",
         }
@@ -111,7 +115,7 @@ impl Class {
 
     /// Whether it is memory of a living process: a place with an address there.
     pub const fn is_in_memory(self) -> bool {
-        !self.is_behind_descriptor() && !matches!(self, Self::Register | Self::Core | Self::Data)
+        !self.is_behind_descriptor() && !matches!(self, Self::Register | Self::ThreadName | Self::Core | Self::Data)
     }
 }
 

@@ -4,10 +4,9 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use findings::{Class, Outcome, Verdict};
-use harness::program::{self, Feed, Moment, Options, Output, Source};
+use harness::program::{self, Feed, Options, Source};
 use harness::progress::Nobody;
 
 /// Reads a line by read(2) into a block, frees that, and fills the next block of that size with something else.
@@ -48,25 +47,7 @@ fn compile(dir: &Path, flags: &[&str]) -> Option<PathBuf> {
 }
 
 fn options(program: &Path, keep_freed: Option<PathBuf>) -> Options {
-    Options {
-        digest: true,
-        variables: Vec::new(),
-        program: vec![OsString::from(program)],
-        secret: Source::Random(32),
-        feed: Feed::Stdin,
-        text: true,
-        moments: vec!["exit".parse::<Moment>().unwrap()],
-        follow: false,
-        repeat: 1,
-        timeout: Duration::from_secs(60),
-        min_length: 6,
-        decoys: 2,
-        unknown_keys: false,
-        hidden_variable: None,
-        output: Output::Discard,
-        attribute: false,
-        keep_freed,
-    }
+    Options { keep_freed, ..Options::new(vec![OsString::from(program)], Source::Random(32), Feed::Stdin) }
 }
 
 fn run(program: &Path, keep_freed: Option<PathBuf>) -> Outcome {

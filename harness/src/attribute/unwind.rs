@@ -125,7 +125,7 @@ fn repeats(write: &Write, word: Word, regions: &[Region], images: &Images) -> bo
     let Some(region) = regions.iter().find(|region| region.contains(registers.rip)) else { return false };
     let Some((image, address)) = images.behind(region, registers.rip) else { return false };
     let code = image.code(address, 4);
-    let code = match code {
+    let code = match code.as_slice() {
         [0xf2 | 0xf3, 0x48..=0x4f, rest @ ..] | [0xf2 | 0xf3, rest @ ..] => rest,
         _ => return false,
     };

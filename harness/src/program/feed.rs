@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -13,6 +12,7 @@ use nix::fcntl::OFlag;
 use zeroize::Zeroizing;
 
 use super::{Options, ProgramError};
+use crate::interrupt::Passing;
 use crate::target::{Foreign, Identity};
 
 /// How the program gets the secret.
@@ -102,16 +102,7 @@ pub(super) struct Wires {
     /// Where its reads bring the secret; `None` if it has the secret from the start.
     pub(super) watched: Option<Identity>,
     /// A file to remove in the end.
-    _file: Option<Removed>,
-}
-
-/// A file of ours that goes when this is dropped.
-struct Removed(PathBuf);
-
-impl Drop for Removed {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0); // the program may have removed it
-    }
+    _file: Option<Passing>,
 }
 
 impl Wires {
@@ -150,7 +141,10 @@ impl Wires {
             watched: None,
             _file: None,
         };
-        wires.connect(&options.feed, secret, options.text).map_err(|source| ProgramError::Feed { source })?;
+        wires.connect(&options.feed, secret, options.text).map_err(|source| match &options.feed {
+            Feed::File(path) => ProgramError::FeedFile { path: path.clone(), source },
+            _ => ProgramError::Feed { source },
+        })?;
         Ok(wires)
     }
 
@@ -182,8 +176,8 @@ impl Wires {
                 self.terminal = Some(master);
             }
             Feed::File(path) => {
-                let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
-                self._file = Some(Removed(path.clone()));
+                let (mut file, passing) = Passing::create(path)?;
+                self._file = Some(passing);
                 file.write_all(secret)?;
                 self.watched = Some(Identity::of(&file, false)?);
             }

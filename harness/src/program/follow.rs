@@ -260,6 +260,9 @@ struct Run<'a, 'w> {
 impl Run<'_, '_> {
     fn follow(&mut self, mut target: Target<'_>) -> Result<(), TargetError> {
         self.set_watch(&mut target);
+        if let Some(file) = self.file {
+            target.is_fed_through(file);
+        }
         if self.file.is_none() {
             // It has the secret from the start, in its arguments or its environment.
             self.gone_before = Some(BTreeSet::new());
@@ -534,8 +537,22 @@ impl Run<'_, '_> {
                 }
             },
         );
+        self.doubt_fed(moment, &look);
         let kept_freed = self.kept_freed(target, process, moment);
         self.record.seen.push(Seen { moment: moment.to_owned(), role, look, kept_freed });
+    }
+
+    /// What waits where the program is fed is ours and not searched; but a program can write there, too.
+    fn doubt_fed(&mut self, moment: &str, look: &Look) {
+        let waiting = look.kept.as_ref().map_or(0, snapshot::waiting_to_be_read);
+        let newline = u64::from(self.options.text && matches!(self.options.feed, Feed::Stdin | Feed::Descriptor(_)));
+        // What it read after the secret had come was not counted: more may be its own than is told.
+        if waiting > (self.secret + newline).saturating_sub(self.delivered) {
+            self.record.troubles.push(format!(
+                "{moment}: {waiting} bytes wait where it was fed, more than it had left there: what it wrote there was not \
+                 searched"
+            ));
+        }
     }
 
     /// What was freed and kept in a process, if that was asked for; what was not kept is a trouble.
@@ -576,6 +593,7 @@ impl Run<'_, '_> {
                 .troubles
                 .push(format!("{} new threads or processes ended before they were seen", target.unmet()));
         }
+        self.record.troubles.extend(session::escaped(target));
         if !self.asks_for_exit() {
             return;
         }

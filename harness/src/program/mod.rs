@@ -43,7 +43,7 @@ use crate::target::Same;
 use crate::variants::FORMS;
 use crate::veil::veil;
 
-/// What to run, with what secret, and when to look.
+/// What to run, with what secret, and when to look. [`Options::new`] makes the plainest one.
 #[derive(Debug)]
 pub struct Options {
     /// The program as it is called, and its arguments.
@@ -150,8 +150,16 @@ pub enum ProgramError {
         /// What it is.
         what: &'static str,
     },
-    /// A pipe, a terminal or a file for the secret cannot be made.
-    #[error("make the pipe, terminal or file that the secret is fed through")]
+    /// The file for the secret cannot be made.
+    #[error("make the file {} for the secret", path.display())]
+    FeedFile {
+        /// Where it was to be.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A pipe or a terminal for the secret cannot be made.
+    #[error("make the pipe or terminal that the secret is fed through")]
     Feed {
         /// Why.
         source: std::io::Error,
@@ -212,6 +220,30 @@ pub(crate) enum Sight<'a> {
 pub(crate) type Witness<'a> = dyn FnMut(Sight<'_>) + 'a;
 
 impl Options {
+    /// That program, looked at once, at its end, its children left alone: residues from six bytes up, eight decoys, a minute's
+    /// patience, and what it prints goes nowhere. The secret is a text where the way to feed it is one for texts.
+    pub fn new(program: Vec<OsString>, secret: Source, feed: Feed) -> Self {
+        Self {
+            program,
+            secret,
+            text: feed.is_text(),
+            feed,
+            moments: vec![Moment::Exit],
+            follow: false,
+            repeat: 1,
+            timeout: Duration::from_secs(60),
+            min_length: 6,
+            decoys: audit::DECOYS,
+            unknown_keys: false,
+            hidden_variable: None,
+            variables: Vec::new(),
+            digest: true,
+            output: Output::Discard,
+            attribute: false,
+            keep_freed: None,
+        }
+    }
+
     /// The program's name in reports.
     pub(crate) fn name(&self) -> String {
         let name = self.program.first().map(Path::new).and_then(Path::file_name);

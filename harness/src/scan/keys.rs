@@ -22,7 +22,7 @@ use pkcs8::der::asn1::UintRef;
 use sec1::EcPrivateKey;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{Form, Match};
+use super::{Form, MOST, Match};
 use crate::canary::distinct_non_zero;
 use crate::variants::aes;
 
@@ -43,6 +43,8 @@ pub(super) struct Finder {
     /// The address of the first of them.
     at: u64,
     found: Vec<Match>,
+    /// Keys beyond [`MOST`].
+    unlisted: u64,
 }
 
 impl Finder {
@@ -55,6 +57,7 @@ impl Finder {
             carry: Zeroizing::new(Vec::new()),
             at: 0,
             found: Vec::new(),
+            unlisted: 0,
         }
     }
 
@@ -74,8 +77,9 @@ impl Finder {
         self.at = self.at.wrapping_add(ready as u64);
     }
 
-    /// Everything found, in the order of addresses; a key within another (PKCS #1 in PKCS #8) is told once.
-    pub(super) fn finish(mut self) -> Vec<Match> {
+    /// Everything found, in the order of addresses, but no more than [`MOST`], and how many more there were; a key within
+    /// another (PKCS #1 in PKCS #8) is told once.
+    pub(super) fn finish(mut self) -> (Vec<Match>, u64) {
         self.end_stretch();
         let mut found = std::mem::take(&mut self.found);
         found.sort_unstable_by_key(|one| (one.address, std::cmp::Reverse(one.length)));
@@ -86,7 +90,7 @@ impl Finder {
             end = end.max(here);
             !within
         });
-        found
+        (found, self.unlisted)
     }
 
     fn end_stretch(&mut self) {
@@ -103,7 +107,9 @@ impl Finder {
         found.extend(self.begin.find_iter(view).filter_map(|at| Some((at, pem(&view[at..])?, Form::PemKey))));
         found.extend(self.ssh.find_iter(view).filter_map(|at| Some((at, open_ssh(&view[at..])?, Form::OpenSshKey))));
         found.retain(|(at, ..)| *at < ready);
-        self.found.extend(found.into_iter().map(|(at, length, form)| Match {
+        let room = MOST - self.found.len();
+        self.unlisted += found.len().saturating_sub(room) as u64;
+        self.found.extend(found.into_iter().take(room).map(|(at, length, form)| Match {
             address: self.at.wrapping_add(at as u64),
             needle: UNKNOWN,
             form,
@@ -258,7 +264,7 @@ pub(crate) fn silent() -> Option<String> {
     let missing = plants.iter().find(|(form, bytes)| {
         let mut finder = Finder::new();
         finder.feed(0x1000, &[&[b'.'; 64][..], bytes, &[b'.'; 64]].concat());
-        !finder.finish().iter().any(|found| found.form == *form && found.address == 0x1040)
+        !finder.finish().0.iter().any(|found| found.form == *form && found.address == 0x1040)
     });
     match missing {
         Some((form, _)) => Some(format!("silent control: a planted {} was not found", form.name())),
@@ -289,7 +295,7 @@ mod tests {
         for (number, piece) in memory.chunks(chunk).enumerate() {
             finder.feed(0x7000 + (number * chunk) as u64, piece);
         }
-        finder.finish().iter().map(|found| (found.address - 0x7000, found.length, found.form)).collect()
+        finder.finish().0.iter().map(|found| (found.address - 0x7000, found.length, found.form)).collect()
     }
 
     fn decoded(pem: &str) -> Vec<u8> {
@@ -395,6 +401,6 @@ mod tests {
         finder.feed(0x1000, &schedule[..100]);
         finder.feed(0x1000 + 104, &schedule[100..]);
 
-        assert_eq!(finder.finish(), []);
+        assert_eq!(finder.finish(), (Vec::new(), 0));
     }
 }

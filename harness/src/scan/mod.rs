@@ -74,9 +74,16 @@ pub struct Scanner<'a> {
     carry: Zeroizing<Vec<u8>>,
     candidates: Vec<usize>,
     matches: Vec<Match>,
+    /// Length of `matches` at which what is said twice is taken out of it next.
+    full: usize,
+    /// Matches beyond [`MOST`].
+    unlisted: u64,
     /// For keys that nobody named.
     keys: Option<keys::Finder>,
 }
+
+/// Matches that a scanner keeps: a target full of its secret must not fill our memory too.
+pub(crate) const MOST: usize = 1 << 16;
 
 /// Bytes after which candidates are looked up, so that they are few and still in cache.
 const BLOCK: u64 = 16 << 10;
@@ -86,7 +93,18 @@ impl<'a> Scanner<'a> {
     pub fn new(index: &'a Index) -> Self {
         let keys = index.finds_unknown_keys().then(keys::Finder::new);
         let carry = Zeroizing::new(Vec::with_capacity(4 * index.reach())); // never grows, so it leaves no copy
-        Self { index, stretch: 0, fed: 0, tested: 0, carry, candidates: Vec::new(), matches: Vec::new(), keys }
+        Self {
+            index,
+            stretch: 0,
+            fed: 0,
+            tested: 0,
+            carry,
+            candidates: Vec::new(),
+            matches: Vec::new(),
+            full: MOST,
+            unlisted: 0,
+            keys,
+        }
     }
 
     /// Takes the next bytes. They go on the stretch if their address does, and begin a new one otherwise; no run
@@ -123,13 +141,35 @@ impl<'a> Scanner<'a> {
         self.carry = carry;
     }
 
-    /// Everything found, in the order of addresses.
-    pub fn finish(mut self) -> Vec<Match> {
+    /// Takes out what is said twice, once that is much, and what is too much.
+    fn compact(&mut self) {
+        if self.matches.len() < self.full {
+            return;
+        }
+        self.matches = settle(std::mem::take(&mut self.matches));
+        self.unlisted += self.matches.len().saturating_sub(MOST) as u64;
+        self.matches.truncate(MOST);
+        self.full = 2 * MOST;
+    }
+
+    /// Everything found, in the order of addresses: at most 65,536 matches, which is more than anybody reads.
+    pub fn finish(self) -> Vec<Match> {
+        self.finish_counted().0
+    }
+
+    /// The same, with how many more there were.
+    pub fn finish_counted(mut self) -> (Vec<Match>, u64) {
         self.end_stretch();
-        let mut matches = settle(std::mem::take(&mut self.matches));
-        matches.extend(self.keys.take().into_iter().flat_map(keys::Finder::finish));
-        matches.sort_unstable();
-        matches
+        self.full = 0;
+        self.compact();
+        let mut matches = std::mem::take(&mut self.matches);
+        if let Some(keys) = self.keys.take() {
+            let (found, unlisted) = keys.finish();
+            matches.extend(found);
+            matches.sort_unstable();
+            self.unlisted += unlisted;
+        }
+        (matches, self.unlisted)
     }
 
     /// Tests what waited for bytes that did not come, and forgets the stretch.
@@ -152,6 +192,7 @@ impl<'a> Scanner<'a> {
                 let address = self.stretch.wrapping_add(origin + found.address);
                 self.matches.push(Match { address, ..found });
             });
+            self.compact();
         }
     }
 }

@@ -8,16 +8,19 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use findings::Coverage;
-use nix::errno::Errno;
-use nix::unistd::{Whence, lseek};
 use object::LittleEndian;
 use object::elf::{ET_CORE, FileHeader64, PT_LOAD, PT_NOTE, ProgramHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{CHUNK, PAGE};
+use super::CHUNK;
+use super::holes::{edges, next_data};
+
+/// Why the rest was not read.
+const INTERRUPTED: &str = "interrupted";
 
 /// Bytes of headers that are read at most: 65 535 program headers of 56 bytes, and the file header.
 const HEADERS: u64 = 4 * 1024 * 1024;
@@ -69,7 +72,20 @@ struct Segment {
 /// # Source
 ///
 /// elf(5), core(5).
-pub fn read(file: &File, mut piece: impl FnMut(Part, u64, &[u8])) -> Result<Coverage, CoreError> {
+pub fn read(file: &File, piece: impl FnMut(Part, u64, &[u8])) -> Result<Coverage, CoreError> {
+    read_until(file, &AtomicBool::new(false), piece)
+}
+
+/// The same until the user wants to stop; what is left then counts as refused.
+///
+/// # Errors
+///
+/// As [`read`].
+pub(crate) fn read_until(
+    file: &File,
+    interrupted: &AtomicBool,
+    mut piece: impl FnMut(Part, u64, &[u8]),
+) -> Result<Coverage, CoreError> {
     let length = file.metadata()?.len();
     let mut headers = vec![0; usize::try_from(length.min(HEADERS)).unwrap_or(0)];
     file.read_exact_at(&mut headers, 0)?;
@@ -89,22 +105,18 @@ pub fn read(file: &File, mut piece: impl FnMut(Part, u64, &[u8])) -> Result<Cove
         let present = segment.length.min(length.saturating_sub(segment.offset)).min(budget);
         budget -= present;
         let (mut done, mut holes, mut data) = (0, 0, 0);
-        while done < present {
+        while done < present && !interrupted.load(Ordering::Relaxed) {
             if done >= data {
-                let hole;
-                (hole, data) = next_data(file, segment.offset, done, present);
-                if hole > done {
-                    // A secret that begins or ends in zero bytes may lean on them, so the scan sees those at the edges.
-                    let length = usize::try_from((hole - done).min(PAGE)).unwrap_or(0);
-                    buffer[..length].fill(0);
-                    piece(part, segment.address.wrapping_add(done), &buffer[..length]);
-                    if hole - done > PAGE {
-                        piece(part, segment.address.wrapping_add(hole - length as u64), &buffer[..length]);
-                    }
-                    holes += hole - done;
-                    done = hole;
-                    continue;
+                // Whoever wrote the core found nothing where it has a hole.
+                let (begins, ends) = next_data(file, segment.offset + done, segment.offset + present);
+                let hole = begins - segment.offset;
+                data = ends - segment.offset;
+                for (at, zeroes) in edges(done, hole) {
+                    piece(part, segment.address.wrapping_add(at), zeroes);
                 }
+                holes += hole - done;
+                done = hole;
+                continue;
             }
             let step = buffer.len().min(usize::try_from(data - done).unwrap_or(usize::MAX));
             match file.read_at(&mut buffer[..step], segment.offset + done) {
@@ -121,6 +133,10 @@ pub fn read(file: &File, mut piece: impl FnMut(Part, u64, &[u8])) -> Result<Cove
         }
         coverage.read = coverage.read.saturating_add(done - holes);
         coverage.never_populated = coverage.never_populated.saturating_add(holes);
+        if done < present && interrupted.load(Ordering::Relaxed) {
+            coverage.refuse(INTERRUPTED, present - done);
+            done = present;
+        }
         coverage.refuse("the core ends before its headers say", segment.length.saturating_sub(done));
     }
     buffer.zeroize();
@@ -135,13 +151,18 @@ const UNPACKED: u64 = 64 << 30;
 /// # Errors
 ///
 /// [`CoreError`]; a stream that breaks off behind its headers is no error but counts as refused.
-pub(crate) fn read_stream(stream: &mut dyn Read, piece: impl FnMut(Part, u64, &[u8])) -> Result<Coverage, CoreError> {
-    read_stream_up_to(stream, UNPACKED, piece)
+pub(crate) fn read_stream(
+    stream: &mut dyn Read,
+    interrupted: &AtomicBool,
+    piece: impl FnMut(Part, u64, &[u8]),
+) -> Result<Coverage, CoreError> {
+    read_stream_up_to(stream, UNPACKED, interrupted, piece)
 }
 
 fn read_stream_up_to(
     stream: &mut dyn Read,
     most: u64,
+    interrupted: &AtomicBool,
     mut piece: impl FnMut(Part, u64, &[u8]),
 ) -> Result<Coverage, CoreError> {
     let start = size_of::<FileHeader64<LittleEndian>>() as u64;
@@ -162,6 +183,9 @@ fn read_stream_up_to(
     parts.hand_on(&headers, &mut piece);
     let mut buffer = Zeroizing::new(vec![0; CHUNK]);
     let end = loop {
+        if interrupted.load(Ordering::Relaxed) {
+            break Some(INTERRUPTED.to_owned());
+        }
         if parts.at >= most {
             break Some(format!("it unpacks to more than {most} bytes"));
         }
@@ -233,26 +257,6 @@ impl Parts {
             }
         }
         self.coverage
-    }
-}
-
-/// The next bytes of a stretch of the file that are no hole: where they begin and end, counted from its start; both
-/// are `end` when there are none. A file system that does not tell has no holes.
-///
-/// A hole reads as zeroes: whoever wrote the core found nothing there.
-fn next_data(file: &File, start: u64, at: u64, end: u64) -> (u64, u64) {
-    let seek = |from: u64, whence| {
-        let from = i64::try_from(from).map_err(|_| Errno::EOVERFLOW)?;
-        lseek(file, from, whence).map(|found| found.cast_unsigned().saturating_sub(start).min(end))
-    };
-    let data = match seek(start.saturating_add(at), Whence::SeekData) {
-        Ok(data) => data.max(at),
-        Err(Errno::ENXIO) => return (end, end),
-        Err(_) => return (at, end),
-    };
-    match seek(start.saturating_add(data), Whence::SeekHole) {
-        Ok(hole) if data < end => (data, hole.max(data + 1).min(end)),
-        _ => (data, end),
     }
 }
 
@@ -365,7 +369,7 @@ mod tests {
         let (mut from_file, mut from_stream) = (Vec::new(), Vec::new());
 
         let by_file = read(&file, collect(&mut from_file)).unwrap();
-        let by_stream = read_stream(&mut &core[..], collect(&mut from_stream)).unwrap();
+        let by_stream = read_stream(&mut &core[..], &AtomicBool::new(false), collect(&mut from_stream)).unwrap();
 
         from_file.sort_unstable();
         from_stream.sort_unstable();
@@ -377,7 +381,7 @@ mod tests {
     fn a_stream_that_breaks_off_is_refused_to_the_byte() {
         let core = core(&[(0x1000, 500, 1000)], 2000);
 
-        let coverage = read_stream(&mut &core[..700], |_, _, _| {}).unwrap();
+        let coverage = read_stream(&mut &core[..700], &AtomicBool::new(false), |_, _, _| {}).unwrap();
 
         assert_eq!((coverage.refused_bytes(), coverage.adds_up()), (800, true));
     }
@@ -387,7 +391,7 @@ mod tests {
         let core = core(&[(0x1000, 500, 100)], 600);
         let mut endless = core.chain(io::repeat(0));
 
-        let coverage = read_stream_up_to(&mut endless, 10 << 20, |_, _, _| {}).unwrap();
+        let coverage = read_stream_up_to(&mut endless, 10 << 20, &AtomicBool::new(false), |_, _, _| {}).unwrap();
 
         assert!(coverage.refused[0].why.contains("unpacks to more"), "{coverage:?}");
         assert!(coverage.read < 11 << 20 && coverage.adds_up(), "{coverage:?}");
@@ -397,8 +401,24 @@ mod tests {
     fn stretches_that_overlap_are_never_complete_in_a_stream() {
         let core = core(&[(0x1000, 500, 1000), (0x9000, 600, 1000)], 2000);
 
-        let coverage = read_stream(&mut &core[..], |_, _, _| {}).unwrap();
+        let coverage = read_stream(&mut &core[..], &AtomicBool::new(false), |_, _, _| {}).unwrap();
 
         assert_eq!((coverage.refused_bytes(), coverage.adds_up()), (900, true));
+    }
+
+    #[test]
+    fn an_interrupt_ends_a_core_in_a_file_and_in_a_stream_and_is_no_end_of_either() {
+        let core = core(&[(0x1000, 500, 1000)], 2000);
+        let file = tempfile::tempfile().unwrap();
+        file.write_all_at(&core, 0).unwrap();
+        let stop = AtomicBool::new(true);
+
+        let by_file = read_until(&file, &stop, |_, _, _| {}).unwrap();
+        let by_stream = read_stream(&mut &core[..], &stop, |_, _, _| {}).unwrap();
+
+        for coverage in [by_file, by_stream] {
+            let why: Vec<_> = coverage.refused.iter().map(|share| share.why.as_str()).collect();
+            assert_eq!((why, coverage.adds_up()), (vec![INTERRUPTED], true));
+        }
     }
 }

@@ -4,9 +4,11 @@
 //! does not tell is absent.
 
 use findings::{CoreLimit, Dumpable, Exposure};
+use nix::sys::resource::RLIM_INFINITY;
 use nix::unistd::Pid;
 use procfs::process::LimitValue;
 
+use crate::interrupt::users_core_limit;
 use crate::sys;
 
 /// `PIDFD_COREDUMP_SKIP`, `_USER` and `_ROOT` of linux/pidfd.h.
@@ -14,12 +16,13 @@ const SKIP: u32 = 1 << 1;
 const USER: u32 = 1 << 2;
 const ROOT: u32 = 1 << 3;
 
-/// Asks for all facts of a process.
+/// Asks for all facts of a process. One that was started by us has inherited our core limit: then what is told is the one
+/// that it would have without us.
 ///
 /// # Source
 ///
 /// proc_pid_status(5), *VmSwap*, *VmLck*; proc_pid_limits(5); proc_pid_coredump_filter in core(5).
-pub(crate) fn read(pid: Pid) -> Exposure {
+pub(crate) fn read(pid: Pid, started_by_us: bool) -> Exposure {
     let process = procfs::process::Process::new(pid.as_raw()).ok();
     let status = process.as_ref().and_then(|process| process.status().ok());
     let limit = process.as_ref().and_then(|process| process.limits().ok());
@@ -29,9 +32,15 @@ pub(crate) fn read(pid: Pid) -> Exposure {
         swapped: kibibytes(status.as_ref().and_then(|status| status.vmswap)),
         locked: kibibytes(status.as_ref().and_then(|status| status.vmlck)),
         dumpable: dumpable(pid),
-        core_limit: limit.map(|limits| match limits.max_core_file_size.soft_limit {
-            LimitValue::Unlimited => CoreLimit::Unlimited,
-            LimitValue::Value(bytes) => CoreLimit::Bytes(bytes),
+        core_limit: limit.map(|limits| {
+            let seen = match limits.max_core_file_size.soft_limit {
+                LimitValue::Unlimited => RLIM_INFINITY,
+                LimitValue::Value(bytes) => bytes,
+            };
+            match if started_by_us { users_core_limit(seen) } else { seen } {
+                RLIM_INFINITY => CoreLimit::Unlimited,
+                bytes => CoreLimit::Bytes(bytes),
+            }
         }),
         coredump_filter: filter.and_then(|text| u32::from_str_radix(text.trim(), 16).ok()),
     }

@@ -18,9 +18,10 @@ use findings::{Class, Kept};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout};
-use nix::unistd::{Pid, Whence, lseek};
+use nix::unistd::Pid;
 use zeroize::Zeroize;
 
+use super::holes::next_data;
 use super::{CHUNK, PAGE, Region};
 use crate::sys::{self, Peeked};
 use crate::target::Target;
@@ -42,6 +43,14 @@ const SECRET_FILES: i64 = 0x5345_434d;
 
 /// Why bytes of ours are not searched.
 const OURS: &str = "what the harness feeds and hears the program through";
+
+/// The same of the one through which it is fed.
+const FED: &str = "what the harness feeds the program through";
+
+/// Bytes that waited where the program is fed.
+pub(crate) fn waiting_to_be_read(kept: &Kept) -> u64 {
+    kept.bytes.excluded.iter().filter(|share| share.why == FED).map(|share| share.bytes).sum()
+}
 
 /// One store, by what it is and where it was met.
 #[derive(Debug)]
@@ -76,6 +85,7 @@ pub(crate) fn read(
 ) -> Kept {
     let pid = target.processes()[process].pid;
     let mut reader = Reader {
+        fed: target.fed(),
         ours: target.ours(),
         regions,
         seen: BTreeSet::new(),
@@ -102,6 +112,8 @@ pub(crate) fn read(
 }
 
 struct Reader<'a> {
+    /// Device and inode of what the program is fed through.
+    fed: Option<(u64, u64)>,
     /// Device and inode of each end that is the harness's own.
     ours: &'a BTreeSet<(u64, u64)>,
     regions: &'a [Region],
@@ -180,7 +192,7 @@ impl Reader<'_> {
         let before = self.kept.bytes.read;
         let mut flying = Vec::new();
         let met = match kind {
-            Kind::Pipe => self.pipe(fd, name, ours),
+            Kind::Pipe => self.pipe(fd, name, ours.then_some(if self.fed == Some(identity) { FED } else { OURS })),
             Kind::Socket => self.socket(fd, ours, at, &mut flying),
             Kind::File if ours => {
                 self.exclude(meta.len());
@@ -249,10 +261,11 @@ impl Reader<'_> {
     /// # Source
     ///
     /// tee(2); pipe(7), *F_SETPIPE_SZ*.
-    fn pipe(&mut self, fd: &OwnedFd, name: &str, ours: bool) -> bool {
+    fn pipe(&mut self, fd: &OwnedFd, name: &str, ours: Option<&str>) -> bool {
         let Ok(waiting) = sys::waiting(fd) else { return false }; // O_PATH
-        if ours {
-            self.exclude(waiting);
+        if let Some(why) = ours {
+            self.kept.bytes.listed += waiting;
+            self.kept.bytes.exclude(why, waiting);
             return true;
         }
         if waiting == 0 {
@@ -532,20 +545,4 @@ fn copy(from: BorrowedFd<'_>) -> io::Result<(File, usize)> {
         }
     };
     Ok((read.into(), copied))
-}
-
-/// The next bytes between two offsets that a file holds: where they begin and end. Both are `end` when there are none;
-/// what cannot be asked counts as data.
-fn next_data(file: &File, at: u64, end: u64) -> (u64, u64) {
-    let seek = |from: u64, whence| {
-        let from = i64::try_from(from).map_err(|_| Errno::EOVERFLOW)?;
-        lseek(file, from, whence).map(|offset| offset.cast_unsigned())
-    };
-    let data = match seek(at, Whence::SeekData) {
-        Ok(data) => data.clamp(at, end),
-        Err(Errno::ENXIO) => end,
-        Err(_) => at,
-    };
-    let hole = if data == end { end } else { seek(data, Whence::SeekHole).unwrap_or(end).clamp(data, end) };
-    if hole == data && data < end { (data, end) } else { (data, hole) }
 }

@@ -14,6 +14,7 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use findings::Coverage;
 use nix::sys::uio::RemoteIoVec;
@@ -30,6 +31,9 @@ use crate::target::{Process, Target};
 /// Stretches of memory that one `process_vm_readv` takes (`IOV_MAX`).
 const PARTS: usize = 1024;
 
+/// Why the rest was not read.
+const INTERRUPTED: &str = "interrupted";
+
 /// Whether memory that only the target can read is read by making it run a call of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Injection {
@@ -42,7 +46,8 @@ pub(crate) enum Injection {
 /// Reads every region of a process and hands the bytes on in pieces: memfd_secret memory first, then the others in
 /// ascending order.
 ///
-/// Never fails: what cannot be read is counted as refused, with the reason, and so is what changed while it was read.
+/// Never fails: what cannot be read is counted as refused, with the reason, and so is what changed while it was read, and
+/// what was left when the user wanted to stop.
 pub(crate) fn read(
     target: &mut Target<'_>,
     process: usize,
@@ -57,15 +62,16 @@ pub(crate) fn read(
         coverage.listed += secret.length();
         secret_memory(target, process, secret, injection, &mut coverage, &mut piece);
     }
+    let interrupted = target.interrupted();
     let process = &target.processes()[process];
     let mut notes = Notes::new(process, regions);
     for ordinary in regions.split(Region::is_secret_memory) {
-        read_ordinary(process, ordinary, &mut coverage, |at, bytes| {
+        read_ordinary(process, ordinary, interrupted, &mut coverage, |at, bytes| {
             notes.note(at, bytes);
             piece(at, bytes);
         });
     }
-    notes.compare(process, &mut coverage);
+    notes.compare(process, interrupted, &mut coverage);
     coverage
 }
 
@@ -73,11 +79,12 @@ pub(crate) fn read(
 pub(super) fn read_ordinary(
     process: &Process,
     regions: &[Region],
+    interrupted: &AtomicBool,
     coverage: &mut Coverage,
     piece: impl FnMut(u64, &[u8]),
 ) {
     let mut pages = Pages::new(&process.pagemap);
-    let mut reader = Reader::new(process, coverage, piece);
+    let mut reader = Reader::new(process, interrupted, coverage, piece);
     for region in regions {
         reader.coverage.listed += region.length();
         match region.exclusion(process) {
@@ -91,6 +98,7 @@ pub(super) fn read_ordinary(
 /// Collects stretches of memory and reads them by the hundred.
 pub(super) struct Reader<'a, P> {
     process: &'a Process,
+    interrupted: &'a AtomicBool,
     coverage: &'a mut Coverage,
     piece: P,
     /// Wiped in the end: what a read brought is overwritten by the next, and a wipe after each costs more than the read.
@@ -103,9 +111,9 @@ pub(super) struct Reader<'a, P> {
 }
 
 impl<'a, P: FnMut(u64, &[u8])> Reader<'a, P> {
-    pub(super) fn new(process: &'a Process, coverage: &'a mut Coverage, piece: P) -> Self {
+    pub(super) fn new(process: &'a Process, interrupted: &'a AtomicBool, coverage: &'a mut Coverage, piece: P) -> Self {
         let parts = Vec::with_capacity(PARTS);
-        Self { process, coverage, piece, buffer: vec![0; CHUNK], parts, wanted: 0, by_call: true }
+        Self { process, interrupted, coverage, piece, buffer: vec![0; CHUNK], parts, wanted: 0, by_call: true }
     }
 
     /// Reads the part of a region between two addresses, some of it not before the next [`flush`](Self::flush).
@@ -126,9 +134,21 @@ impl<'a, P: FnMut(u64, &[u8])> Reader<'a, P> {
         });
     }
 
+    /// Whether the user wants to stop: then the rest is not read.
+    fn stops(&mut self, at: u64, end: u64) -> bool {
+        let stops = self.interrupted.load(Ordering::Relaxed);
+        if stops {
+            self.coverage.refuse(INTERRUPTED, end - at);
+        }
+        stops
+    }
+
     /// Has a stretch read soon.
     fn want(&mut self, mut at: u64, end: u64) {
         while at < end {
+            if self.stops(at, end) {
+                return;
+            }
             if self.parts.len() == PARTS || self.wanted == self.buffer.len() {
                 self.flush();
             }
@@ -167,7 +187,7 @@ impl<'a, P: FnMut(u64, &[u8])> Reader<'a, P> {
         }
         self.wanted = 0;
         for (start, end) in refused {
-            readable(&self.process.mem, start, end, &mut self.buffer, self.coverage, &mut self.piece);
+            self.readable(start, end);
         }
         self.parts = parts;
         self.parts.clear();
@@ -175,7 +195,19 @@ impl<'a, P: FnMut(u64, &[u8])> Reader<'a, P> {
 
     fn by_file(&mut self, start: u64, end: u64) {
         self.flush();
-        readable(&self.process.mem, start, end, &mut self.buffer, self.coverage, &mut self.piece);
+        self.readable(start, end);
+    }
+
+    /// Reads through `/proc/PID/mem`.
+    fn readable(&mut self, mut at: u64, end: u64) {
+        while at < end {
+            if self.stops(at, end) {
+                return;
+            }
+            let part = end.min(at.saturating_add(self.buffer.len() as u64));
+            readable(&self.process.mem, at, part, &mut self.buffer, self.coverage, &mut self.piece);
+            at = part;
+        }
     }
 
     /// Zeroes that nobody wrote. A secret that begins or ends in zero bytes may lean on them, so the scan sees those at
@@ -206,6 +238,9 @@ impl<'a, P: FnMut(u64, &[u8])> Reader<'a, P> {
             self.coverage.never_populated += hole - at;
             at = hole;
             while at < data {
+                if self.stops(at, end) {
+                    return;
+                }
                 let length = self.buffer.len().min(usize::try_from(data - at).unwrap_or(usize::MAX));
                 let read = match backing {
                     Backing::File(file) => file.read(at, &mut self.buffer[..length]),
@@ -217,7 +252,7 @@ impl<'a, P: FnMut(u64, &[u8])> Reader<'a, P> {
                     at += read as u64;
                 } else {
                     // Beyond the file's last whole page, or a file that does not want to be read: as the process would.
-                    readable(&self.process.mem, at, data, &mut self.buffer, self.coverage, &mut self.piece);
+                    self.readable(at, data);
                     at = data;
                 }
             }

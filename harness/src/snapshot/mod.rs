@@ -6,6 +6,7 @@
 mod core;
 mod dump;
 mod exposure;
+mod holes;
 mod kept;
 mod live;
 mod maps;
@@ -19,14 +20,17 @@ mod stored;
 mod xsave;
 
 pub(crate) use core::find as find_core;
-pub(crate) use core::read_stream as read_core_stream;
 pub use core::{CoreError, Part, read as read_core};
+pub(crate) use core::{read_stream as read_core_stream, read_until as read_core_until};
 pub use dump::DumpError;
 pub(crate) use dump::{Extent, write as write_core};
 pub(crate) use exposure::read as exposure;
-pub(crate) use kept::{Step, Store, read as read_kept, stable_part};
+pub(crate) use holes::{edges, next_data};
+pub(crate) use kept::{Step, Store, read as read_kept, stable_part, waiting_to_be_read};
 pub(crate) use live::{Injection, read as read_live};
 use maps::InitialStack;
+#[cfg(test)]
+pub(crate) use maps::parse as parse_maps;
 pub(crate) use maps::regions;
 pub use maps::{MapsError, Region};
 pub(crate) use notes::Notes;

@@ -6,9 +6,7 @@
 use std::fs::File;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
-use nix::errno::Errno;
-use nix::unistd::{Whence, lseek};
-
+use super::holes::next_data;
 use super::{PAGE, Region};
 use crate::target::Process;
 
@@ -62,26 +60,11 @@ impl BackingFile {
     ///
     /// What cannot be asked counts as data: a read then decides.
     pub(super) fn next_data(&self, at: u64, end: u64) -> (u64, u64) {
-        let seek = |from: u64, whence| {
-            let from = i64::try_from(from).map_err(|_| Errno::EOVERFLOW)?;
-            lseek(&self.file, from, whence).map(|offset| offset.cast_unsigned())
-        };
         let offset = at.wrapping_add(self.shift);
-        let hole = match seek(offset, Whence::SeekData) {
-            Ok(data) => at.saturating_add(data.saturating_sub(offset) / PAGE * PAGE),
-            Err(Errno::ENXIO) => end, // no data from here to the end of the file
-            Err(_) => return (at, end),
-        };
-        if hole >= end {
-            return (end, end);
-        }
-        match seek(hole.wrapping_add(self.shift), Whence::SeekHole) {
-            Ok(behind) => {
-                let length = behind.saturating_sub(hole.wrapping_add(self.shift)).next_multiple_of(PAGE).max(PAGE);
-                (hole, hole.saturating_add(length).min(end))
-            }
-            Err(_) => (hole, end),
-        }
+        let Some(behind) = offset.checked_add(end - at) else { return (at, end) };
+        let (data, hole) = next_data(&self.file, offset, behind);
+        let in_pages = |to: u64| (to - offset).next_multiple_of(PAGE).min(end - at);
+        (at + (data - offset) / PAGE * PAGE, at + in_pages(hole))
     }
 
     /// Reads whole pages at an address and returns how many bytes came, 0 where a page is not whole or not readable.

@@ -19,6 +19,8 @@
 //!
 //! Memory read by injection is not read twice: only its owner could write it, and the owner stands still.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use findings::Coverage;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -94,17 +96,18 @@ impl<'a> Notes<'a> {
         region.shared || self.whole || block.is_multiple_of(SAMPLE)
     }
 
-    /// Reads what is to be compared once more. What differs was not read for certain: it counts as refused.
-    pub(super) fn compare(self, process: &Process, coverage: &mut Coverage) {
+    /// Reads what is to be compared once more. What differs was not read for certain: it counts as refused. Where the user
+    /// wants to stop, nothing counts as seen twice.
+    pub(super) fn compare(self, process: &Process, interrupted: &AtomicBool, coverage: &mut Coverage) {
         let mut again = Notes { regions: self.regions, whole: self.whole, notes: Vec::new() };
         let mut uncounted = Coverage::default();
         if self.whole {
             for part in self.regions.split(Region::is_secret_memory) {
-                read_ordinary(process, part, &mut uncounted, |at, bytes| again.note(at, bytes));
+                read_ordinary(process, part, interrupted, &mut uncounted, |at, bytes| again.note(at, bytes));
             }
         } else {
             let mut pages = Pages::new(&process.pagemap);
-            let mut reader = Reader::new(process, &mut uncounted, |at, bytes| again.note(at, bytes));
+            let mut reader = Reader::new(process, interrupted, &mut uncounted, |at, bytes| again.note(at, bytes));
             for region in self.regions {
                 if region.is_secret_memory() || region.exclusion(process).is_some() {
                     continue;
@@ -120,6 +123,9 @@ impl<'a> Notes<'a> {
                 }
             }
             reader.flush();
+        }
+        if interrupted.load(Ordering::Relaxed) {
+            return;
         }
         settle(&self.notes, &again.notes, coverage);
         // The edges of runs of zeroes are handed on without counting as read; they were seen twice too.

@@ -9,7 +9,8 @@ use nix::unistd::Pid;
 /// `PIDFD_THREAD` of linux/pidfd.h (Linux 6.9): a thread's own table of descriptors.
 const PIDFD_THREAD: libc::c_uint = libc::O_EXCL as libc::c_uint;
 
-/// `KCMP_FILES` of linux/kcmp.h.
+/// `KCMP_VM` and `KCMP_FILES` of linux/kcmp.h.
+const KCMP_VM: libc::c_long = 1;
 const KCMP_FILES: libc::c_long = 2;
 
 /// `PIDFD_GET_INFO` of linux/pidfd.h (Linux 6.13): `_IOWR(0xff, 11, struct pidfd_info)`, 72 bytes as of Linux 6.16.
@@ -85,8 +86,21 @@ fn owned(number: libc::c_long) -> io::Result<OwnedFd> {
 ///
 /// kcmp(2).
 pub(crate) fn share_descriptors(one: Pid, other: Pid) -> io::Result<bool> {
+    share(one, other, KCMP_FILES)
+}
+
+/// Whether two threads share one address space.
+///
+/// # Errors
+///
+/// As [`share_descriptors`]; `ESRCH` when one of them is gone.
+pub(crate) fn share_memory(one: Pid, other: Pid) -> io::Result<bool> {
+    share(one, other, KCMP_VM)
+}
+
+fn share(one: Pid, other: Pid, what: libc::c_long) -> io::Result<bool> {
     // SAFETY: takes no pointer.
-    let order = unsafe { libc::syscall(libc::SYS_kcmp, one.as_raw(), other.as_raw(), KCMP_FILES, 0, 0) };
+    let order = unsafe { libc::syscall(libc::SYS_kcmp, one.as_raw(), other.as_raw(), what, 0, 0) };
     if order < 0 { Err(io::Error::last_os_error()) } else { Ok(order == 0) }
 }
 

@@ -11,7 +11,7 @@ mod trace;
 
 pub(crate) use descriptors::{
     Peeked, copy_secret_file, coredump_mask, peek, peek_offset, pidfd_getfd, pidfd_open, set_peek_offset,
-    share_descriptors, socket_number, unsent, waiting,
+    share_descriptors, share_memory, socket_number, unsent, waiting,
 };
 #[cfg(test)]
 pub(crate) use pages::pages_of_three_kinds;

@@ -69,7 +69,10 @@ pub(crate) enum Call {
         new: u64,
     },
     /// Any other.
-    Other,
+    Other {
+        /// Whether it was made the 64-bit way; else its number is of another table (`int 0x80`, x32).
+        native: bool,
+    },
 }
 
 /// `AUDIT_ARCH_I386` of linux/audit.h.
@@ -93,7 +96,7 @@ impl Call {
             (true, 120, _) | (false, 56, _) => Self::Clone { flags: first, compat },
             (_, 435, _) => Self::Clone3 { args: first },
             (false, 131, false) => Self::AlternateStack { new: first },
-            _ => Self::Other,
+            _ => Self::Other { native: !compat && number & X32 == 0 },
         }
     }
 }
@@ -338,4 +341,19 @@ pub(crate) fn read_vm(process: Pid, address: u64, into: &mut [u8]) -> io::Result
 /// As for [`read_vm`], when the first stretch cannot be read; `EINVAL` for more than 1024 stretches.
 pub(crate) fn read_vm_parts(process: Pid, parts: &[nix::sys::uio::RemoteIoVec], into: &mut [u8]) -> io::Result<usize> {
     Ok(nix::sys::uio::process_vm_readv(process, &mut [io::IoSliceMut::new(into)], parts)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_of_another_table_are_told_from_those_of_the_64_bit_kind() {
+        const X86_64: u32 = 0xc000_003e;
+
+        assert_eq!(Call::read(X86_64, 0, 0), Call::Other { native: true });
+        assert_eq!(Call::read(I386, 3, 0), Call::Other { native: false });
+        assert_eq!(Call::read(X86_64, X32, 0), Call::Other { native: false });
+        assert_eq!(Call::read(I386, 11, 0), Call::Exec);
+    }
 }

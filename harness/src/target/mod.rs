@@ -237,6 +237,8 @@ pub(crate) struct Target<'a> {
     dropbox: Option<(File, RawFd)>,
     /// Device and inode of what it is fed and heard through: what waits there is no residue.
     ours: BTreeSet<(u64, u64)>,
+    /// The one of them through which it is fed.
+    fed: Option<(u64, u64)>,
     /// Whether it was there before us and must be there after us.
     attached: bool,
     /// When it was started; `None` for one that was there before us.
@@ -401,6 +403,7 @@ impl<'a> Target<'a> {
             owes_answer: false,
             dropbox: None,
             ours: BTreeSet::new(),
+            fed: None,
             attached: false,
             began: Some(SystemTime::now()),
             deadline: Instant::now() + timeout,
@@ -534,6 +537,11 @@ impl<'a> Target<'a> {
         self.unmet
     }
 
+    /// How many threads and processes of the tree were started and are not traced.
+    pub(crate) fn escaped(&self) -> u32 {
+        self.processes.iter().map(|process| process.escaped).sum()
+    }
+
     /// When its first process was started; `None` if that was there before us.
     pub(crate) fn began(&self) -> Option<SystemTime> {
         self.began
@@ -555,9 +563,24 @@ impl<'a> Target<'a> {
         threads.filter_map(|task| task.alternate.range()).collect()
     }
 
+    /// Says which of the harness's ends it is fed through.
+    pub(crate) fn is_fed_through(&mut self, file: Identity) {
+        self.fed = Some((file.device, file.inode));
+    }
+
+    /// Device and inode of what it is fed through.
+    pub(crate) fn fed(&self) -> Option<(u64, u64)> {
+        self.fed
+    }
+
     /// Device and inode of what it is fed and heard through.
     pub(crate) fn ours(&self) -> &BTreeSet<(u64, u64)> {
         &self.ours
+    }
+
+    /// Whether the user wants to stop.
+    pub(crate) fn interrupted(&self) -> &'a AtomicBool {
+        self.interrupted
     }
 
     /// How many threads of a process are alive.

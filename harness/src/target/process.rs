@@ -23,6 +23,10 @@ pub(crate) struct Process {
     pub(crate) exiting: bool,
     /// Its threads, the first apart, that ended without standing in their exit stop before our eyes.
     pub(crate) unseen: u32,
+    /// It has made system calls that are not of the 64-bit kind.
+    pub(crate) foreign_calls: bool,
+    /// Threads and processes that it started and that are not traced.
+    pub(crate) escaped: u32,
     /// Its call of `exit_group` came back: a filter of system calls can do that.
     pub(crate) came_back: bool,
 }
@@ -40,12 +44,25 @@ impl Process {
             File::options().read(true).write(write).open(&path).map_err(|source| OpenError { path, source })
         };
         let [mem, pagemap, maps] = [open("mem")?, open("pagemap")?, open("maps")?];
-        Ok(Self { number, pid, mem, pagemap, maps, ended: false, exiting: false, unseen: 0, came_back: false })
+        Ok(Self {
+            number,
+            pid,
+            mem,
+            pagemap,
+            maps,
+            ended: false,
+            exiting: false,
+            unseen: 0,
+            foreign_calls: false,
+            escaped: 0,
+            came_back: false,
+        })
     }
 
     /// Opens the files again, after an `execve`.
     pub(crate) fn reopen(&mut self) -> Result<(), OpenError> {
-        *self = Self::open(self.number, self.pid)?;
+        let (foreign_calls, escaped) = (self.foreign_calls, self.escaped);
+        *self = Self { foreign_calls, escaped, ..Self::open(self.number, self.pid)? };
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use nix::unistd::Pid;
 
 use super::Event;
-use crate::sys::SyscallStop;
+use crate::sys::{Call, SyscallStop};
 
 /// Device and inode of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +72,8 @@ impl Stops {
         let registers = nix::sys::ptrace::getregs(task).ok()?;
         let call = registers.orig_rax;
         match side {
+            // Its number is of another table.
+            SyscallStop::Entry(Call::Other { native: false }) => None,
             SyscallStop::Entry(_) if self.calls.contains(&call) => Some(Event::Call(process, call)),
             SyscallStop::Entry(_) => {
                 (is(call, &READS) && self.is_watched(task, registers.rdi)).then_some(Event::Reading(process))

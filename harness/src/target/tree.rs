@@ -38,6 +38,8 @@ pub(super) struct Task {
     left: bool,
     /// It has entered `exit_group`, which does not return.
     exiting: bool,
+    /// It has entered a call that makes a thread or a process, and the kernel has not told us of that one.
+    cloning: bool,
     /// The stop in which it was left, to be taken out of it by another thread's `exit_group`.
     held: Option<Stop>,
 }
@@ -57,6 +59,7 @@ impl Task {
             leaving: None,
             left: false,
             exiting: false,
+            cloning: false,
             held: None,
         }
     }
@@ -252,6 +255,7 @@ impl Target<'_> {
         let event = match stop {
             Stop::Event(libc::PTRACE_EVENT_FORK | libc::PTRACE_EVENT_VFORK | libc::PTRACE_EVENT_CLONE) => {
                 task.vforking = stop == Stop::Event(libc::PTRACE_EVENT_VFORK);
+                task.cloning = false;
                 // A thread begins without one, a process with its parent's.
                 let is_process = stop != Stop::Event(libc::PTRACE_EVENT_CLONE);
                 let alternate = if is_process { task.alternate.inherited() } else { Alternate::default() };
@@ -312,6 +316,13 @@ impl Target<'_> {
                                 back = true;
                             }
                             task.alternate.settle(id);
+                            // Another thread can put back, in memory, the wish not to be traced that was taken out.
+                            if std::mem::take(&mut task.cloning)
+                                && nix::sys::ptrace::getregs(id).is_ok_and(|regs| regs.rax as i64 > 0)
+                                && let Some(process) = self.processes.get_mut(process)
+                            {
+                                process.escaped += 1;
+                            }
                             None
                         }
                     };
@@ -437,6 +448,11 @@ impl Target<'_> {
     fn decide_call(&mut self, id: Pid, process: usize, call: Call) -> Result<Option<Event>, TargetError> {
         let traced = |source| TargetError::Wait { task: id.as_raw(), source };
         let untraced = libc::CLONE_UNTRACED as u64;
+        if matches!(call, Call::Clone { .. } | Call::Clone3 { .. })
+            && let Some(task) = self.tasks.get_mut(&id.as_raw())
+        {
+            task.cloning = true;
+        }
         match call {
             Call::Exec => return Ok(Some(Event::ExecEntry(process))),
             Call::ExitGroup => {
@@ -469,7 +485,12 @@ impl Target<'_> {
                     task.alternate.ask(&process.mem, new);
                 }
             }
-            Call::Exit | Call::Clone { .. } | Call::Other => {}
+            Call::Other { native: false } => {
+                if let Some(process) = self.processes.get_mut(process) {
+                    process.foreign_calls = true;
+                }
+            }
+            Call::Exit | Call::Clone { .. } | Call::Other { native: true } => {}
         }
         Ok(None)
     }

@@ -5,38 +5,29 @@ use std::sync::atomic::AtomicBool;
 
 use findings::{Class, Outcome, Run, Verdict};
 use harness::chain;
-use harness::program::{self, Feed, Moment, Options, Output, Source};
+use harness::program::{self, Feed, Options, Source};
 use harness::progress::Nobody;
 
 use crate::Check;
 use crate::child::{self, Task};
 
-/// Decoys that are looked for beside the secret and were never planted.
-const DECOYS: u32 = 8;
-
 /// Makes one check; what to fail with unless it is clean.
 pub(crate) fn check(check: &Check, name: &str, number: u32) -> Result<(), String> {
     let program = std::env::current_exe().map_err(|error| format!("find the test program: {}", chain(&error)))?;
     let arguments = [name, "--exact", "--nocapture", "--include-ignored", "--test-threads=1"];
+    let program = std::iter::once(program.into_os_string()).chain(arguments.map(OsString::from)).collect();
+    let feed = Feed::Descriptor(child::DESCRIPTOR);
     let mut options = Options {
-        program: std::iter::once(program.into_os_string()).chain(arguments.map(OsString::from)).collect(),
-        secret: Source::Random(check.length),
-        feed: Feed::Descriptor(child::DESCRIPTOR),
         text: check.text,
-        moments: vec![Moment::Exit],
         follow: true,
-        repeat: 1,
         timeout: check.timeout,
         min_length: check.shortest,
-        decoys: DECOYS,
-        unknown_keys: false,
-        hidden_variable: None,
         variables: vec![(child::VARIABLE.into(), Task::text(number, check.length).into())],
-        digest: false,           // test programs are large, and nobody compares this run with another
-        output: Output::Discard, // what the test's harness has to say of one test
-        keep_freed: None,
+        digest: false, // test programs are large, and nobody compares this run with another
         // Whoever writes a register is found by single steps, which takes minutes: not for what is left out anyway.
         attribute: check.writers && check.registers,
+        // What the test's harness has to say of one test goes nowhere.
+        ..Options::new(program, Source::Random(check.length), feed)
     };
     let mut run = look(check, name, &options)?;
     if run.verdict == Verdict::Leak && check.writers && !check.registers {
