@@ -110,7 +110,7 @@ fn at_exit_stop(ask: impl FnOnce(Pid) -> Result<String, String>) -> Result<Strin
             program: std::path::Path::new("/bin/sh"),
             args: &[std::ffi::OsStr::new("-c"), std::ffi::OsStr::new("exit 0")],
             dir: dir.path(),
-            timeout: Duration::from_secs(5),
+            timeout: Duration::from_secs(60), // a loaded machine lacks nothing
             layout: Layout::Natural,
             watch: &[],
             trails: &[],
