@@ -150,14 +150,23 @@ pub fn registers(thread: i32) -> std::io::Result<[Vec<u8>; 2]> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_seed_of_the_core_target_passes_its_oracle() {
-        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/core");
+    fn every_seed(target: &str, oracle: fn(&[u8])) {
+        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(target);
         let seeds: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
 
         assert!(!seeds.is_empty());
         for seed in seeds {
-            core(&std::fs::read(seed).unwrap());
+            oracle(&std::fs::read(seed).unwrap());
         }
+    }
+
+    #[test]
+    fn every_seed_of_the_core_target_passes_its_oracle() {
+        every_seed("core", core);
+    }
+
+    #[test]
+    fn every_seed_of_the_scan_target_passes_its_oracle() {
+        every_seed("scan", scan);
     }
 }

@@ -66,7 +66,7 @@ const CLOCK_C: &str = r#"
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
-static char field[1 << 20];
+static char field[1 << 20] __attribute__((aligned(4096)));
 __attribute__((noinline)) static void put(char *at, const char *line) { for (int i = 0; i < 32; i++) at[i] = line[i]; }
 int main(void) {
     char line[64];
@@ -84,7 +84,7 @@ int main(void) {
 const NUMBER_C: &str = r#"
 #include <string.h>
 #include <unistd.h>
-static char field[1 << 20];
+static char field[1 << 20] __attribute__((aligned(4096)));
 __attribute__((noinline)) static void put(char *at, const char *line) { for (int i = 0; i < 32; i++) at[i] = line[i]; }
 int main(void) {
     char line[64];

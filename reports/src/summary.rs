@@ -191,7 +191,8 @@ impl<'a> Summary<'a> {
         }
         if run.settings.fixed_layout {
             notices.push(
-                "Fixed layout: memory lay at the same addresses in every run, which is not how users run it."
+                "Fixed layout: memory lay at the same addresses in every run, and random numbers were the same, which is not \
+                 how users run it."
                     .to_owned(),
             );
         }

@@ -60,7 +60,7 @@ pub(crate) struct Options {
     /// Run each row so often, to tell residues that come and go
     #[arg(long, value_name = "TIMES")]
     pub(crate) repeat: Option<u32>,
-    /// Have the kernel put memory at the same addresses in every run
+    /// Have the kernel put memory at the same addresses in every run, and give programs the same random numbers
     #[arg(long)]
     pub(crate) fixed_layout: bool,
     /// Send a signal while the secret is in use, at so many points of each row: best with --filter

@@ -101,7 +101,8 @@ pub struct Settings {
     /// How often each row was run; absent where it was once.
     #[serde(default = "once", skip_serializing_if = "is_once")]
     pub repeat: u32,
-    /// Whether the kernel was told to put memory at the same addresses in every run.
+    /// Whether the kernel was told to put memory at the same addresses in every run; programs then got the same random
+    /// numbers, too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fixed_layout: bool,
 }
