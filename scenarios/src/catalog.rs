@@ -15,6 +15,10 @@ use crate::holder::{
     STRING_FORMAT, VEC, ZEROIZE_GROWN_VEC, ZEROIZE_VEC,
 };
 use crate::kept::{FROM_VEC, GROWN_TEXT, IDLE, SEALED, SPENT, TYPED, VAULT};
+use crate::managed::{
+    MANAGED, MANAGED_COMPARE, MANAGED_EXECUTE, MANAGED_FORCED, MANAGED_HASH, MANAGED_INPUT, MANAGED_REST,
+    MANAGED_SHUTDOWN,
+};
 use crate::scrubbed::{
     BARE_FREE, BARE_REALLOC, BARE_SIGNAL, BARE_STACK, BARE_UNWIND, BARE_VECTORS, ELSEWHERE, SCRUB_NESTED, SCRUB_SIGNAL,
     SCRUB_SIGNAL_HERE, SCRUB_STACK, SCRUB_THREAD, SCRUB_UNWIND, SCRUB_VECTORS, WIPING_FREE, WIPING_REALLOC,
@@ -102,6 +106,19 @@ static TABLE: &[Line] = &[
     line(&IDLE,         &TIMEOUT,         "clean"),
     line(&SPENT,        &WIPE,            "clean"),
     line(&VAULT,        &WIPE,            "clean"),
+
+    // Buffers of a manager.
+    line(&MANAGED,          &WIPE,        "clean"),
+    line(&MANAGED,          &SIGTERM,     "clean"),
+    line(&MANAGED,          &EXIT,        "clean"),
+    line(&MANAGED,          &FORK,        "clean"),
+    line(&MANAGED_REST,     &TIMEOUT,     "clean"),
+    line(&MANAGED_FORCED,   &WIPE,        "clean"),
+    line(&MANAGED_SHUTDOWN, &WIPE,        "clean"),
+    line(&MANAGED_INPUT,    &WIPE,        "clean"),
+    line(&MANAGED_HASH,     &WIPE,        "clean"),
+    line(&MANAGED_COMPARE,  &WIPE,        "clean"),
+    line(&MANAGED_EXECUTE,  &WIPE,        "clean"),
 
     // What code leaves that uses a secret, and what is left of it within the scrub or under the allocator.
     line(&BARE_STACK,        &WIPE,       "leak@wiped"),
@@ -303,7 +320,7 @@ mod tests {
     use super::*;
 
     /// The ablated builds of the library that rows notice; tests of the kernel's own word notice more (`xtask/src/facts.rs`).
-    const ABLATIONS: [&str; 16] = [
+    const ABLATIONS: [&str; 22] = [
         "wipe",
         "purge-on-signal",
         "purge-on-panic",
@@ -320,6 +337,12 @@ mod tests {
         "wipe-on-free",
         "wipe-on-realloc",
         "consumed-wipe",
+        "manager-free",
+        "manager-forced",
+        "manager-shutdown",
+        "manager-input",
+        "manager-hash",
+        "manager-compare",
     ];
 
     fn all() -> Vec<Row> {

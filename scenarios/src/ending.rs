@@ -275,16 +275,20 @@ extern "C" fn panic_that_cannot_unwind() {
 /// The bytes are looked at by address: an access would notice by itself that the time has come, and end a secret that
 /// nobody else has ended. The look goes byte by byte, so no register holds more than one.
 fn outlast_deadline(held: &mut Held<'_>) -> Result<(), Failure> {
-    let Held::Secmem(secret) = held else {
-        thread::sleep(PAUSE); // nobody here knows deadlines
-        return Ok(());
+    let (start, len) = match held {
+        Held::Secmem(secret) => secret
+            .with(|bytes| (bytes.as_ptr(), bytes.len()))
+            .map_err(Failure::while_doing("looking the secret up before its deadline"))?,
+        Held::Managed(buffer) => buffer.place()?,
+        _ => {
+            thread::sleep(PAUSE); // nobody here knows deadlines
+            return Ok(());
+        }
     };
-    let (start, len) = secret
-        .with(|bytes| (bytes.as_ptr(), bytes.len()))
-        .map_err(Failure::while_doing("looking the secret up before its deadline"))?;
     thread::sleep(LIFETIME);
     let patience = Instant::now() + GRACE;
-    // SAFETY: the slot stays mapped while `secret` lives, which is borrowed here; volatile, for another thread wipes it.
+    // SAFETY: the slot stays mapped, that of a secret while it lives, which is borrowed here, and that of a buffer for ever, for
+    // it is short and lies in a shared arena; volatile, for another thread wipes it.
     let gone = || (0..len).all(|at| unsafe { start.wrapping_add(at).read_volatile() } == 0);
     while !gone() && Instant::now() < patience {
         thread::sleep(Duration::from_millis(5));
@@ -336,7 +340,7 @@ fn exec(held: &mut Held<'_>, control: Control) -> Result<(), Failure> {
     // right before `execve`, when secmem's purge is over: the announcement means what it says.
     unsafe { next.pre_exec(move || control.announce(BeforeExec).map_err(io::Error::other)) };
     let error = match held {
-        Held::Secmem(_) | Held::Kept => secmem::purge::exec(&mut next),
+        Held::Secmem(_) | Held::Managed(_) | Held::Kept => secmem::purge::exec(&mut next),
         Held::Bytes(_) | Held::Block => next.exec(),
     };
     black_box(held);

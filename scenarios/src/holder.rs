@@ -17,6 +17,8 @@ use scenario_stage::{Canary, Failure};
 use secmem::{Backend, Secret, purge};
 use zeroize::Zeroizing;
 
+use crate::managed::Buffer;
+
 /// The verb under which `argv` and `environ` start the program a second time.
 pub(crate) const SECOND_IMAGE: &str = "held";
 
@@ -64,6 +66,8 @@ pub(crate) type Then<'a> = &'a mut dyn FnMut(&mut Held<'_>) -> Result<(), Failur
 pub(crate) enum Held<'a> {
     /// One of ours.
     Secmem(&'a mut Secret),
+    /// A buffer of a manager.
+    Managed(&'a Buffer),
     /// Another of ours, which no ending looks into.
     Kept,
     /// Ordinary readable memory.

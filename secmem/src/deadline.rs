@@ -10,9 +10,10 @@
 //! a queue, of its own.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::arena::{Doom, Ticket, in_child};
@@ -20,7 +21,16 @@ use crate::error::Error;
 use crate::sys;
 
 /// Time since the clock's beginning.
-type Time = Duration;
+pub(crate) type Time = Duration;
+
+/// Hears of secrets that their time has ended. Called without a lock of this module held, after they were wiped.
+pub(crate) trait Listener: Debug + Send + Sync {
+    /// Its time has ended it.
+    fn expired(&self);
+}
+
+/// Who is told of an end by time.
+pub(crate) type Told = Weak<dyn Listener>;
 
 /// What ends a secret by time. Shared by the secret and the queue.
 #[derive(Debug)]
@@ -28,6 +38,7 @@ pub(crate) struct Terms {
     clock: Clock,
     ends: Option<Time>,
     idle: Option<Duration>,
+    told: Option<Told>,
     /// Nanoseconds: when an access last began or ended.
     used: AtomicU64,
     /// Accesses that run.
@@ -35,10 +46,10 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    pub(crate) fn new(clock: Clock, span: Option<Duration>, idle: Option<Duration>) -> Self {
+    pub(crate) fn new(clock: Clock, span: Option<Duration>, idle: Option<Duration>, told: Option<Told>) -> Self {
         let now = clock.now();
         let ends = span.and_then(|span| now.checked_add(span));
-        Self { clock, ends, idle, used: AtomicU64::new(nanos(now)), running: AtomicU64::new(0) }
+        Self { clock, ends, idle, told, used: AtomicU64::new(nanos(now)), running: AtomicU64::new(0) }
     }
 
     /// When it is over, as things stand; `None` for never.
@@ -121,7 +132,7 @@ impl Queue {
     }
 
     /// Takes out what is over at `now`, if something is; an entry whose time has moved is put back at that time.
-    fn take_due(&mut self, now: Time) -> Option<Ticket> {
+    fn take_due(&mut self, now: Time) -> Option<Entry> {
         loop {
             let (_, id) = self.first().filter(|(at, _)| *at <= now)?;
             let mut entry = self.remove(id)?;
@@ -130,7 +141,7 @@ impl Queue {
                     entry.at = due;
                     self.put(id, entry);
                 }
-                Some(_) => return Some(entry.ticket),
+                Some(_) => return Some(entry),
                 None => {}
             }
         }
@@ -149,7 +160,7 @@ pub(crate) enum Clock {
 }
 
 impl Clock {
-    fn now(self) -> Time {
+    pub(crate) fn now(self) -> Time {
         static BEGINNING: OnceLock<Instant> = OnceLock::new();
         match self {
             Self::System => BEGINNING.get_or_init(Instant::now).elapsed(),
@@ -207,10 +218,13 @@ impl TestClock {
     pub fn advance(self, span: Duration) {
         self.0.now.fetch_add(nanos(span), Ordering::SeqCst);
         let clock = Clock::Test(self);
-        while let Some(ticket) = { clock.queue().take_due(clock.now()) } {
+        let mut over = Vec::new();
+        while let Some(entry) = { clock.queue().take_due(clock.now()) } {
             // Without random bytes the other passes were made and zeros stand there.
-            let _ = ticket.doom(Doom::Expired);
+            let _ = entry.ticket.doom(Doom::Expired);
+            over.push(entry.terms);
         }
+        tell(&mut over);
     }
 }
 
@@ -258,10 +272,26 @@ fn start() -> io::Result<()> {
     sys::quiet_thread("secmem-deadline", watch)
 }
 
+/// Tells those who want to know that these are over.
+fn tell(over: &mut Vec<Arc<Terms>>) {
+    for terms in over.drain(..) {
+        if let Some(listener) = terms.told.as_ref().and_then(Weak::upgrade) {
+            listener.expired();
+        }
+    }
+}
+
 fn watch() {
     let clock = Clock::System;
+    let mut over = Vec::new();
     let mut queue = clock.queue();
     loop {
+        // Whoever is told takes time: not while another secret is due.
+        if !over.is_empty() && queue.first().is_none_or(|(at, _)| at > clock.now()) {
+            drop(queue);
+            tell(&mut over);
+            queue = clock.queue();
+        }
         let Some((at, _)) = queue.first() else {
             queue = EARLIER.wait(queue).unwrap_or_else(PoisonError::into_inner);
             continue;
@@ -273,10 +303,13 @@ fn watch() {
         }
         let due = queue.take_due(clock.now());
         drop(queue); // overwriting takes time, and needs no lock
-        if let Some(ticket) = due
+        if let Some(Entry { ticket, terms, .. }) = due
             && !cfg!(secmem_ablate = "deadline")
         {
             end(ticket);
+            if terms.told.is_some() {
+                over.push(terms);
+            }
         }
         queue = clock.queue();
     }

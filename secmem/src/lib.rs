@@ -66,6 +66,8 @@ mod error;
 mod harden;
 mod keystream;
 mod life;
+#[cfg(all(feature = "manager", target_arch = "x86_64"))]
+pub mod manager;
 #[doc(hidden)]
 pub mod oracle;
 mod owner;

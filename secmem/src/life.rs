@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::arena::{Doom, Slot, Ticket};
-use crate::deadline::{Clock, Deadline, Terms};
+use crate::deadline::{Clock, Deadline, Terms, Told};
 use crate::error::Error;
 use crate::owner::{Owner, Share};
 
@@ -33,9 +33,9 @@ impl Rules {
         self.owner.map(|owner| owner.take(len)).transpose()
     }
 
-    /// Begins the life of a slot.
-    pub(crate) fn begin(&self, slot: &Slot, share: Option<Share>) -> Result<Box<Life>, Error> {
-        let terms = Arc::new(Terms::new(self.clock, self.expires_in, self.idle));
+    /// Begins the life of a slot. `told`: who hears if time ends it.
+    pub(crate) fn begin(&self, slot: &Slot, share: Option<Share>, told: Option<Told>) -> Result<Box<Life>, Error> {
+        let terms = Arc::new(Terms::new(self.clock, self.expires_in, self.idle, told));
         let deadline = Deadline::set(&terms, slot.ticket())?;
         Ok(Box::new(Life { deadline, terms, uses: self.uses.map(AtomicU64::new), share }))
     }
@@ -68,6 +68,12 @@ impl Life {
             }
         }
         Use { life: self, last }
+    }
+
+    /// Whether its time has come, whatever anybody has done about it.
+    #[cfg(all(feature = "manager", target_arch = "x86_64"))]
+    pub(crate) fn is_over(&self) -> bool {
+        self.deadline.is_some() && self.terms.has_passed()
     }
 
     /// Another slot takes the place of the first. `false`: the time came in between, and the new one has to end, too.

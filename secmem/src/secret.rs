@@ -8,6 +8,8 @@ use std::{fmt, io};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::arena::{Backend, Doom, Protection, Slot};
+#[cfg(all(feature = "manager", target_arch = "x86_64"))]
+use crate::deadline::Told;
 use crate::deadline::{Clock, TestClock};
 use crate::error::Error;
 use crate::life::{Life, Rules};
@@ -114,7 +116,18 @@ impl Options {
         }
         let share = self.rules.admit(len)?;
         let slot = Slot::new(self.policy, sealed, len, self.schedule)?;
-        let life = self.rules.begin(&slot, share)?;
+        let life = self.rules.begin(&slot, share, None)?;
+        Ok(Secret { life: Some(life), slot })
+    }
+
+    /// [`zeroed`](Self::zeroed), and `told` hears if time ends the secret.
+    #[cfg(all(feature = "manager", target_arch = "x86_64"))]
+    pub(crate) fn watched(self, len: usize, told: Told) -> Result<Secret, Error> {
+        if self.rules.are_none() {
+            return self.zeroed(len);
+        }
+        let slot = Slot::new(self.policy, false, len, self.schedule)?;
+        let life = self.rules.begin(&slot, None, Some(told))?;
         Ok(Secret { life: Some(life), slot })
     }
 
@@ -354,6 +367,12 @@ impl Secret {
         }
         self.slot = slot; // the old one is wiped as it is dropped
         Ok(())
+    }
+
+    /// Whether its time has come, whatever anybody has done about it.
+    #[cfg(all(feature = "manager", target_arch = "x86_64"))]
+    pub(crate) fn is_over(&self) -> bool {
+        self.life.as_ref().is_some_and(|life| life.is_over())
     }
 
     pub(crate) fn arena_end(&self) -> *const u8 {

@@ -1,0 +1,249 @@
+//! One buffer: a slot of an arena, how much of it is data, and who is within.
+//!
+//! Logical length and capacity are two things, and behind the data there are always zeros. Readers share a buffer, a writer has
+//! it alone. A thread waits for others only where it is within no buffer itself: so no two can wait for each other.
+
+use std::cell::Cell;
+use std::ops::{Bound, Range, RangeBounds};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError, Weak};
+use std::time::Duration;
+
+use super::error::Error;
+use super::id::{Id, Token};
+use super::{Ended, Store};
+use crate::arena::{Doom, Ticket};
+use crate::deadline::{Clock, Listener, Time};
+use crate::secret::{Options, Secret};
+use crate::wipe;
+
+/// Hears that time has ended a buffer.
+#[derive(Debug)]
+pub(super) struct Ear {
+    pub(super) store: Weak<Store>,
+    pub(super) id: Id,
+}
+
+impl Listener for Ear {
+    fn expired(&self) {
+        if let Some(store) = self.store.upgrade() {
+            store.end(&self.id, |buffer| std::ptr::eq(&*buffer.ear, self), Ended::Expired);
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Buffer {
+    ear: Arc<Ear>,
+    owner: Token,
+    pub(super) place: u32,
+    pub(super) capacity: usize,
+    clock: Clock,
+    made: Time,
+    /// Nanoseconds: when it was used last.
+    used: AtomicU64,
+    uses: AtomicU64,
+    /// Bytes of data. Changes while a writer has the secret.
+    len: AtomicUsize,
+    /// Why the manager has ended it under a running access.
+    ended: OnceLock<Ended>,
+    ticket: Ticket,
+    secret: RwLock<Secret>,
+}
+
+thread_local! {
+    /// Buffers that this thread is within.
+    static WITHIN: Cell<usize> = const { Cell::new(0) };
+}
+
+struct Within;
+
+impl Within {
+    fn begin() -> Self {
+        WITHIN.set(WITHIN.get() + 1);
+        Self
+    }
+}
+
+impl Drop for Within {
+    fn drop(&mut self) {
+        WITHIN.set(WITHIN.get() - 1);
+    }
+}
+
+/// Data that is being written: wiped if it is not brought to an end.
+struct Unfinished<'a>(&'a mut [u8]);
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        wipe::wipe(self.0);
+    }
+}
+
+impl Buffer {
+    /// A buffer of `capacity` bytes without data.
+    pub(super) fn new(
+        ear: Arc<Ear>,
+        owner: &Token,
+        options: Options,
+        clock: Clock,
+        (place, capacity): (u32, usize),
+    ) -> Result<Self, Error> {
+        let listener: Weak<Ear> = Arc::downgrade(&ear);
+        let made = clock.now();
+        let secret = options.watched(capacity, listener)?;
+        Ok(Self {
+            ear,
+            owner: owner.clone(),
+            place,
+            capacity,
+            clock,
+            made,
+            used: AtomicU64::new(made.as_nanos() as u64),
+            uses: AtomicU64::new(0),
+            len: AtomicUsize::new(0),
+            ended: OnceLock::new(),
+            ticket: secret.slot.ticket(),
+            secret: RwLock::new(secret),
+        })
+    }
+
+    pub(super) fn id(&self) -> &Id {
+        &self.ear.id
+    }
+
+    pub(super) fn made(&self) -> Time {
+        self.made
+    }
+
+    pub(super) fn is_of(&self, owner: &Token) -> bool {
+        self.owner.is(owner)
+    }
+
+    /// Lets `f` read the slot and know how much of it is data.
+    pub(super) fn read<R>(&self, f: impl FnOnce(&[u8], usize) -> R) -> Result<R, Error> {
+        let secret = self.shared()?;
+        let _within = Within::begin();
+        self.touch();
+        secret.with(|slot| f(slot, self.len.load(Ordering::Acquire))).map_err(|error| self.why(error))
+    }
+
+    /// Lets `fill` write `len` bytes of new data in place; behind them there are zeros afterwards. If it fails or panics, the
+    /// buffer has no data any more.
+    pub(super) fn write<R, E>(
+        &self,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<R, E>,
+    ) -> Result<Result<R, E>, Error> {
+        if len > self.capacity {
+            return Err(Error::Capacity { len, capacity: self.capacity });
+        }
+        let mut secret = self.alone()?;
+        let _within = Within::begin();
+        self.touch();
+        let written = secret.with_mut(|slot| {
+            let before = self.len.swap(0, Ordering::AcqRel);
+            let slot = Unfinished(slot);
+            let result = fill(&mut slot.0[..len])?;
+            wipe::wipe(&mut slot.0[len..before.max(len)]);
+            self.len.store(len, Ordering::Release);
+            std::mem::forget(slot);
+            Ok(result)
+        });
+        written.map_err(|error| self.why(error))
+    }
+
+    /// Ends it: now if nobody is within, else when the last one leaves.
+    pub(super) fn end(&self, why: Ended) {
+        let _ = self.ended.set(why); // the first reason stays
+        // In a child there is nothing to end; without random bytes zeros stand there all the same.
+        let _ = self.ticket.doom(if why == Ended::Expired { Doom::Expired } else { Doom::Wiped });
+    }
+
+    /// Whether time has ended it and nobody has heard yet.
+    pub(super) fn is_over(&self) -> bool {
+        self.secret.try_read().is_ok_and(|secret| secret.is_over())
+    }
+
+    /// A copy of what there is to know about it.
+    pub(super) fn info(&self) -> Info {
+        let now = self.clock.now();
+        Info {
+            id: self.id().clone(),
+            capacity: self.capacity,
+            len: self.len.load(Ordering::Acquire),
+            age: now.saturating_sub(self.made),
+            idle: now.saturating_sub(Duration::from_nanos(self.used.load(Ordering::Relaxed))),
+            uses: self.uses.load(Ordering::Relaxed),
+        }
+    }
+
+    fn touch(&self) {
+        self.used.fetch_max(self.clock.now().as_nanos() as u64, Ordering::Relaxed);
+        self.uses.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What a refused access means for one who knows why the buffer was ended.
+    fn why(&self, error: crate::Error) -> Error {
+        match (self.ended.get(), error) {
+            (Some(ended), crate::Error::Wiped) => (*ended).into(),
+            (_, error) => error.into(),
+        }
+    }
+
+    fn shared(&self) -> Result<RwLockReadGuard<'_, Secret>, Error> {
+        if WITHIN.get() == 0 {
+            // A panic within an access leaves no half data: see `write`.
+            return Ok(self.secret.read().unwrap_or_else(|poison| poison.into_inner()));
+        }
+        match self.secret.try_read() {
+            Ok(secret) => Ok(secret),
+            Err(TryLockError::Poisoned(poison)) => Ok(poison.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(Error::Busy),
+        }
+    }
+
+    fn alone(&self) -> Result<RwLockWriteGuard<'_, Secret>, Error> {
+        if WITHIN.get() == 0 {
+            return Ok(self.secret.write().unwrap_or_else(|poison| poison.into_inner()));
+        }
+        match self.secret.try_write() {
+            Ok(secret) => Ok(secret),
+            Err(TryLockError::Poisoned(poison)) => Ok(poison.into_inner()),
+            Err(TryLockError::WouldBlock) => Err(Error::Busy),
+        }
+    }
+}
+
+/// What there is to know about a buffer, as it was when it was asked for: a copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Info {
+    /// Its name.
+    pub id: Id,
+    /// Bytes that it can hold.
+    pub capacity: usize,
+    /// Bytes that it holds.
+    pub len: usize,
+    /// Time since it was made.
+    pub age: Duration,
+    /// Time since it was used last.
+    pub idle: Duration,
+    /// Reads and writes so far.
+    pub uses: u64,
+}
+
+/// `range` of data of `len` bytes.
+pub(super) fn within(range: impl RangeBounds<usize>, len: usize) -> Result<Range<usize>, Error> {
+    let start = match range.start_bound() {
+        Bound::Included(&start) => start,
+        Bound::Excluded(&before) => before.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(&last) => last.saturating_add(1),
+        Bound::Excluded(&end) => end,
+        Bound::Unbounded => len,
+    };
+    if start <= end && end <= len { Ok(start..end) } else { Err(Error::Bounds { start, end, len }) }
+}

@@ -1,0 +1,158 @@
+//! What happens to buffers, as a typed stream, and as events of `tracing`. Names and numbers; never content.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use super::id::Id;
+
+/// Something that happened to a buffer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A buffer was made.
+    Allocated {
+        /// Its name.
+        id: Id,
+        /// Its bytes.
+        size: usize,
+    },
+    /// A buffer was wiped because its owner has freed it.
+    Deallocated {
+        /// Its name.
+        id: Id,
+    },
+    /// A buffer was wiped because its time had come. Nobody has freed it.
+    Expired {
+        /// Its name.
+        id: Id,
+    },
+    /// No buffer was made, because of a limit.
+    Pressure {
+        /// Buffers that live.
+        buffers: usize,
+        /// Their bytes.
+        bytes: usize,
+    },
+    /// An operation was refused, because the token was not the owner's.
+    Denied {
+        /// The buffer.
+        id: Id,
+    },
+    /// A forced cleanup, or the shutdown, has wiped everything.
+    WipedAll {
+        /// Buffers that were wiped.
+        buffers: usize,
+        /// Their bytes.
+        bytes: usize,
+        /// Whether it was the shutdown.
+        shutdown: bool,
+    },
+}
+
+/// The events from the call of [`Manager::events`](super::Manager::events) on, in their order. Who does not take them in time
+/// loses the oldest, and can see how many.
+#[derive(Debug)]
+pub struct Events(Arc<Channel>);
+
+#[derive(Debug)]
+struct Channel {
+    room: usize,
+    waiting: Mutex<Waiting>,
+    more: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    events: VecDeque<Event>,
+    lost: u64,
+}
+
+impl Channel {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Events {
+    /// The next one, if it has happened.
+    #[must_use]
+    pub fn take(&self) -> Option<Event> {
+        self.0.lock().events.pop_front()
+    }
+
+    /// The next one; waits for it, but no longer than `span`.
+    #[must_use]
+    pub fn wait(&self, span: Duration) -> Option<Event> {
+        let end = Instant::now() + span;
+        let mut waiting = self.0.lock();
+        loop {
+            if let Some(event) = waiting.events.pop_front() {
+                return Some(event);
+            }
+            let left = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+            waiting = self.0.more.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Events that were lost, because nobody took them.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.0.lock().lost
+    }
+}
+
+/// Those who listen.
+#[derive(Debug, Default)]
+pub(super) struct Audience {
+    /// So many listen: without any, an event costs one load.
+    count: AtomicUsize,
+    channels: RwLock<Vec<Arc<Channel>>>,
+}
+
+impl Audience {
+    pub(super) fn join(&self, room: usize) -> Events {
+        let channel = Arc::new(Channel { room: room.max(1), waiting: Mutex::default(), more: Condvar::new() });
+        let mut channels = self.channels.write().unwrap_or_else(PoisonError::into_inner);
+        channels.retain(|channel| Arc::strong_count(channel) > 1); // the others have left
+        channels.push(Arc::clone(&channel));
+        self.count.store(channels.len(), Ordering::Release);
+        Events(channel)
+    }
+
+    pub(super) fn tell(&self, event: impl FnOnce() -> Event) {
+        if cfg!(not(feature = "tracing")) && self.count.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let event = event();
+        trace(&event);
+        for channel in &*self.channels.read().unwrap_or_else(PoisonError::into_inner) {
+            let mut waiting = channel.lock();
+            if waiting.events.len() == channel.room {
+                waiting.events.pop_front();
+                waiting.lost += 1;
+            }
+            waiting.events.push_back(event.clone());
+            channel.more.notify_one();
+        }
+    }
+}
+
+#[cfg(feature = "tracing")]
+fn trace(event: &Event) {
+    const TARGET: &str = "secmem::manager";
+    match event {
+        Event::Allocated { id, size } => tracing::debug!(target: TARGET, %id, size, "a buffer was allocated"),
+        Event::Deallocated { id } => tracing::debug!(target: TARGET, %id, "a buffer was deallocated"),
+        Event::Expired { id } => tracing::info!(target: TARGET, %id, "a buffer has expired"),
+        Event::Pressure { buffers, bytes } => tracing::warn!(target: TARGET, buffers, bytes, "no buffer was made"),
+        Event::Denied { id } => tracing::warn!(target: TARGET, %id, "a token was not the owner's"),
+        Event::WipedAll { buffers, bytes, shutdown } => {
+            tracing::warn!(target: TARGET, buffers, bytes, shutdown, "every buffer was wiped");
+        }
+    }
+}
+
+#[cfg(not(feature = "tracing"))]
+fn trace(_: &Event) {}
