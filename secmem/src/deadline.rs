@@ -12,6 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::io;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -24,7 +25,7 @@ use crate::sys;
 pub(crate) type Time = Duration;
 
 /// Hears of secrets that their time has ended. Called without a lock of this module held, after they were wiped.
-pub(crate) trait Listener: Debug + Send + Sync {
+pub(crate) trait Listener: Debug + Send + Sync + UnwindSafe + RefUnwindSafe {
     /// Its time has ended it.
     fn expired(&self);
 }

@@ -116,7 +116,7 @@ impl Config {
         match self {
             Self { most, .. } if !(1..=MOST_BUFFERS).contains(most) => Err(ConfigError::Buffers { asked: *most }),
             Self { most_bytes: 0, .. } | Self { largest: 0, .. } => Err(ConfigError::Bytes),
-            Self { timeout, lifetime, .. } if timeout.into_iter().chain(lifetime).any(|it| *it < millisecond) => {
+            Self { timeout, lifetime, .. } if timeout.iter().chain(lifetime).any(|it| *it < millisecond) => {
                 Err(ConfigError::Timeout)
             }
             _ => Ok(()),

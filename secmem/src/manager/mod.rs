@@ -31,7 +31,9 @@ mod event;
 mod hash;
 mod id;
 mod input;
+mod network;
 mod roll;
+pub mod settings;
 mod store;
 
 use std::fmt;
@@ -46,7 +48,9 @@ pub use event::{Event, Events};
 pub use hash::{Digest, Hash, WeakHash};
 pub use id::{Id, IdError, LONGEST_ID, Token};
 pub use input::Input;
+pub use network::{AllowList, AllowListError};
 pub use roll::Statistics;
+pub use settings::{Mode, Settings, SettingsError};
 
 use crate::secret::{Options, Secret};
 use crate::{arena, keystream, scrub, wipe};

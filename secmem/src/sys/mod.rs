@@ -4,6 +4,8 @@
 //! fail first asks [`seam`], through which a unit test makes the next call of a kind fail.
 #![allow(unsafe_code)] // every function here ends in foreign code
 
+#[cfg(all(feature = "manager", target_arch = "x86_64"))]
+pub(crate) mod env;
 pub(crate) mod seam;
 
 use std::ffi::{CStr, c_int, c_void};

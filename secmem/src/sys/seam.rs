@@ -13,17 +13,22 @@ pub(super) fn ask(_: Call) -> io::Result<()> {
 
 #[cfg(test)]
 pub(super) fn ask(call: Call) -> io::Result<()> {
-    let meanwhile = MEANWHILE.with_borrow_mut(|planned| {
-        let at = planned.iter().position(|(of, _)| *of == call)?;
-        Some(planned.remove(at).1)
-    });
+    // What a thread gives back as it ends may come after its plans are gone.
+    let meanwhile = MEANWHILE.try_with(|planned| take(&mut planned.borrow_mut(), call)).ok().flatten();
     if let Some(happens) = meanwhile {
         happens();
     }
-    PLANNED.with_borrow_mut(|planned| match planned.iter().position(|(of, _)| *of == call) {
-        Some(at) => Err(io::Error::from_raw_os_error(planned.remove(at).1)),
+    match PLANNED.try_with(|planned| take(&mut planned.borrow_mut(), call)).ok().flatten() {
+        Some(errno) => Err(io::Error::from_raw_os_error(errno)),
         None => Ok(()),
-    })
+    }
+}
+
+/// The first that is planned for such a call.
+#[cfg(test)]
+fn take<T>(planned: &mut Vec<(Call, T)>, call: Call) -> Option<T> {
+    let at = planned.iter().position(|(of, _)| *of == call)?;
+    Some(planned.remove(at).1)
 }
 
 #[cfg(test)]

@@ -1,0 +1,311 @@
+//! What a program takes from its environment, or sets by hand: limits, secrets, and who may ask.
+//!
+//! A value that does not parse is an error, and so is a missing secret in production: nothing falls back to a default that
+//! nobody chose. Errors name the variable and never its value.
+
+use std::ffi::OsString;
+use std::io;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::config::{Config, MOST_BUFFERS};
+use super::network::AllowList;
+use crate::error::Error as MemoryError;
+use crate::secret::{Options, Secret};
+use crate::sys::env;
+use crate::wipe;
+
+/// `production`, which counts if it is not set, or `development`.
+pub const MODE: &str = "SECMEM_ENV";
+/// How many buffers may live; 100 if it is not set.
+pub const MAX_BUFFERS: &str = "MAX_SECURE_BUFFERS";
+/// Milliseconds after which a buffer that nobody uses is wiped; 300000 if it is not set.
+pub const TIMEOUT: &str = "SECURE_BUFFER_TIMEOUT";
+/// What keys are derived from: at least [`SHORTEST_SECRET`] bytes.
+pub const BASE_SECRET: &str = "PQC_BASE_SECRET";
+/// The salt of that: at least [`SHORTEST_SALT`] bytes.
+pub const KEY_SALT: &str = "PQC_KEY_SALT";
+/// Who may ask how things stand; the machine itself if it is not set.
+pub const ADMINS: &str = "ADMIN_IP_WHITELIST";
+/// Whose word counts for who asks; nobody's if it is not set.
+pub const PROXIES: &str = "TRUSTED_PROXIES";
+
+/// Bytes that a base secret has at least.
+pub const SHORTEST_SECRET: usize = 32;
+/// Bytes that a salt has at least.
+pub const SHORTEST_SALT: usize = 16;
+
+/// Whether a program serves, or is being worked on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// It serves.
+    #[default]
+    Production,
+    /// It is being worked on: secrets may be missing, and there is more to try out.
+    Development,
+}
+
+/// All of it. The secrets are in arenas.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Whether the program serves.
+    pub mode: Mode,
+    /// For [`Manager::new`](super::Manager::new).
+    pub config: Config,
+    /// What keys are derived from; there always is one in production.
+    pub base_secret: Option<Secret>,
+    /// The salt of that; there always is one in production.
+    pub key_salt: Option<Secret>,
+    /// Who may ask how things stand.
+    pub admins: AllowList,
+    /// Whose word counts for who asks.
+    pub proxies: AllowList,
+}
+
+/// Why there are no settings. Names a variable, and never its value.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SettingsError {
+    /// Production needs it, and it is not set.
+    #[error("{name} must be set in production")]
+    Missing {
+        /// The variable.
+        name: &'static str,
+    },
+    /// It is set to something that it cannot be.
+    #[error("{name} must be {rule}")]
+    Invalid {
+        /// The variable.
+        name: &'static str,
+        /// What it must be.
+        rule: &'static str,
+    },
+    /// It could not be moved to an arena. Where it stood it was wiped.
+    #[error("{name} could not be moved to memory for secrets")]
+    Memory {
+        /// The variable.
+        name: &'static str,
+        /// Why.
+        source: MemoryError,
+    },
+    /// It could not be taken out of the process's block of variables, and is there still.
+    ///
+    /// [`io::ErrorKind::WouldBlock`]: the process has several threads. [`io::ErrorKind::ReadOnlyFilesystem`]: the program has put
+    /// the variable into memory that cannot be written.
+    #[error("{name} could not be taken out of the environment")]
+    Environment {
+        /// The variable.
+        name: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl Settings {
+    /// For a program that serves, with both secrets; everything else as where nothing is set.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError::Invalid`] if one of them is too short.
+    pub fn production(base_secret: Secret, key_salt: Secret) -> Result<Self, SettingsError> {
+        let base_secret = Some(long_enough(base_secret, BASE_SECRET, SHORTEST_SECRET, SECRET_RULE)?);
+        let key_salt = Some(long_enough(key_salt, KEY_SALT, SHORTEST_SALT, SALT_RULE)?);
+        Ok(Self { mode: Mode::Production, base_secret, key_salt, ..Self::development() })
+    }
+
+    /// For a program that is being worked on, without secrets; everything else as where nothing is set.
+    #[must_use]
+    pub fn development() -> Self {
+        Self {
+            mode: Mode::Development,
+            config: Config::default(),
+            base_secret: None,
+            key_salt: None,
+            admins: AllowList::loopback(),
+            proxies: AllowList::default(),
+        }
+    }
+
+    /// Reads the variables. The two secrets are moved to an arena, overwritten in the process's own block of variables, and
+    /// removed from it, also if another variable turns out to be wrong.
+    ///
+    /// To be called first in `main`: the block is every thread's to read, so with several threads the secrets cannot be taken.
+    /// What the parent process, a shell's history or a service manager's file knows of them is not reached from here.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`], at the first variable that is wrong.
+    pub fn from_env() -> Result<Self, SettingsError> {
+        Self::from_env_with(Secret::options())
+    }
+
+    /// [`from_env`](Self::from_env), and the secrets are kept as `options` say.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_env`](Self::from_env).
+    pub fn from_env_with(options: Options) -> Result<Self, SettingsError> {
+        // Both, before anything can fail.
+        let taken = (secret(BASE_SECRET, options), secret(KEY_SALT, options));
+        let (base_secret, key_salt) = (taken.0?, taken.1?);
+        Self::read(base_secret, key_salt, |name| std::env::var_os(name))
+    }
+
+    fn read(
+        base_secret: Option<Secret>,
+        key_salt: Option<Secret>,
+        variable: impl Fn(&'static str) -> Option<OsString>,
+    ) -> Result<Self, SettingsError> {
+        let text = |name: &'static str, rule: &'static str| match variable(name).map(OsString::into_string) {
+            None => Ok(None),
+            Some(Ok(text)) => Ok(Some(text)),
+            Some(Err(_)) => Err(SettingsError::Invalid { name, rule }),
+        };
+        let mode = match text(MODE, MODE_RULE)?.as_deref() {
+            None | Some("production") => Mode::Production,
+            Some("development") => Mode::Development,
+            Some(_) => return Err(SettingsError::Invalid { name: MODE, rule: MODE_RULE }),
+        };
+        let number = |name: &'static str, rule: &'static str, most: u64| {
+            let read = |text: String| {
+                let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+                let number = digits.then(|| text.parse().ok()).flatten();
+                number.filter(|number| (1..=most).contains(number)).ok_or(SettingsError::Invalid { name, rule })
+            };
+            text(name, rule)?.map(read).transpose()
+        };
+        let list = |name: &'static str, rule: &'static str| {
+            let read = |text: String| AllowList::from_str(&text).map_err(|_| SettingsError::Invalid { name, rule });
+            text(name, rule)?.map(read).transpose()
+        };
+
+        let mut config = Config::default();
+        if let Some(most) = number(MAX_BUFFERS, BUFFERS_RULE, MOST_BUFFERS as u64)? {
+            config = config.max_buffers(most as usize);
+        }
+        if let Some(millis) = number(TIMEOUT, TIMEOUT_RULE, u64::MAX)? {
+            config = config.timeout(Duration::from_millis(millis));
+        }
+        let admins = list(ADMINS, LIST_RULE)?.unwrap_or_else(AllowList::loopback);
+        let proxies = list(PROXIES, LIST_RULE)?.unwrap_or_default();
+        let needed = |secret: Option<Secret>, name| match (secret, mode) {
+            (None, Mode::Production) => Err(SettingsError::Missing { name }),
+            (secret, _) => Ok(secret),
+        };
+        let base_secret = needed(base_secret, BASE_SECRET)?;
+        let key_salt = needed(key_salt, KEY_SALT)?;
+        let base_secret =
+            base_secret.map(|it| long_enough(it, BASE_SECRET, SHORTEST_SECRET, SECRET_RULE)).transpose()?;
+        let key_salt = key_salt.map(|it| long_enough(it, KEY_SALT, SHORTEST_SALT, SALT_RULE)).transpose()?;
+        Ok(Self { mode, config, base_secret, key_salt, admins, proxies })
+    }
+}
+
+const MODE_RULE: &str = "production or development";
+const BUFFERS_RULE: &str = "a whole number from 1 to 1048576";
+const TIMEOUT_RULE: &str = "a whole number of milliseconds, 1 or more";
+const LIST_RULE: &str = "addresses and networks, separated by commas";
+const SECRET_RULE: &str = "at least 32 bytes long";
+const SALT_RULE: &str = "at least 16 bytes long";
+
+fn long_enough(
+    secret: Secret,
+    name: &'static str,
+    shortest: usize,
+    rule: &'static str,
+) -> Result<Secret, SettingsError> {
+    if secret.len() < shortest { Err(SettingsError::Invalid { name, rule }) } else { Ok(secret) }
+}
+
+/// Moves a variable to an arena; `None` where it is not set.
+fn secret(name: &'static str, options: Options) -> Result<Option<Secret>, SettingsError> {
+    let taken = env::take_variable(name, |value| {
+        let mut secret = options.zeroed(value.len())?;
+        secret.with_mut(|slot| wipe::copy(value, slot))?;
+        Ok(secret)
+    });
+    let taken = taken.map_err(|source| SettingsError::Environment { name, source })?;
+    taken.transpose().map_err(|source| SettingsError::Memory { name, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&'static str, &str)]) -> Result<Settings, SettingsError> {
+        let secret = |len| Secret::new(len).ok();
+        let of = |name| variables.iter().find(|(it, _)| *it == name).map(|(_, value)| OsString::from(value));
+        Settings::read(secret(32), secret(16), of)
+    }
+
+    #[test]
+    fn without_variables_the_limits_are_those_of_the_document() {
+        let settings = read(&[]).unwrap();
+
+        assert_eq!(settings.mode, Mode::Production);
+        assert_eq!((settings.config.most, settings.config.timeout), (100, Some(Duration::from_secs(300))));
+        assert_eq!(settings.admins, AllowList::loopback());
+        assert!(settings.proxies.is_empty());
+    }
+
+    #[test]
+    fn variables_are_taken_as_they_are() {
+        let settings = read(&[
+            (MODE, "development"),
+            (MAX_BUFFERS, "7"),
+            (TIMEOUT, "1500"),
+            (ADMINS, "192.0.2.0/24"),
+            (PROXIES, "10.0.0.1"),
+        ])
+        .unwrap();
+
+        assert_eq!((settings.mode, settings.config.most), (Mode::Development, 7));
+        assert_eq!(settings.config.timeout, Some(Duration::from_millis(1500)));
+        assert!(settings.admins.contains("192.0.2.9".parse().unwrap()));
+        assert!(!settings.admins.contains("127.0.0.1".parse().unwrap()));
+        assert_eq!(settings.proxies.to_string(), "10.0.0.1/32");
+    }
+
+    #[test]
+    fn what_does_not_parse_is_an_error_that_names_the_variable_and_not_its_value() {
+        let wrong = [
+            (MODE, "developmnt"),
+            (MODE, ""),
+            (MAX_BUFFERS, "abc"),
+            (MAX_BUFFERS, "0"),
+            (MAX_BUFFERS, "-1"),
+            (MAX_BUFFERS, "+7"),
+            (MAX_BUFFERS, "1.5"),
+            (MAX_BUFFERS, "1048577"),
+            (MAX_BUFFERS, "99999999999999999999999"),
+            (MAX_BUFFERS, ""),
+            (TIMEOUT, "abc"),
+            (TIMEOUT, "0"),
+            (ADMINS, "everybody"),
+            (ADMINS, ""),
+            (PROXIES, "10.0.0.0/99"),
+        ];
+        for (name, value) in wrong {
+            let error = read(&[(name, value)]).unwrap_err();
+
+            assert!(matches!(error, SettingsError::Invalid { name: it, .. } if it == name), "{name} {value:?}");
+            let said = format!("{error} {error:?}");
+            assert!(said.contains(name) && (value.len() < 3 || !said.contains(value)), "{said}");
+        }
+    }
+
+    #[test]
+    fn production_needs_both_secrets_and_development_none() {
+        let none = |_: &'static str| None;
+        let secret = |len| Secret::new(len).ok();
+        let refused = |base, salt| Settings::read(base, salt, none).unwrap_err().to_string();
+
+        assert_eq!(refused(None, secret(16)), "PQC_BASE_SECRET must be set in production");
+        assert_eq!(refused(secret(32), None), "PQC_KEY_SALT must be set in production");
+        assert_eq!(refused(secret(31), secret(16)), "PQC_BASE_SECRET must be at least 32 bytes long");
+        assert_eq!(refused(secret(32), secret(15)), "PQC_KEY_SALT must be at least 16 bytes long");
+        let development = Settings::read(None, None, |name| (name == MODE).then(|| "development".into())).unwrap();
+        assert!(development.base_secret.is_none() && development.key_salt.is_none());
+    }
+}
