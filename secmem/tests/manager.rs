@@ -7,7 +7,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{in_child, peek};
-use secmem::manager::{Config, ConfigError, Error, Event, Hash, Id, IdError, Manager, Token};
+use secmem::manager::{
+    Config, ConfigError, Error, Event, Hash, Id, IdError, Level, Manager, Thresholds, Token, WhenFull,
+};
 use secmem::{Backend, Secret, TestClock, purge};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -528,6 +530,103 @@ fn many_threads_make_write_read_and_end_buffers() {
 
     let now = manager.statistics();
     assert_eq!((now.live, now.bytes, now.allocated, now.deallocated), (0, 0, 2000, 2000));
+}
+
+#[test]
+fn the_buffer_that_rests_the_longest_makes_room_and_none_that_is_in_use() {
+    let clock = TestClock::new();
+    let (manager, owner) = manager(Config::default().clock(clock).max_buffers(2).when_full(WhenFull::EvictIdle));
+    let ((old, at), (used, _)) = (filled(&manager, &owner), filled(&manager, &owner));
+    clock.advance(SECOND);
+    manager.read(&owner, &used, .., |_| ()).unwrap();
+    let events = manager.events(4).unwrap();
+
+    let third = manager.allocate(&owner, 200, None).unwrap();
+
+    assert_eq!(peek(at, 64), [0; 64]);
+    assert_eq!(events.take(), Some(Event::Evicted { id: old.clone() }));
+    assert!(matches!(manager.read(&owner, &old, .., |_| ()), Err(Error::Evicted)));
+    assert_eq!((manager.statistics().evicted, manager.statistics().live), (1, 2));
+    let within_both = manager
+        .read(&owner, &used, .., |_| manager.read(&owner, &third, .., |_| manager.allocate(&owner, 8, None)).unwrap());
+    assert!(matches!(within_both.unwrap(), Err(Error::TooMany { most: 2 })));
+    assert!(manager.info(&owner, &used).is_ok() && manager.info(&owner, &third).is_ok());
+}
+
+#[test]
+fn pressure_is_told_when_it_changes_and_not_again() {
+    let (manager, owner) =
+        manager(Config::default().max_buffers(10).thresholds(Thresholds { shares: (0.3, 0.5), stalled: (1.0, 1.0) }));
+    let events = manager.events(64).unwrap();
+    let ids: Vec<Id> = (0..6).map(|_| manager.allocate(&owner, 8, None).unwrap()).collect();
+    ids.iter().for_each(|id| manager.deallocate(&owner, id).unwrap());
+
+    let mut told = Vec::new();
+    while let Some(event) = events.take() {
+        if let Event::Pressure { level, buffers, .. } = event {
+            told.push((level, buffers));
+        }
+    }
+
+    assert_eq!(told, [(Level::High, 3), (Level::Critical, 5)]);
+}
+
+#[test]
+fn what_is_measured_is_between_nothing_and_everything() {
+    let (manager, _) = manager(Config::default());
+
+    let pressure = manager.pressure().unwrap();
+
+    assert_eq!(pressure.places, 0.0);
+    assert!(pressure.stalled.is_none_or(|share| (0.0..=1.0).contains(&share)), "{pressure:?}");
+    assert!(pressure.lock.is_none_or(|lock| lock.used <= lock.limit), "{pressure:?}");
+    assert!(pressure.group.is_none_or(|group| group.limit > 0), "{pressure:?}");
+}
+
+#[test]
+fn a_lock_budget_that_is_nearly_used_up_is_pressure_and_lets_nothing_be_made() {
+    let ended = in_child(|| {
+        common::limit_locked_memory(64 << 10);
+        let policy = Backend::Mlock;
+        let (manager, owner) = manager(Config::default().policy(policy));
+        let events = manager.events(8).unwrap();
+        assert_eq!(manager.pressure().unwrap().lock.map(|lock| (lock.used, lock.limit)), Some((0, 64 << 10)));
+        manager.allocate(&owner, 8, None).unwrap(); // takes a whole arena
+
+        let pressure = manager.pressure().unwrap();
+
+        assert!(pressure.lock.unwrap().share() >= 0.95, "{pressure:?}");
+        assert!(matches!(manager.allocate(&owner, 8, None), Err(Error::Pressure)));
+        let told: Vec<_> = std::iter::from_fn(|| events.take()).collect();
+        assert!(told.iter().any(|it| matches!(it, Event::Pressure { level: Level::Critical, .. })), "{told:?}");
+        assert_eq!(told.last(), Some(&Event::Refused { size: 8 }));
+    });
+
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+#[test]
+fn a_thread_looks_until_the_manager_is_gone() {
+    let (manager, _) = manager(Config::default());
+    manager.watch_pressure(Duration::from_millis(20)).unwrap();
+    let named = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let name =
+            |task: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(task.ok()?.path().join("comm")).ok();
+        tasks.filter_map(name).any(|name| name.trim() == "secmem-pressure")
+    };
+    let until = |there: bool| {
+        let patience = Instant::now() + Duration::from_secs(60);
+        while named() != there && Instant::now() < patience {
+            thread::sleep(Duration::from_millis(5));
+        }
+        named() == there
+    };
+    assert!(until(true));
+
+    drop(manager);
+
+    assert!(until(false));
 }
 
 #[test]

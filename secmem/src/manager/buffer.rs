@@ -165,6 +165,11 @@ impl Buffer {
         self.secret.try_read().is_ok_and(|secret| secret.is_over())
     }
 
+    /// When it was used last; `None` while somebody is within.
+    pub(super) fn rests_since(&self) -> Option<u64> {
+        self.secret.try_write().ok().map(|_| self.used.load(Ordering::Relaxed))
+    }
+
     /// A copy of what there is to know about it.
     pub(super) fn info(&self) -> Info {
         let now = self.clock.now();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::pressure::{Thresholds, WhenFull};
 use crate::deadline::{Clock, TestClock};
 use crate::policy::Policy;
 use crate::secret::{Options, Secret};
@@ -22,6 +23,8 @@ pub struct Config {
     pub(super) timeout: Option<Duration>,
     pub(super) lifetime: Option<Duration>,
     pub(super) clock: Clock,
+    pub(super) thresholds: Thresholds,
+    pub(super) when_full: WhenFull,
     policy: Policy,
     schedule: Schedule,
 }
@@ -35,6 +38,8 @@ impl Default for Config {
             timeout: Some(Duration::from_millis(300_000)),
             lifetime: None,
             clock: Clock::System,
+            thresholds: Thresholds::default(),
+            when_full: WhenFull::default(),
             policy: Policy::default(),
             schedule: Schedule::Single,
         }
@@ -57,6 +62,9 @@ pub enum ConfigError {
     /// A time-out after which every buffer would be gone before it could be used.
     #[error("a time-out of less than a millisecond")]
     Timeout,
+    /// Thresholds that are not in order, or not above 0 and up to 1.
+    #[error("thresholds of pressure that are out of order or out of range")]
+    Thresholds,
     /// The kernel gave no random bytes, from which names of buffers are drawn.
     #[error("the kernel gave no random bytes")]
     Random,
@@ -105,6 +113,18 @@ impl Config {
         self
     }
 
+    /// What happens where there is no place or no memory for another buffer; it is refused if not said.
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.when_full = when_full;
+        self
+    }
+
+    /// From where on memory is scarce: see [`Thresholds`].
+    pub fn thresholds(mut self, thresholds: Thresholds) -> Self {
+        self.thresholds = thresholds;
+        self
+    }
+
     /// Takes the time from a test's clock.
     pub fn clock(mut self, clock: TestClock) -> Self {
         self.clock = Clock::Test(clock);
@@ -119,6 +139,7 @@ impl Config {
             Self { timeout, lifetime, .. } if timeout.iter().chain(lifetime).any(|it| *it < millisecond) => {
                 Err(ConfigError::Timeout)
             }
+            Self { thresholds, .. } if !thresholds.are_sound() => Err(ConfigError::Thresholds),
             _ => Ok(()),
         }
     }

@@ -48,6 +48,12 @@ pub enum Error {
     /// The time of the buffer has come: it was wiped.
     #[error("the time of the buffer has come, and it was wiped")]
     Expired,
+    /// The buffer was wiped to make room for another one: see [`WhenFull`](super::WhenFull).
+    #[error("the buffer was wiped to make room")]
+    Evicted,
+    /// Memory is about to be used up, and no buffer is made until it is not.
+    #[error("memory is about to be used up")]
+    Pressure,
     /// A forced cleanup has wiped the buffer.
     #[error("the buffer was wiped by a forced cleanup")]
     CleanedUp,

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::id::Id;
+use super::pressure::Level;
 
 /// Something that happened to a buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,12 +29,24 @@ pub enum Event {
         /// Its name.
         id: Id,
     },
-    /// No buffer was made, because of a limit.
+    /// A buffer that nobody used was wiped to make room for another one.
+    Evicted {
+        /// Its name.
+        id: Id,
+    },
+    /// Memory has become scarcer, or less scarce.
     Pressure {
+        /// How bad it is now.
+        level: Level,
         /// Buffers that live.
         buffers: usize,
         /// Their bytes.
         bytes: usize,
+    },
+    /// No buffer was made, because of a limit or for want of memory.
+    Refused {
+        /// Bytes that it would have had.
+        size: usize,
     },
     /// An operation was refused, because the token was not the owner's.
     Denied {
@@ -146,7 +159,11 @@ fn trace(event: &Event) {
         Event::Allocated { id, size } => tracing::debug!(target: TARGET, %id, size, "a buffer was allocated"),
         Event::Deallocated { id } => tracing::debug!(target: TARGET, %id, "a buffer was deallocated"),
         Event::Expired { id } => tracing::info!(target: TARGET, %id, "a buffer has expired"),
-        Event::Pressure { buffers, bytes } => tracing::warn!(target: TARGET, buffers, bytes, "no buffer was made"),
+        Event::Evicted { id } => tracing::warn!(target: TARGET, %id, "a buffer was wiped to make room"),
+        Event::Pressure { level, buffers, bytes } => {
+            tracing::warn!(target: TARGET, ?level, buffers, bytes, "the pressure of memory has changed");
+        }
+        Event::Refused { size } => tracing::warn!(target: TARGET, size, "no buffer was made"),
         Event::Denied { id } => tracing::warn!(target: TARGET, %id, "a token was not the owner's"),
         Event::WipedAll { buffers, bytes, shutdown } => {
             tracing::warn!(target: TARGET, buffers, bytes, shutdown, "every buffer was wiped");

@@ -32,6 +32,7 @@ mod hash;
 mod id;
 mod input;
 mod network;
+mod pressure;
 mod roll;
 pub mod settings;
 mod store;
@@ -49,6 +50,7 @@ pub use hash::{Digest, Hash, WeakHash};
 pub use id::{Id, IdError, LONGEST_ID, Token};
 pub use input::Input;
 pub use network::{AllowList, AllowListError};
+pub use pressure::{Budget, Level, Pressure, Thresholds, WhenFull};
 pub use roll::Statistics;
 pub use settings::{Mode, Settings, SettingsError};
 
@@ -102,7 +104,8 @@ impl Manager {
     ///
     /// # Errors
     ///
-    /// [`Error::Size`], [`Error::Quota`], [`Error::TooMany`] by the limits, [`Error::Duplicate`] where a buffer of that name
+    /// [`Error::Size`], [`Error::Quota`], [`Error::TooMany`] by the limits, [`Error::Pressure`] while memory is about to be
+    /// used up by the last [look](Self::pressure), [`Error::Duplicate`] where a buffer of that name
     /// lives, [`Error::Memory`] where the kernel gives none.
     pub fn allocate(&self, owner: &Token, size: usize, id: Option<Id>) -> Result<Id, Error> {
         self.make(owner, size, id).map(|buffer| buffer.id().clone())
@@ -114,10 +117,9 @@ impl Manager {
             return Err(Error::Size { len: size, most: store.config.largest });
         }
         let buffer = store.make(owner, id.unwrap_or_else(|| store.draw()), size).inspect_err(|error| {
-            if matches!(error, Error::TooMany { .. } | Error::Quota { .. } | Error::Memory(_)) {
+            if matches!(error, Error::TooMany { .. } | Error::Quota { .. } | Error::Pressure | Error::Memory(_)) {
                 store.roll.count(Count::Refused);
-                let now = self.now();
-                store.audience.tell(|| Event::Pressure { buffers: now.live, bytes: now.bytes });
+                store.audience.tell(|| Event::Refused { size });
             }
         })?;
         store.roll.count(Count::Allocated);
@@ -299,6 +301,27 @@ impl Manager {
             return Err(Error::Forked);
         }
         Ok(self.0.audience.join(room))
+    }
+
+    /// Looks how scarce memory is, and tells it as an event where that has changed. From the look on until the next one no
+    /// buffer is made while something is [`Level::Critical`], or only in place of one that rests: see [`WhenFull`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Shutdown`], [`Error::Forked`].
+    pub fn pressure(&self) -> Result<Pressure, Error> {
+        Ok(self.0.open()?.look())
+    }
+
+    /// Lets a thread of this crate look every so often, until the manager is dropped or shut down.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Memory`] if the thread could not be started; [`Error::Shutdown`], [`Error::Forked`].
+    pub fn watch_pressure(&self, every: Duration) -> Result<(), Error> {
+        let store = self.0.open()?;
+        pressure::watch(Arc::downgrade(&self.0), Arc::clone(&store.gone), every)
+            .map_err(|source| Error::Memory(crate::Error::Watch { source }))
     }
 
     /// Ends the buffers whose time has come. The thread of the deadlines does that by itself; this does it where the

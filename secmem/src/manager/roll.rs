@@ -30,9 +30,10 @@ pub(super) enum Count {
     Leftover,
     Denied,
     Refused,
+    Evicted,
 }
 
-const COUNTS: usize = 8;
+const COUNTS: usize = 9;
 
 impl Roll {
     pub(super) fn new(most: usize, most_bytes: usize) -> Self {
@@ -54,17 +55,20 @@ impl Roll {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a place and the bytes of a buffer that is to be made.
-    pub(super) fn enter(&self, bytes: usize) -> Result<u32, Error> {
+    /// Takes a place and the bytes of a buffer that is to be made; says how many places are taken then.
+    pub(super) fn enter(&self, bytes: usize) -> Result<(u32, usize), Error> {
         let sum = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= self.most_bytes);
         self.bytes
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, sum)
             .map_err(|_| Error::Quota { len: bytes, most: self.most_bytes })?;
-        let place = self.free().pop();
-        place.ok_or_else(|| {
-            self.bytes.fetch_sub(bytes, Ordering::AcqRel);
-            Error::TooMany { most: self.most() }
-        })
+        let mut free = self.free();
+        match free.pop() {
+            Some(place) => Ok((place, self.most() - free.len())),
+            None => {
+                self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+                Err(Error::TooMany { most: self.most() })
+            }
+        }
     }
 
     /// The buffer lives.
@@ -111,6 +115,7 @@ impl Roll {
             forced: count(Count::Forced),
             purged: count(Count::Purged),
             leftover: count(Count::Leftover),
+            evicted: count(Count::Evicted),
             denied: count(Count::Denied),
             refused: count(Count::Refused),
         }
@@ -145,6 +150,8 @@ pub struct Statistics {
     pub purged: u64,
     /// Buffers that lived yet at the shutdown.
     pub leftover: u64,
+    /// Buffers that were wiped to make room for others.
+    pub evicted: u64,
     /// Operations that were refused because the token was another's.
     pub denied: u64,
     /// Buffers that were not made, because of a limit or because the kernel gave no memory.
@@ -155,7 +162,7 @@ impl Statistics {
     /// Buffers that ended without their owners freeing them.
     #[must_use]
     pub fn never_freed(&self) -> u64 {
-        self.expired + self.forced + self.purged + self.leftover
+        self.expired + self.forced + self.purged + self.leftover + self.evicted
     }
 
     /// The share of the places that is taken, from 0 to 1.

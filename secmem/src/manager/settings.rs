@@ -149,7 +149,7 @@ impl Settings {
         // Both, before anything can fail.
         let taken = (secret(BASE_SECRET, options), secret(KEY_SALT, options));
         let (base_secret, key_salt) = (taken.0?, taken.1?);
-        Self::read(base_secret, key_salt, |name| std::env::var_os(name))
+        Self::read(base_secret, key_salt, std::env::var_os)
     }
 
     fn read(

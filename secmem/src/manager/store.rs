@@ -3,7 +3,7 @@
 use std::collections::hash_map::Entry as Place;
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::buffer::{Buffer, Ear};
@@ -11,8 +11,10 @@ use super::config::Config;
 use super::error::Error;
 use super::event::{Audience, Event};
 use super::id::{Id, Token};
+use super::pressure::{self, Gone, Level, Pressure, WhenFull};
 use super::roll::{Count, Roll};
 use crate::arena;
+use crate::error::Error as MemoryError;
 use crate::secret::Options;
 
 /// Parts of the store, each under a lock of its own.
@@ -25,6 +27,7 @@ pub(super) enum Ended {
     Expired,
     Forced,
     Purged,
+    Evicted,
     Shutdown,
 }
 
@@ -35,6 +38,7 @@ impl From<Ended> for Error {
             Ended::Expired => Self::Expired,
             Ended::Forced => Self::CleanedUp,
             Ended::Purged => Self::Purged,
+            Ended::Evicted => Self::Evicted,
             Ended::Shutdown => Self::Shutdown,
         }
     }
@@ -47,7 +51,7 @@ impl Ended {
             Self::Freed => cfg!(secmem_ablate = "manager-free"),
             Self::Forced => cfg!(secmem_ablate = "manager-forced"),
             Self::Shutdown => cfg!(secmem_ablate = "manager-shutdown"),
-            Self::Expired | Self::Purged => false,
+            Self::Expired | Self::Purged | Self::Evicted => false,
         }
     }
 
@@ -57,6 +61,7 @@ impl Ended {
             Self::Expired => Count::Expired,
             Self::Forced => Count::Forced,
             Self::Purged => Count::Purged,
+            Self::Evicted => Count::Evicted,
             Self::Shutdown => Count::Leftover,
         }
     }
@@ -86,6 +91,10 @@ pub(super) struct Store {
     number: u64,
     drawn: AtomicU64,
     closed: AtomicBool,
+    /// How bad it is with the machine's memory, by the last look; how bad it was told to be in all.
+    machine: AtomicU8,
+    told: AtomicU8,
+    pub(super) gone: Arc<Gone>,
     hasher: std::hash::RandomState,
     shards: [Mutex<Shard>; SHARDS],
 }
@@ -100,6 +109,9 @@ impl Store {
             number,
             drawn: AtomicU64::new(0),
             closed: AtomicBool::new(false),
+            machine: AtomicU8::new(Level::Calm as u8),
+            told: AtomicU8::new(Level::Calm as u8),
+            gone: Arc::default(),
             hasher: std::hash::RandomState::new(),
             shards: Default::default(),
             config,
@@ -124,10 +136,51 @@ impl Store {
         Id::drawn(self.number, self.drawn.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// Makes a buffer, and lets it live under its name.
+    /// Makes a buffer, and lets it live under its name; makes room for it where that is wanted and needed.
     pub(super) fn make(&self, owner: &Token, id: Id, capacity: usize) -> Result<Arc<Buffer>, Error> {
-        let place = self.roll.enter(capacity)?;
-        self.begin(owner, id, (place, capacity)).inspect_err(|_| self.roll.leave(place, capacity))
+        let evicts = self.config.when_full == WhenFull::EvictIdle;
+        if self.machine.load(Ordering::Relaxed) == Level::Critical as u8 && !(evicts && self.evict()) {
+            return Err(Error::Pressure);
+        }
+        loop {
+            match self.try_make(owner, id.clone(), capacity) {
+                Err(Error::TooMany { .. } | Error::Quota { .. } | Error::Memory(MemoryError::Refused { .. }))
+                    if evicts && self.evict() => {}
+                made => return made,
+            }
+        }
+    }
+
+    fn try_make(&self, owner: &Token, id: Id, capacity: usize) -> Result<Arc<Buffer>, Error> {
+        let (place, taken) = self.roll.enter(capacity)?;
+        let made = self.begin(owner, id, (place, capacity)).inspect_err(|_| self.roll.leave(place, capacity))?;
+        let places = taken as f64 / self.roll.most() as f64;
+        let level = pressure::level(Some(places), self.config.thresholds.shares) as u8;
+        self.strained(level.max(self.machine.load(Ordering::Relaxed)));
+        Ok(made)
+    }
+
+    /// Ends the buffer that rests for the longest time; `false` if none does.
+    fn evict(&self) -> bool {
+        let resting = self.live(|buffer| buffer.rests_since().is_some());
+        let idlest = resting.iter().min_by_key(|buffer| buffer.rests_since().unwrap_or(u64::MAX));
+        idlest.is_some_and(|meant| self.end(meant.id(), |it| std::ptr::eq(it, &**meant), Ended::Evicted).is_some())
+    }
+
+    /// Looks how scarce memory is, and tells it where that has changed.
+    pub(super) fn look(&self) -> Pressure {
+        let pressure = Pressure::now(&self.roll.statistics(self.config.clock.now()));
+        self.machine.store(pressure.of_the_machine(&self.config.thresholds) as u8, Ordering::Relaxed);
+        self.strained(pressure.level(&self.config.thresholds) as u8);
+        pressure
+    }
+
+    fn strained(&self, level: u8) {
+        if self.told.load(Ordering::Relaxed) != level && self.told.swap(level, Ordering::Relaxed) != level {
+            let now = self.roll.statistics(self.config.clock.now());
+            let level = [Level::Calm, Level::High, Level::Critical][usize::from(level)];
+            self.audience.tell(|| Event::Pressure { level, buffers: now.live, bytes: now.bytes });
+        }
     }
 
     fn begin(&self, owner: &Token, id: Id, (place, capacity): (u32, usize)) -> Result<Arc<Buffer>, Error> {
@@ -191,6 +244,7 @@ impl Store {
         match why {
             Ended::Freed => self.audience.tell(|| Event::Deallocated { id: id.clone() }),
             Ended::Expired => self.audience.tell(|| Event::Expired { id: id.clone() }),
+            Ended::Evicted => self.audience.tell(|| Event::Evicted { id: id.clone() }),
             Ended::Forced | Ended::Shutdown | Ended::Purged => {} // told once, of all of them
         }
         Some(buffer)
@@ -218,5 +272,13 @@ impl Store {
     /// Lets nothing begin any more; `false` if that was so before.
     pub(super) fn close(&self) -> bool {
         !self.closed.swap(true, Ordering::AcqRel)
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        if !arena::in_child() {
+            self.gone.set();
+        }
     }
 }

@@ -54,7 +54,9 @@ fn entry(at: usize) -> Option<*mut c_char> {
         return None; // clearenv(3)
     }
     // SAFETY: the callers go up one by one and stop at the null pointer, which belongs to the block.
-    let entry = unsafe { *block.add(at) };
+    let place = unsafe { block.add(at) };
+    // SAFETY: that place is within the block, which no other thread changes.
+    let entry = unsafe { place.read() };
     (!entry.is_null()).then_some(entry)
 }
 
