@@ -17,7 +17,7 @@ use crate::holder::{
 use crate::kept::{FROM_VEC, GROWN_TEXT, IDLE, SEALED, SPENT, TYPED, VAULT};
 use crate::managed::{
     MANAGED, MANAGED_COMPARE, MANAGED_EXECUTE, MANAGED_FORCED, MANAGED_HASH, MANAGED_INPUT, MANAGED_REST,
-    MANAGED_SHUTDOWN,
+    MANAGED_SHUTDOWN, MANAGED_TEMPLATE,
 };
 use crate::scrubbed::{
     BARE_FREE, BARE_REALLOC, BARE_SIGNAL, BARE_STACK, BARE_UNWIND, BARE_VECTORS, ELSEWHERE, SCRUB_NESTED, SCRUB_SIGNAL,
@@ -109,16 +109,18 @@ static TABLE: &[Line] = &[
 
     // Buffers of a manager.
     line(&MANAGED,          &WIPE,        "clean"),
-    line(&MANAGED,          &SIGTERM,     "clean"),
-    line(&MANAGED,          &EXIT,        "clean"),
-    line(&MANAGED,          &FORK,        "clean"),
     line(&MANAGED_REST,     &TIMEOUT,     "clean"),
+    line(&MANAGED_REST,     &WIPE,        "clean"),
+    line(&MANAGED_REST,     &SIGTERM,     "clean"),
+    line(&MANAGED_REST,     &EXIT,        "clean"),
+    line(&MANAGED_REST,     &FORK,        "clean"),
     line(&MANAGED_FORCED,   &WIPE,        "clean"),
     line(&MANAGED_SHUTDOWN, &WIPE,        "clean"),
     line(&MANAGED_INPUT,    &WIPE,        "clean"),
     line(&MANAGED_HASH,     &WIPE,        "clean"),
     line(&MANAGED_COMPARE,  &WIPE,        "clean"),
     line(&MANAGED_EXECUTE,  &WIPE,        "clean"),
+    line(&MANAGED_TEMPLATE, &WIPE,        "clean"),
 
     // What code leaves that uses a secret, and what is left of it within the scrub or under the allocator.
     line(&BARE_STACK,        &WIPE,       "leak@wiped"),
@@ -320,7 +322,7 @@ mod tests {
     use super::*;
 
     /// The ablated builds of the library that rows notice; tests of the kernel's own word notice more (`xtask/src/facts.rs`).
-    const ABLATIONS: [&str; 22] = [
+    const ABLATIONS: [&str; 23] = [
         "wipe",
         "purge-on-signal",
         "purge-on-panic",
@@ -343,6 +345,7 @@ mod tests {
         "manager-input",
         "manager-hash",
         "manager-compare",
+        "manager-template",
     ];
 
     fn all() -> Vec<Row> {

@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use scenario_protocol::{CanaryKind, Need};
 use scenario_stage::Failure;
-use secmem::manager::{Config, Error, Hash, Id, Manager, Token};
+use secmem::manager::{Config, Error, Hash, Id, Manager, Modality, Template, Token};
 use secmem::{Backend, purge};
 
 use crate::holder::{Held, Holder, Plant, Then};
@@ -15,7 +15,7 @@ pub(crate) static MANAGED: Holder = ours("managed", &["manager-free"], &["S11"],
     then(&mut Held::Kept)?;
     buffer.free()
 });
-/// Under a time-out, which nobody's use puts off.
+/// Nobody frees it: it ends by time, or with the manager.
 pub(crate) static MANAGED_REST: Holder = ours("managed-rest", &[], &["S19"], |plant, then| {
     let buffer = Buffer::filled(plant)?;
     then(&mut Held::Managed(&buffer))
@@ -38,18 +38,19 @@ pub(crate) static MANAGED_HASH: Holder =
     ours("managed-hash", &["manager-hash", "stack-wipe"], &["S13"], |plant, then| {
         let buffer = Buffer::filled(plant)?;
         buffer.hash()?;
-        then(&mut Held::Kept)?;
-        buffer.free()
+        then(&mut Held::Kept)
     });
 pub(crate) static MANAGED_COMPARE: Holder = ours("managed-compare", &["manager-compare"], &["S13"], |plant, then| {
     let buffer = Buffer::filled(plant)?;
     buffer.compare().map_err(Failure::while_doing("comparing buffers"))?;
-    then(&mut Held::Kept)?;
-    buffer.free()
+    then(&mut Held::Kept)
 });
 /// An operation leaves a copy on its stack, and panics.
 pub(crate) static MANAGED_EXECUTE: Holder =
     ours("managed-execute", &["stack-wipe", "manager-input"], &["S13"], execute);
+/// A template with the canary among its texts.
+pub(crate) static MANAGED_TEMPLATE: Holder =
+    Holder { canary: CanaryKind::Text, ..ours("managed-template", &["manager-template"], &["S12"], template) };
 
 /// Bytes of canary: short of a hash function's block, so that the function has to keep them.
 const LEN: usize = 48;
@@ -116,7 +117,7 @@ impl Buffer {
         let twin = self.manager.allocate(&self.owner, 3 * LEN, None)?;
         self.manager.copy(&self.owner, &self.id, .., &twin)?;
         black_box(self.manager.secure_compare(&self.owner, &self.id, &twin)?);
-        self.manager.deallocate(&self.owner, &twin)
+        Ok(())
     }
 }
 
@@ -126,8 +127,7 @@ fn input(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
     plant.canary()?.read_into(&mut bytes)?;
     let written = buffer.manager.write(&buffer.owner, &buffer.id, &mut bytes);
     written.map_err(Failure::while_doing("writing to a buffer"))?;
-    then(&mut Held::Kept)?;
-    buffer.free()
+    then(&mut Held::Kept)
 }
 
 fn execute(plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
@@ -149,5 +149,17 @@ fn execute(plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
         let not = Err(std::io::Error::other("it did not panic"));
         return not.map_err(Failure::while_doing("running an operation"));
     }
-    buffer.free()
+    Ok(())
+}
+
+fn template(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
+    let buffer = Buffer::new(&plant)?;
+    let mut bytes = vec![0; plant.len];
+    plant.canary()?.read_into(&mut bytes)?;
+    let value = String::from_utf8(bytes).map_err(Failure::while_doing("reading the canary as text"))?;
+    let metadata = vec![(String::from("token"), value)];
+    let template = Template { modality: Modality::Voice, quality: 1.0, samples: vec![1.0], metadata };
+    let kept = buffer.manager.keep_secure_biometric(&buffer.owner, template, None);
+    kept.map_err(Failure::while_doing("keeping a template"))?;
+    then(&mut Held::Kept)
 }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use common::{in_child, peek};
 use secmem::manager::{
-    Config, ConfigError, Error, Event, Hash, Id, IdError, Level, Manager, Thresholds, Token, WhenFull,
+    Config, ConfigError, Error, Event, Hash, Id, IdError, Level, Manager, Modality, Template, TemplateError,
+    Thresholds, Token, WhenFull,
 };
 use secmem::{Backend, Secret, TestClock, purge};
 
@@ -627,6 +628,67 @@ fn a_thread_looks_until_the_manager_is_gone() {
     drop(manager);
 
     assert!(until(false));
+}
+
+/// A template whose number and text are told by their places.
+fn template() -> (Template, [*const u8; 2]) {
+    let mut samples = Vec::with_capacity(100);
+    samples.extend([1.25; 60]);
+    samples.truncate(40); // more in its capacity than in its length
+    let name = "n".repeat(300);
+    let places = [samples.as_ptr().cast(), name.as_ptr()];
+    (Template { modality: Modality::Face, quality: 0.75, samples, metadata: vec![(name, "left".to_owned())] }, places)
+}
+
+#[test]
+fn a_template_is_kept_in_a_buffer_alone_and_wiped_where_it_came_from() {
+    let (manager, owner) = manager(Config::default());
+    let (template, [samples, text]) = template();
+
+    let id = manager.keep_secure_biometric(&owner, template, None).unwrap();
+
+    // The allocator writes its links into the first bytes of what it got back.
+    let number = 1.25_f64.to_le_bytes();
+    assert!(peek(samples, 480)[16..].chunks(8).all(|it| it != number));
+    assert!(!peek(text, 300)[16..].contains(&b'n'));
+    let sum = manager.read_secure_biometric(&owner, &id, |view| {
+        assert_eq!((view.modality(), view.quality()), (Modality::Face, 0.75));
+        assert!(view.metadata().all(|(name, value)| name.len() == 300 && value == "left"));
+        view.samples().sum::<f64>()
+    });
+    assert_eq!(sum.unwrap(), 50.0);
+    manager.write(&owner, &id, &mut [1, 2, 3]).unwrap();
+    let refused = manager.read_secure_biometric(&owner, &id, |_| ());
+    assert!(matches!(refused, Err(Error::Template(TemplateError::Damaged))));
+}
+
+#[test]
+fn a_template_is_processed_and_nothing_of_it_stays() {
+    let (manager, owner) = manager(Config::default());
+
+    let (at, quality) = manager
+        .process_secure_biometric(&owner, template().0, |view| {
+            let name = view.metadata().next().map(|(name, _)| name.as_ptr().addr());
+            (name.unwrap(), view.quality())
+        })
+        .unwrap();
+
+    assert_eq!(quality, 0.75);
+    assert!(!peek(at as *const u8, 300).contains(&b'n'));
+    assert_eq!(manager.statistics().live, 0);
+}
+
+#[test]
+fn a_template_that_measures_nothing_is_refused_and_wiped() {
+    let (manager, owner) = manager(Config::default());
+    let (mut template, [_, text]) = template();
+    template.samples[7] = f64::NAN;
+
+    let refused = manager.keep_secure_biometric(&owner, template, None);
+
+    assert!(matches!(refused, Err(Error::Template(TemplateError::Sample { at: 7 }))));
+    assert!(!peek(text, 300)[16..].contains(&b'n'));
+    assert_eq!(manager.statistics().live, 0);
 }
 
 #[test]

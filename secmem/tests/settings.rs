@@ -26,9 +26,12 @@ fn again(role: &str, variables: &[(&str, &str)]) -> Output {
     again.envs(variables.iter().copied()).output().unwrap()
 }
 
+/// What is shown, the role that shows it, and the variables that it is given.
+type Case<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+
 fn tests() {
     let both = [(BASE_SECRET, SECRET), (KEY_SALT, SALT)];
-    let cases: [(&str, &str, &[(&str, &str)]); 4] = [
+    let cases: [Case<'_>; 4] = [
         ("secrets are moved to an arena and are gone from the process's own block", "reads", &both),
         ("a process with threads keeps its variables and is told why", "has-threads", &both),
         ("a wrong variable does not keep the secrets in the block", "is-wrong", &[both[0], both[1], (MODE, "neither")]),

@@ -1,5 +1,6 @@
 //! What the manager refuses, and why. No error holds content.
 
+use super::biometric::TemplateError;
 use super::hash::WeakHash;
 use super::id::IdError;
 use crate::error::Error as MemoryError;
@@ -90,6 +91,9 @@ pub enum Error {
     /// A name of no hash function that is known.
     #[error("no hash function of that name is known")]
     Algorithm,
+    /// What was to be kept as a template is none, or what was to be read as one.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
     /// What was to be done with the data panicked. The data was wiped all the same.
     #[error("the operation on the data panicked")]
     Panicked,

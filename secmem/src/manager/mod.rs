@@ -23,6 +23,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod biometric;
 mod buffer;
 mod compare;
 mod config;
@@ -42,6 +43,7 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use biometric::{Modality, Template, TemplateError, TemplateView};
 pub use buffer::Info;
 pub use config::{Config, ConfigError, MOST_BUFFERS};
 pub use error::Error;
@@ -236,14 +238,14 @@ impl Manager {
     ) -> Result<R, Error> {
         let data = data.into();
         let len = data.bytes().len();
-        let buffer = Leased(&self.0, self.make(owner, len, None)?);
-        buffer.1.write(len, |slot| {
+        let buffer = Leased::new(&self.0, self.make(owner, len, None)?);
+        buffer.write(len, |slot| {
             wipe::copy(data.bytes(), slot);
             Ok::<(), Error>(())
         })??;
         drop(data);
         let mut result = None;
-        buffer.1.write(len, |slot| scrub::run(|| result = Some(operation(slot))))??;
+        buffer.write(len, |slot| scrub::run(|| result = Some(operation(slot))))??;
         result.ok_or(Error::Panicked)
     }
 
@@ -400,13 +402,37 @@ fn cleaned(ended: &[Arc<Buffer>], forced: bool) -> Cleaned {
     Cleaned { buffers: ended.len(), bytes: ended.iter().map(|buffer| buffer.capacity).sum(), forced }
 }
 
-/// A buffer for as long as the value lives.
-struct Leased<'a>(&'a Store, Arc<Buffer>);
+/// A buffer for as long as the value lives, unless it is kept.
+struct Leased<'a> {
+    store: &'a Store,
+    buffer: Arc<Buffer>,
+    kept: bool,
+}
+
+impl<'a> Leased<'a> {
+    fn new(store: &'a Store, buffer: Arc<Buffer>) -> Self {
+        Self { store, buffer, kept: false }
+    }
+
+    /// Lets it live on, under this name.
+    fn keep(mut self) -> Id {
+        self.kept = true;
+        self.buffer.id().clone()
+    }
+}
+
+impl std::ops::Deref for Leased<'_> {
+    type Target = Buffer;
+
+    fn deref(&self) -> &Buffer {
+        &self.buffer
+    }
+}
 
 impl Drop for Leased<'_> {
     fn drop(&mut self) {
-        if !arena::in_child() {
-            self.0.end(self.1.id(), |live| std::ptr::eq(live, &*self.1), Ended::Freed);
+        if !self.kept && !arena::in_child() {
+            self.store.end(self.id(), |live| std::ptr::eq(live, &*self.buffer), Ended::Freed);
         }
     }
 }

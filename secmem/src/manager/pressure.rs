@@ -95,7 +95,7 @@ impl Pressure {
         Self {
             places: statistics.fullness(),
             lock: lock_budget(&read("/proc/self/status"), &read("/proc/self/limits")),
-            group: groups(&read("/proc/self/cgroup")).iter().filter_map(|group| tightest(group)).max_by(by_share),
+            group: groups(&read("/proc/self/cgroup")).iter().filter_map(tightest).max_by(by_share),
             stalled: stalled(&read("/proc/pressure/memory")),
         }
     }
