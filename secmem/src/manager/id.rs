@@ -47,6 +47,14 @@ impl Id {
     pub(super) fn drawn(manager: u64, count: u64) -> Self {
         Self(Name::Drawn(u128::from(manager) << 64 | u128::from(count)))
     }
+
+    /// What spreads names evenly: the count of a drawn one, `hash` of a chosen one.
+    pub(super) fn spread(&self, hash: impl FnOnce() -> u64) -> u64 {
+        match self.0 {
+            Name::Drawn(number) => number as u64,
+            Name::Chosen(_) => hash(),
+        }
+    }
 }
 
 impl FromStr for Id {

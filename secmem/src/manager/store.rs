@@ -127,7 +127,7 @@ impl Store {
     }
 
     fn shard(&self, id: &Id) -> MutexGuard<'_, Shard> {
-        let at = self.hasher.hash_one(id) as usize % SHARDS;
+        let at = id.spread(|| self.hasher.hash_one(id)) as usize % SHARDS;
         // Nothing is half done where the lock is held and something could panic.
         self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
     }
