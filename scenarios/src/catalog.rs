@@ -6,9 +6,11 @@
 use scenario_protocol::{Claim, Expectation, ParseExpectationError, Row, Shape};
 
 use crate::ending::{
-    ABORT, DAMAGE, DAMAGE_BETWEEN, EXEC, EXIT, Ending, FORK, OVERRUN, PANIC_ABORT, PANIC_THREAD, PANIC_UNWIND, RETURN,
-    SIGABRT, SIGBUS, SIGFPE, SIGHUP, SIGILL, SIGINT, SIGKILL, SIGQUIT, SIGSEGV, SIGTERM, TIMEOUT, UNDERSCORE_EXIT,
-    WIPE,
+    ABORT, DAMAGE, DAMAGE_BETWEEN, EXEC, EXIT, Ending, FORK, OVERRUN, PANIC_ABORT, PANIC_DROP, PANIC_THREAD,
+    PANIC_UNWIND, RETURN, SIGABRT, SIGALRM, SIGBUS, SIGBUS_PLANNED, SIGFPE, SIGFPE_PLANNED, SIGHUP, SIGILL,
+    SIGILL_PLANNED, SIGINT, SIGIO, SIGKILL, SIGPIPE, SIGPROF, SIGPWR, SIGQUIT, SIGRTMIN, SIGSEGV, SIGSEGV_PLANNED,
+    SIGSTKFLT, SIGSYS, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU, SIGXFSZ, SPAWN, STACK_OVERFLOW, TIMEOUT,
+    UNDERSCORE_EXIT, WIPE,
 };
 use crate::holder::{
     ARGV, ENVIRON, GROWN_VEC, Holder, MEMSEC, MOVED_ARRAY, MOVED_BOX, SECMEM_MEMFD, SECMEM_MLOCK, STACK_ARRAY,
@@ -61,6 +63,26 @@ static TABLE: &[Line] = &[
     line(&SECMEM_MEMFD, &OVERRUN,         "clean"),
     line(&SECMEM_MEMFD, &DAMAGE,          "clean"),
     line(&SECMEM_MEMFD, &DAMAGE_BETWEEN,  "clean"),
+    line(&SECMEM_MEMFD, &SPAWN,           "clean"),
+    line(&SECMEM_MEMFD, &PANIC_DROP,      "clean"),
+    line(&SECMEM_MEMFD, &STACK_OVERFLOW,  "clean"),
+    line(&SECMEM_MEMFD, &SIGALRM,         "clean"),
+    line(&SECMEM_MEMFD, &SIGUSR1,         "clean"),
+    line(&SECMEM_MEMFD, &SIGUSR2,         "clean"),
+    line(&SECMEM_MEMFD, &SIGPIPE,         "clean"),
+    line(&SECMEM_MEMFD, &SIGVTALRM,       "clean"),
+    line(&SECMEM_MEMFD, &SIGPROF,         "clean"),
+    line(&SECMEM_MEMFD, &SIGIO,           "clean"),
+    line(&SECMEM_MEMFD, &SIGPWR,          "clean"),
+    line(&SECMEM_MEMFD, &SIGSTKFLT,       "clean"),
+    line(&SECMEM_MEMFD, &SIGRTMIN,        "clean"),
+    line(&SECMEM_MEMFD, &SIGXCPU,         "clean"),
+    line(&SECMEM_MEMFD, &SIGXFSZ,         "clean"),
+    line(&SECMEM_MEMFD, &SIGSYS,          "clean"),
+    line(&SECMEM_MEMFD, &SIGSEGV_PLANNED, "clean"),
+    line(&SECMEM_MEMFD, &SIGBUS_PLANNED,  "clean"),
+    line(&SECMEM_MEMFD, &SIGFPE_PLANNED,  "clean"),
+    line(&SECMEM_MEMFD, &SIGILL_PLANNED,  "clean"),
     line(&SECMEM_MLOCK, &WIPE,            "clean"),
     line(&SECMEM_MLOCK, &TIMEOUT,         "clean"),
     line(&SECMEM_MLOCK, &PANIC_UNWIND,    "clean"),
@@ -86,6 +108,26 @@ static TABLE: &[Line] = &[
     line(&SECMEM_MLOCK, &OVERRUN,         "clean"),
     line(&SECMEM_MLOCK, &DAMAGE,          "clean"),
     line(&SECMEM_MLOCK, &DAMAGE_BETWEEN,  "clean"),
+    line(&SECMEM_MLOCK, &SPAWN,           "clean"),
+    line(&SECMEM_MLOCK, &PANIC_DROP,      "clean"),
+    line(&SECMEM_MLOCK, &STACK_OVERFLOW,  "clean"),
+    line(&SECMEM_MLOCK, &SIGALRM,         "clean"),
+    line(&SECMEM_MLOCK, &SIGUSR1,         "clean"),
+    line(&SECMEM_MLOCK, &SIGUSR2,         "clean"),
+    line(&SECMEM_MLOCK, &SIGPIPE,         "clean"),
+    line(&SECMEM_MLOCK, &SIGVTALRM,       "clean"),
+    line(&SECMEM_MLOCK, &SIGPROF,         "clean"),
+    line(&SECMEM_MLOCK, &SIGIO,           "clean"),
+    line(&SECMEM_MLOCK, &SIGPWR,          "clean"),
+    line(&SECMEM_MLOCK, &SIGSTKFLT,       "clean"),
+    line(&SECMEM_MLOCK, &SIGRTMIN,        "clean"),
+    line(&SECMEM_MLOCK, &SIGXCPU,         "clean"),
+    line(&SECMEM_MLOCK, &SIGXFSZ,         "clean"),
+    line(&SECMEM_MLOCK, &SIGSYS,          "clean"),
+    line(&SECMEM_MLOCK, &SIGSEGV_PLANNED, "clean"),
+    line(&SECMEM_MLOCK, &SIGBUS_PLANNED,  "clean"),
+    line(&SECMEM_MLOCK, &SIGFPE_PLANNED,  "clean"),
+    line(&SECMEM_MLOCK, &SIGILL_PLANNED,  "clean"),
 
     line(&ELSEWHERE,    &WIPE,            "clean"),
 
@@ -397,9 +439,11 @@ mod tests {
         for row in all() {
             let has = |checkpoint| row.checkpoints.contains(&checkpoint);
             let unique: BTreeSet<Checkpoint> = row.checkpoints.iter().copied().collect();
-            let dumping = [libc::SIGQUIT, libc::SIGABRT, libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
+            let faults = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL];
+            let others = [libc::SIGQUIT, libc::SIGABRT, libc::SIGXCPU, libc::SIGXFSZ, libc::SIGSYS];
+            let mut dumping = faults.into_iter().chain(others).map(Ends::Signal);
             let forbidden = row.ending.starts_with("damage"); // the library's own abort
-            let dumps_core = dumping.map(Ends::Signal).contains(&row.ends) && !forbidden;
+            let dumps_core = dumping.any(|ends| ends == row.ends) && !forbidden;
             let exits = matches!(row.ends, Ends::Exit(_));
 
             assert_eq!(row.checkpoints[0], Checkpoint::Planted, "{}", row.name);

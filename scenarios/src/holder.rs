@@ -53,8 +53,8 @@ pub(crate) struct Plant<'a> {
     pub(crate) len: usize,
     /// How long the secret may live, for holders that know deadlines.
     pub(crate) expires_in: Option<Duration>,
-    /// Whether holders that know purges install one.
-    pub(crate) purges: bool,
+    /// Whether holders that know purges install one, and for which signals besides those of the default plan.
+    pub(crate) purges: Option<&'static [i32]>,
 }
 
 /// What happens while the secret is held; it may never come back.
@@ -123,6 +123,15 @@ impl Plant<'_> {
         self.canary.take().ok_or_else(none).map_err(Failure::while_doing("taking the canary"))
     }
 
+    /// Installs the purge that the ending asks for, if any.
+    pub(crate) fn install_purge(&self) -> Result<(), Failure> {
+        let Some(also) = self.purges else { return Ok(()) };
+        let doing = Failure::while_doing("installing the purge");
+        purge::install(&purge::Plan::default())
+            .and_then(|()| purge::install(&purge::Plan::default().signals(also.iter().copied())))
+            .map_err(doing)
+    }
+
     /// Reads the whole canary into its place and closes the pipe.
     fn fill(mut self, place: &mut [u8]) -> Result<(), Failure> {
         self.canary()?.read_into(place)
@@ -130,9 +139,7 @@ impl Plant<'_> {
 }
 
 fn secmem(backend: Backend, mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
-    if plant.purges {
-        purge::install(&purge::Plan::default()).map_err(Failure::while_doing("installing the purge"))?;
-    }
+    plant.install_purge()?;
     let mut options = Secret::options().backend(backend);
     if let Some(lifetime) = plant.expires_in {
         options = options.expires_in(lifetime);

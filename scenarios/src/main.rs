@@ -76,6 +76,10 @@ fn program() -> Result<End, Failure> {
         // Not for users: the images that `run` turns into.
         [holder::SECOND_IMAGE, name, ..] => run(name, Image::Second),
         [ending::AFTER_EXEC] => Ok(End::Code(0)),
+        [ending::AFTER_SPAWN, parent] => match Control::adopt() {
+            Some(control) => ending::after_spawn(parent, control).map(|()| End::Code(0)),
+            None => Ok(End::Code(EX_SOFTWARE)),
+        },
         ["--help" | "-h"] => print(USAGE.as_bytes()),
         _ => Ok(refuse(USAGE)),
     }
