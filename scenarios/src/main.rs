@@ -55,6 +55,9 @@ enum End {
 }
 
 fn main() -> ExitCode {
+    // One line and one write. The standard hook prints the stack of a panic that cannot unwind in thousands of pieces,
+    // reads the program's debug data to do so, and stops for the harness at each piece.
+    panic::set_hook(Box::new(|_| complain("scenarios: a panic\n")));
     match panic::catch_unwind(program) {
         Ok(Ok(End::Code(code))) => ExitCode::from(code),
         Ok(Ok(End::Panic(payload))) => panic::resume_unwind(payload),
