@@ -41,11 +41,16 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// Every ablation and every row.
-    pub(crate) fn all() -> Self {
-        Self { only: Vec::new(), filter: None, profile: audit::SUBJECT_PROFILE.to_owned(), jobs: None }
+    /// One ablation of each kind: each costs a build and a run, and all of them more time than a change's check has.
+    pub(crate) fn of_each_kind() -> Self {
+        let only = OF_EACH_KIND.map(str::to_owned).to_vec();
+        Self { only, filter: None, profile: audit::SUBJECT_PROFILE.to_owned(), jobs: None }
     }
 }
+
+/// A wipe, an ending, a time, a canary, a stack, an allocator, and what the kernel alone can tell.
+const OF_EACH_KIND: [&str; 7] =
+    ["wipe", "purge-on-signal", "deadline", "canary-at-close", "stack-wipe", "wipe-on-free", "lock"];
 
 /// Builds and audits each ablation; 0 when every one turns the rows that name it and no others, 1 otherwise.
 pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
