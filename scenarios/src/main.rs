@@ -11,6 +11,7 @@ mod catalog;
 mod ending;
 mod holder;
 mod kept;
+mod proved;
 mod scrubbed;
 
 use std::any::Any;
