@@ -5,6 +5,9 @@
 #![allow(dead_code, unreachable_pub)] // each test program uses its part
 #![allow(unsafe_code)] // raw looks and foreign calls, kept in this one file
 
+#[cfg(target_arch = "x86_64")]
+pub mod step;
+
 use std::any::type_name_of_val;
 use std::process::{Command, Output, Stdio};
 
@@ -302,4 +305,55 @@ pub fn read_own(start: usize, into: &mut [u8]) -> usize {
     use std::os::unix::fs::FileExt;
     let memory = std::fs::File::open("/proc/self/mem").unwrap();
     memory.read_at(into, start as u64).unwrap_or(0)
+}
+
+/// Bytes of a page.
+pub const PAGE: usize = 4096;
+
+/// Lets a crash of this process write no core.
+pub fn no_core() {
+    limit_soft(libc::RLIMIT_CORE, 0);
+}
+
+/// Whole pages, each of which can be closed.
+pub struct Pages {
+    start: *mut u8,
+    len: usize,
+}
+
+impl Pages {
+    pub fn new(pages: usize) -> Self {
+        let len = pages * PAGE;
+        let (allowed, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a fresh mapping at a place of the kernel's choice.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, allowed, flags, -1, 0) };
+        assert_ne!(start, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
+        Self { start: start.cast(), len }
+    }
+
+    /// Nobody reads this page any more without a fault.
+    pub fn close(&self, page: usize) {
+        // SAFETY: a page of the mapping, to which only the tests' own children refer, who are to fault.
+        let done = unsafe { libc::mprotect(self.start.wrapping_add(page * PAGE).cast(), PAGE, libc::PROT_NONE) };
+        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: mapped until the drop, never written to; who reads a closed page is to fault.
+        unsafe { std::slice::from_raw_parts(self.start, self.len) }
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `new`, and the slices of it have ended.
+        unsafe { libc::munmap(self.start.cast(), self.len) };
+    }
+}
+
+/// Leaves the first bytes in registers, as code does that is not written with care.
+#[cfg(target_arch = "x86_64")]
+pub fn load_into_registers(bytes: &[u8; 37]) {
+    // SAFETY: reads 16 bytes of a longer array into a register that is told to be changed.
+    unsafe { std::arch::asm!("movdqu xmm9, [{0}]", in(reg) bytes, out("xmm9") _, options(nostack, readonly)) };
 }

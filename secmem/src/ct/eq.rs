@@ -1,9 +1,7 @@
-//! Comparing in a time that does not depend on the bytes.
-//!
-//! Every byte of both sides is read, whatever the others say: differences are gathered with exclusive or, and looked
-//! at once, at the end, behind a barrier that hides from the compiler what that look is for. The barrier holds the
-//! gathered value in a register: on the stack it would be a residue.
-#![allow(unsafe_code)] // vector code behind a check of the processor; the barrier
+//! Whether bytes are the same: differences are gathered with exclusive or, and looked at once, at the end, behind a barrier.
+#![allow(unsafe_code)] // vector code behind a check of the processor
+
+use super::hidden::opaque;
 
 /// Whether `a` and `b` hold the same bytes.
 ///
@@ -100,20 +98,6 @@ mod avx2 {
         // SAFETY: the reference covers the 32 bytes that are read; this load asks for no alignment.
         unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
     }
-}
-
-/// The same value, of which the compiler no longer knows anything.
-#[inline(always)]
-fn opaque(value: u64) -> u64 {
-    #[cfg(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
-    {
-        let mut hidden = value;
-        // SAFETY: the template is a comment: it reads and writes one register and touches neither memory nor flags.
-        unsafe { std::arch::asm!("/* {0} */", inout(reg) hidden, options(pure, nomem, nostack, preserves_flags)) };
-        hidden
-    }
-    #[cfg(not(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))))]
-    std::hint::black_box(value)
 }
 
 #[cfg(test)]
