@@ -7,12 +7,13 @@
 
 #[cfg(target_arch = "x86_64")]
 pub mod step;
+pub mod terminal;
 
 use std::any::type_name_of_val;
 use std::process::{Command, Output, Stdio};
 
-const CHILD: &str = "SECMEM_TEST_CHILD";
-const PARAMETER: &str = "SECMEM_TEST_PARAMETER";
+pub const CHILD: &str = "SECMEM_TEST_CHILD";
+pub const PARAMETER: &str = "SECMEM_TEST_PARAMETER";
 
 /// Runs `body` in a process of its own and returns how that ended; exit status 0 if the body returned.
 ///
@@ -27,7 +28,7 @@ pub fn in_child_with(parameter: i32, body: impl FnOnce(i32)) -> Output {
 }
 
 fn run(path: &str, parameter: i32, body: impl FnOnce(i32)) -> Output {
-    let name = path.split_once("::").unwrap().1.trim_end_matches("::{{closure}}");
+    let name = test_of(path);
     if std::env::var(CHILD).as_deref() == Ok(name) {
         limit_soft(libc::RLIMIT_CORE, 0);
         body(std::env::var(PARAMETER).unwrap().parse().unwrap());
@@ -37,6 +38,11 @@ fn run(path: &str, parameter: i32, body: impl FnOnce(i32)) -> Output {
     child.args(["--exact", name, "--nocapture", "--test-threads=1"]);
     child.env(CHILD, name).env(PARAMETER, parameter.to_string()).stdin(Stdio::null());
     child.output().unwrap()
+}
+
+/// The test whose closure has this name.
+pub fn test_of(path: &str) -> &str {
+    path.split_once("::").unwrap().1.trim_end_matches("::{{closure}}")
 }
 
 /// The bytes at an address, whoever owns them now.
@@ -305,6 +311,35 @@ pub fn read_own(start: usize, into: &mut [u8]) -> usize {
     use std::os::unix::fs::FileExt;
     let memory = std::fs::File::open("/proc/self/mem").unwrap();
     memory.read_at(into, start as u64).unwrap_or(0)
+}
+
+/// Whether a terminal shows what is typed. Async-signal-safe.
+pub fn terminal_shows(terminal: i32) -> bool {
+    // SAFETY: zero is valid for every field.
+    let mut modes: libc::termios = unsafe { std::mem::zeroed() };
+    // SAFETY: a valid place for the answer.
+    unsafe { libc::tcgetattr(terminal, &raw mut modes) == 0 && modes.c_lflag & libc::ECHO != 0 }
+}
+
+/// Sets a variable of a process that has one thread.
+pub fn set_variable(name: &str, value: &str) {
+    // SAFETY: no other thread is there to read or write the environment.
+    unsafe { std::env::set_var(name, value) };
+}
+
+/// Where the value of a variable stands.
+pub fn variable(name: &str) -> *const u8 {
+    let name = std::ffi::CString::new(name).unwrap();
+    // SAFETY: a C string; no other thread changes the environment.
+    let value = unsafe { libc::getenv(name.as_ptr()) };
+    assert!(!value.is_null());
+    value.cast()
+}
+
+/// Leaves the terminal that this process may have.
+pub fn leave_session() {
+    // SAFETY: takes nothing; the process leads no group, for the test program has started it.
+    assert_ne!(unsafe { libc::setsid() }, -1, "{}", std::io::Error::last_os_error());
 }
 
 /// Bytes of a page.
