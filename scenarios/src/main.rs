@@ -12,6 +12,7 @@ mod ending;
 mod holder;
 mod kept;
 mod scrubbed;
+mod taken;
 
 use std::any::Any;
 use std::ffi::OsString;

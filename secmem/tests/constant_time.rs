@@ -21,7 +21,7 @@ fn naive_base64(bytes: &[u8], last: [char; 2], padded: bool) -> String {
     let bits: Vec<bool> = bytes.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1 == 1)).collect();
     let value = |six: &[bool]| (0..6).fold(0, |value, at| 2 * value + usize::from(six.get(at).is_some_and(|bit| *bit)));
     let mut text: String = bits.chunks(6).map(|six| alphabet[value(six)]).collect();
-    while padded && text.len() % 4 != 0 {
+    while padded && !text.len().is_multiple_of(4) {
         text.push('=');
     }
     text

@@ -39,7 +39,7 @@ pub const fn decoded_len(len: usize) -> usize {
 /// [`CodecError::Length`] if `into` is not twice as long.
 #[inline(never)]
 pub fn encode(bytes: &[u8], into: &mut [u8]) -> Result<(), CodecError> {
-    if into.len() % 2 != 0 || into.len() / 2 != bytes.len() {
+    if !into.len().is_multiple_of(2) || into.len() / 2 != bytes.len() {
         return Err(CodecError::Length);
     }
     for (from, into) in bytes.chunks(BLOCK).zip(into.chunks_mut(2 * BLOCK)) {
@@ -56,7 +56,7 @@ pub fn encode(bytes: &[u8], into: &mut [u8]) -> Result<(), CodecError> {
 /// [`CodecError::Length`] if `text` is not twice as long as `into`, [`CodecError::Invalid`] for what is no hexadecimal.
 #[inline(never)]
 pub fn decode(text: &[u8], into: &mut [u8]) -> Result<(), CodecError> {
-    if text.len() % 2 != 0 || text.len() / 2 != into.len() {
+    if !text.len().is_multiple_of(2) || text.len() / 2 != into.len() {
         return Err(CodecError::Length);
     }
     let mut wrong = 0;
