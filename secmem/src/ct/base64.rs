@@ -9,7 +9,7 @@
 //! # Ok::<(), secmem::Error>(())
 //! ```
 
-use super::hidden::{clear_registers, opaque};
+use super::hidden::{cleanly, opaque};
 use super::text::{CodecError, at_least, lanes, seven_bits, within};
 use super::words::{load, store};
 
@@ -62,13 +62,14 @@ impl Base64 {
             return Err(CodecError::Length);
         }
         let (text, padding) = into.split_at_mut(unpadded(bytes.len()));
-        for (from, into) in bytes.chunks(BLOCK).zip(text.chunks_mut(8)) {
-            // What is missing of the last block is zero, and the text that it would be is not written.
-            let missing = (BLOCK - from.len()) as u32;
-            let characters = self.letters(opaque(load(from)) << (8 * missing));
-            store(characters >> (8 * (8 - into.len())), into);
-        }
-        clear_registers();
+        cleanly(|| {
+            for (from, into) in bytes.chunks(BLOCK).zip(text.chunks_mut(8)) {
+                // What is missing of the last block is zero, and the text that it would be is not written.
+                let missing = (BLOCK - from.len()) as u32;
+                let characters = self.letters(opaque(load(from)) << (8 * missing));
+                store(characters >> (8 * (8 - into.len())), into);
+            }
+        });
         padding.fill(b'=');
         Ok(())
     }
@@ -88,16 +89,19 @@ impl Base64 {
         if into.len() != self.decoded_len(text) || text.len() != self.encoded_len(into.len()) {
             return Err(CodecError::Length);
         }
-        let mut wrong = 0;
-        for (from, into) in text[..characters].chunks(8).zip(into.chunks_mut(BLOCK)) {
-            // What is missing of the last word stands there as zeros would.
-            let missing = 8 * (8 - from.len()) as u32;
-            let filled = opaque(load(from)) << missing | lanes(b'A') & !(u64::MAX << missing);
-            let (value, odd) = self.values(filled);
-            let unused = 8 * (BLOCK - into.len()) as u32;
-            wrong = opaque(wrong | odd | value & !(u64::MAX << unused));
-            store(value >> unused, into);
-        }
+        let wrong = cleanly(|| {
+            let mut wrong = 0;
+            for (from, into) in text[..characters].chunks(8).zip(into.chunks_mut(BLOCK)) {
+                // What is missing of the last word stands there as zeros would.
+                let missing = 8 * (8 - from.len()) as u32;
+                let filled = opaque(load(from)) << missing | lanes(b'A') & !(u64::MAX << missing);
+                let (value, odd) = self.values(filled);
+                let unused = 8 * (BLOCK - into.len()) as u32;
+                wrong = opaque(wrong | odd | value & !(u64::MAX << unused));
+                store(value >> unused, into);
+            }
+            wrong
+        });
         super::settle(wrong, into)
     }
 

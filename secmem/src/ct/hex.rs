@@ -9,7 +9,7 @@
 //! # Ok::<(), secmem::Error>(())
 //! ```
 
-use super::hidden::{clear_registers, opaque};
+use super::hidden::{cleanly, opaque};
 use super::text::{CodecError, at_least, lanes, seven_bits, within};
 use super::words::{load, store};
 
@@ -42,10 +42,11 @@ pub fn encode(bytes: &[u8], into: &mut [u8]) -> Result<(), CodecError> {
     if !into.len().is_multiple_of(2) || into.len() / 2 != bytes.len() {
         return Err(CodecError::Length);
     }
-    for (from, into) in bytes.chunks(BLOCK).zip(into.chunks_mut(2 * BLOCK)) {
-        store(characters(opaque(load(from))), into);
-    }
-    clear_registers();
+    cleanly(|| {
+        for (from, into) in bytes.chunks(BLOCK).zip(into.chunks_mut(2 * BLOCK)) {
+            store(characters(opaque(load(from))), into);
+        }
+    });
     Ok(())
 }
 
@@ -59,14 +60,17 @@ pub fn decode(text: &[u8], into: &mut [u8]) -> Result<(), CodecError> {
     if !text.len().is_multiple_of(2) || text.len() / 2 != into.len() {
         return Err(CodecError::Length);
     }
-    let mut wrong = 0;
-    for (from, into) in text.chunks(2 * BLOCK).zip(into.chunks_mut(BLOCK)) {
-        let missing = 8 * (2 * BLOCK - from.len()) as u32; // lanes before the text, as if zeros stood there
-        let zeros = lanes(b'0').checked_shl(64 - missing).unwrap_or(0);
-        let (value, odd) = values(opaque(load(from)) | zeros);
-        wrong = opaque(wrong | odd);
-        store(value, into);
-    }
+    let wrong = cleanly(|| {
+        let mut wrong = 0;
+        for (from, into) in text.chunks(2 * BLOCK).zip(into.chunks_mut(BLOCK)) {
+            let missing = 8 * (2 * BLOCK - from.len()) as u32; // lanes before the text, as if zeros stood there
+            let zeros = lanes(b'0').checked_shl(64 - missing).unwrap_or(0);
+            let (value, odd) = values(opaque(load(from)) | zeros);
+            wrong = opaque(wrong | odd);
+            store(value, into);
+        }
+        wrong
+    });
     super::settle(wrong, into)
 }
 

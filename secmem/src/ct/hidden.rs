@@ -17,10 +17,37 @@ pub(super) fn opaque(value: u64) -> u64 {
     std::hint::black_box(value)
 }
 
-/// Clears the registers that a function need not keep for its caller: the others, the compiler gives back as they were when
-/// the function returns that calls this as its last act. On x86-64; elsewhere what a function leaves in them stays.
+/// Runs `work`, which is given references to secrets, and leaves nothing of them in registers.
+///
+/// Optimised, the steps of the work stand in registers alone. Without optimisation they all pass over the stack, which is
+/// then overwritten below this frame.
 #[inline(always)]
-pub(super) fn clear_registers() {
+pub(super) fn cleanly<R>(work: impl FnOnce() -> R) -> R {
+    let result = apart(work);
+    if cfg!(debug_assertions) {
+        clear_stack();
+    }
+    clear_registers();
+    result
+}
+
+/// A frame of its own: its end gives back the registers that it has to keep for the caller.
+#[inline(never)]
+fn apart<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}
+
+/// Overwrites what calls from this depth have left.
+#[inline(never)]
+fn clear_stack() {
+    let mut room = [0; 8 << 10];
+    crate::wipe::wipe(&mut room);
+}
+
+/// Clears the registers that a function need not keep for its caller. On x86-64; elsewhere what a function leaves in them
+/// stays.
+#[inline(always)]
+fn clear_registers() {
     #[cfg(all(not(miri), target_arch = "x86_64"))]
     // SAFETY: zeroes registers that are told to be changed, and touches no memory. That it might keeps it where it is called.
     unsafe {

@@ -3,7 +3,8 @@
 //! Every byte is read, whatever the others say; nothing branches on a byte, and no byte chooses which memory is read.
 //! Differences and masks are hidden from the compiler, which could turn them back into branches. What depends on the
 //! lengths are times and addresses: lengths are no secret here. Results go into the caller's place, which can be a slot
-//! of a secret; in between they stand in general registers alone, which each function but [`eq`] clears when it is done.
+//! of a secret; in between they stand in general registers alone, which each function but [`eq`] clears when it is done
+//! (without optimisation also on the stack, which is then overwritten).
 //!
 //! [`eq`] says whether bytes are the same; [`compare`] which come first. [`select`], [`copy_if`], [`swap_if`] and [`look_up`]
 //! choose by a [`Choice`] or an index that nobody is to know. [`hex`] and [`base64`] write text and read it.
@@ -27,12 +28,10 @@ pub use pick::{copy_if, look_up, select, swap_if};
 pub use text::CodecError;
 
 /// The end of a decoder: if anything was `wrong`, what it wrote is overwritten. That is told anyway.
-#[inline(always)]
 fn settle(wrong: u64, into: &mut [u8]) -> Result<(), CodecError> {
-    let right = hidden::opaque(wrong) == 0;
-    if !right {
-        crate::wipe::wipe(into);
+    if hidden::opaque(wrong) == 0 {
+        return Ok(());
     }
-    hidden::clear_registers();
-    if right { Ok(()) } else { Err(CodecError::Invalid) }
+    crate::wipe::wipe(into);
+    Err(CodecError::Invalid)
 }

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::fmt;
 
 use super::choice::Choice;
-use super::hidden::{clear_registers, opaque};
+use super::hidden::{cleanly, opaque};
 use super::words::{WORD, load};
 
 /// How two byte strings stand to each other: three answers, none of which a branch has looked at.
@@ -55,6 +55,11 @@ impl fmt::Debug for Order {
 /// All bytes are read up to the shorter length, whatever they are.
 #[inline(never)]
 pub fn compare(a: &[u8], b: &[u8]) -> Order {
+    cleanly(|| order(a, b))
+}
+
+#[inline(always)]
+fn order(a: &[u8], b: &[u8]) -> Order {
     let shorter = a.len().min(b.len());
     let (mut less, mut greater) = (0, 0);
     for (a, b) in a[..shorter].chunks(WORD).zip(b[..shorter].chunks(WORD)) {
@@ -67,7 +72,6 @@ pub fn compare(a: &[u8], b: &[u8]) -> Order {
     let open = !(less | greater) & 1;
     less |= open & u64::from(a.len() < b.len());
     greater |= open & u64::from(a.len() > b.len());
-    clear_registers();
     Order { less: less & 1, greater: greater & 1 }
 }
 

@@ -1,7 +1,7 @@
 //! Taking one of several byte strings without telling which.
 
 use super::choice::Choice;
-use super::hidden::{clear_registers, opaque};
+use super::hidden::{cleanly, opaque};
 use super::words::{WORD, load, store};
 
 /// Writes `yes` or `no` into `into`, as `choice` says. All bytes of both are read.
@@ -13,11 +13,12 @@ use super::words::{WORD, load, store};
 pub fn select(choice: Choice, yes: &[u8], no: &[u8], into: &mut [u8]) {
     assert!(yes.len() == into.len() && no.len() == into.len(), "a choice between other lengths");
     let mask = choice.mask();
-    for ((yes, no), into) in yes.chunks(WORD).zip(no.chunks(WORD)).zip(into.chunks_mut(WORD)) {
-        let (yes, no) = (opaque(load(yes)), opaque(load(no)));
-        store(no ^ (opaque(mask) & (yes ^ no)), into);
-    }
-    clear_registers();
+    cleanly(|| {
+        for ((yes, no), into) in yes.chunks(WORD).zip(no.chunks(WORD)).zip(into.chunks_mut(WORD)) {
+            let (yes, no) = (opaque(load(yes)), opaque(load(no)));
+            store(no ^ (opaque(mask) & (yes ^ no)), into);
+        }
+    });
 }
 
 /// Copies `from` over `into` if `choice` says so. All bytes of both are read, and those of `into` written, in either case.
@@ -29,11 +30,12 @@ pub fn select(choice: Choice, yes: &[u8], no: &[u8], into: &mut [u8]) {
 pub fn copy_if(choice: Choice, from: &[u8], into: &mut [u8]) {
     assert_eq!(from.len(), into.len(), "a copy of another length");
     let mask = choice.mask();
-    for (from, into) in from.chunks(WORD).zip(into.chunks_mut(WORD)) {
-        let (new, old) = (opaque(load(from)), opaque(load(into)));
-        store(old ^ (opaque(mask) & (new ^ old)), into);
-    }
-    clear_registers();
+    cleanly(|| {
+        for (from, into) in from.chunks(WORD).zip(into.chunks_mut(WORD)) {
+            let (new, old) = (opaque(load(from)), opaque(load(into)));
+            store(old ^ (opaque(mask) & (new ^ old)), into);
+        }
+    });
 }
 
 /// Exchanges `a` and `b` if `choice` says so. All bytes of both are read and written in either case.
@@ -45,13 +47,14 @@ pub fn copy_if(choice: Choice, from: &[u8], into: &mut [u8]) {
 pub fn swap_if(choice: Choice, a: &mut [u8], b: &mut [u8]) {
     assert_eq!(a.len(), b.len(), "an exchange of other lengths");
     let mask = choice.mask();
-    for (a, b) in a.chunks_mut(WORD).zip(b.chunks_mut(WORD)) {
-        let (first, second) = (opaque(load(a)), opaque(load(b)));
-        let change = opaque(mask) & (first ^ second);
-        store(first ^ change, a);
-        store(second ^ change, b);
-    }
-    clear_registers();
+    cleanly(|| {
+        for (a, b) in a.chunks_mut(WORD).zip(b.chunks_mut(WORD)) {
+            let (first, second) = (opaque(load(a)), opaque(load(b)));
+            let change = opaque(mask) & (first ^ second);
+            store(first ^ change, a);
+            store(second ^ change, b);
+        }
+    });
 }
 
 /// Writes row `index` of `table` into `into`; a row is as long as that is. Every byte of every row is read, in order,
@@ -68,12 +71,13 @@ pub fn look_up(table: &[u8], index: u64, into: &mut [u8]) {
     }
     assert_eq!(table.len() % into.len(), 0, "no whole number of rows");
     into.fill(0);
-    for (row, number) in table.chunks_exact(into.len()).zip(0_u64..) {
-        let mask = Choice::from_zero(opaque(number ^ index)).mask();
-        for (from, into) in row.chunks(WORD).zip(into.chunks_mut(WORD)) {
-            let (from, gathered) = (opaque(load(from)), opaque(load(into)));
-            store(gathered | (from & opaque(mask)), into);
+    cleanly(|| {
+        for (row, number) in table.chunks_exact(into.len()).zip(0_u64..) {
+            let mask = Choice::from_zero(opaque(number ^ index)).mask();
+            for (from, into) in row.chunks(WORD).zip(into.chunks_mut(WORD)) {
+                let (from, gathered) = (opaque(load(from)), opaque(load(into)));
+                store(gathered | (from & opaque(mask)), into);
+            }
         }
-    }
-    clear_registers();
+    });
 }
