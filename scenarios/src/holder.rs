@@ -20,8 +20,8 @@ use zeroize::Zeroizing;
 /// The verb under which `argv` and `environ` start the program a second time.
 pub(crate) const SECOND_IMAGE: &str = "held";
 
-/// The variable that the `environ` holder puts the canary in.
-const VARIABLE: &str = "SCENARIO_SECRET";
+/// The variable that `environ` and its like put the canary in.
+pub(crate) const VARIABLE: &str = "SCENARIO_SECRET";
 
 /// A way to hold a secret.
 pub(crate) struct Holder {
@@ -330,7 +330,7 @@ impl Drop for Variable {
 /// Starts the program over the same row, with the canary where `place` puts it.
 ///
 /// What this image read and copied is gone with it; the new one has the canary from the kernel alone.
-fn start_again(mut plant: Plant<'_>, place: fn(&mut Command, &str)) -> Result<(), Failure> {
+pub(crate) fn start_again(mut plant: Plant<'_>, place: fn(&mut Command, &str)) -> Result<(), Failure> {
     let mut canary = plant.canary()?;
     let mut buffer = vec![0; plant.len];
     canary.read_into(&mut buffer)?;

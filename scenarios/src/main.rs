@@ -13,6 +13,7 @@ mod holder;
 mod kept;
 mod proved;
 mod scrubbed;
+mod taken;
 
 use std::any::Any;
 use std::ffi::OsString;

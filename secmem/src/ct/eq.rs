@@ -1,9 +1,10 @@
-//! Comparing in a time that does not depend on the bytes.
+//! Whether bytes are the same: differences are gathered with exclusive or, and looked at once, at the end, behind a barrier.
 //!
-//! Every byte of both sides is read, whatever the others say: differences are gathered with exclusive or, and looked
-//! at once, at the end, behind a barrier that hides from the compiler what that look is for. On x86-64 that is assembly,
-//! for a build without optimisation would leave every word on its stack, and one with it the last ones in registers.
-#![allow(unsafe_code)] // loads behind a check of the processor, in registers that are cleared; the barrier
+//! On x86-64 that is assembly: a build without optimisation would leave every word on its stack, and one with it the last
+//! ones in registers.
+#![allow(unsafe_code)] // loads behind a check of the processor, in registers that are cleared
+
+use super::hidden::opaque;
 
 /// Whether `a` and `b` hold the same bytes.
 ///
@@ -259,20 +260,6 @@ mod by_hand {
         }
         gathered
     }
-}
-
-/// The same value, of which the compiler no longer knows anything.
-#[inline(always)]
-fn opaque(value: u64) -> u64 {
-    #[cfg(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
-    {
-        let mut hidden = value;
-        // SAFETY: the template is a comment: it reads and writes one register and touches neither memory nor flags.
-        unsafe { std::arch::asm!("/* {0} */", inout(reg) hidden, options(pure, nomem, nostack, preserves_flags)) };
-        hidden
-    }
-    #[cfg(not(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))))]
-    std::hint::black_box(value)
 }
 
 #[cfg(test)]
