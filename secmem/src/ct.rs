@@ -17,6 +17,19 @@ pub fn eq(a: &[u8], b: &[u8]) -> bool {
     opaque(differences(a, b)) == 0
 }
 
+/// Whether all of `bytes` are zero.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    let (steps, rest) = bytes.as_chunks::<64>();
+    let mut gathered = [0; 8];
+    for step in steps {
+        for (gathered, word) in gathered.iter_mut().zip(step.as_chunks().0) {
+            *gathered |= u64::from_ne_bytes(*word);
+        }
+    }
+    let rest = rest.iter().fold(0, |gathered, &byte| gathered | u64::from(byte));
+    opaque(gathered.iter().fold(rest, |all, gathered| all | gathered)) == 0
+}
+
 /// Gathers the differences of two slices of equal length; 0 if there are none.
 #[inline]
 fn differences(a: &[u8], b: &[u8]) -> u64 {
@@ -51,9 +64,10 @@ fn step<const N: usize>(a: Option<&[u8; N]>, b: Option<&[u8; N]>) -> u64 {
     words.fold(0, |gathered, (a, b)| gathered | (u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b)))
 }
 
-/// Steps of 128 bytes; if the length is no multiple of that, the last one overlaps the one before.
+/// Steps of 128 bytes; the last one ends with the slice, and so may overlap the one before.
 fn long(a: &[u8], b: &[u8]) -> u64 {
-    let steps = a.as_chunks::<128>().0.iter().zip(b.as_chunks().0);
+    let before = ..(a.len() - 1) / 128 * 128; // what the last step begins after
+    let steps = a[before].as_chunks::<128>().0.iter().zip(b[before].as_chunks().0);
     let last = step(a.last_chunk::<128>(), b.last_chunk());
     steps.fold(last, |gathered, (a, b)| gathered | step(Some(a), Some(b)))
 }
@@ -70,8 +84,9 @@ mod avx2 {
     /// The differences of slices of the same length, from 128 bytes on: 0 or 1.
     #[target_feature(enable = "avx2")]
     pub(super) fn long(a: &[u8], b: &[u8]) -> u64 {
+        let before = ..(a.len() - 1) / 128 * 128; // what the last step begins after
         let last = step(a.last_chunk::<128>(), b.last_chunk());
-        let steps = a.as_chunks::<128>().0.iter().zip(b.as_chunks().0);
+        let steps = a[before].as_chunks::<128>().0.iter().zip(b[before].as_chunks().0);
         let gathered = steps.fold(last, |gathered, (a, b)| _mm256_or_si256(gathered, step(Some(a), Some(b))));
         u64::from(_mm256_testz_si256(gathered, gathered) == 0)
     }
@@ -104,7 +119,7 @@ mod avx2 {
 
 /// The same value, of which the compiler no longer knows anything.
 #[inline(always)]
-fn opaque(value: u64) -> u64 {
+pub(crate) fn opaque(value: u64) -> u64 {
     #[cfg(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
     {
         let mut hidden = value;
