@@ -1,9 +1,11 @@
 //! Ours and its peers in turn, and what came of it.
 
+use std::cell::RefCell;
+use std::hint::black_box;
 use std::sync::Barrier;
 use std::time::Duration;
 
-use crate::{rate, spent};
+use crate::spent;
 
 /// Rounds; the best one of each contender counts.
 const ROUNDS: usize = 25;
@@ -14,18 +16,28 @@ const ROUND: Duration = Duration::from_micros(1500);
 /// Somebody who does the work.
 pub struct Contender<'a> {
     name: &'static str,
-    work: Box<dyn FnMut() + 'a>,
+    /// So many turns.
+    work: Box<dyn FnMut(usize) + 'a>,
 }
 
 impl<'a> Contender<'a> {
     /// `work` is one turn of it. The first contender is ours.
-    pub fn new(name: &'static str, work: impl FnMut() + 'a) -> Self {
+    pub fn new(name: &'static str, mut work: impl FnMut() + 'a) -> Self {
+        Self { name, work: Box::new(move |count| (0..count).for_each(|_| work())) }
+    }
+
+    /// One who works on `data`, which the others have in their turns.
+    pub fn on(name: &'static str, data: &'a RefCell<&mut [u8]>, work: impl Fn(&mut [u8]) + 'a) -> Self {
+        let work = move |count| {
+            let mut data = data.borrow_mut();
+            (0..count).for_each(|_| work(black_box(&mut **data)));
+        };
         Self { name, work: Box::new(work) }
     }
 
     /// The processor time of so many turns.
     fn turns(&mut self, count: usize) -> Duration {
-        spent(|| (0..count).for_each(|_| (self.work)()))
+        spent(|| (self.work)(count))
     }
 
     /// Turns that fill a round.
@@ -108,7 +120,7 @@ fn a_turn(time: Duration, turns: usize) -> f64 {
 
 fn cells(work: &str, bytes: Option<usize>, best: &[Best], bounds: &[Bound]) -> Vec<String> {
     let tell = |time: f64| match bytes {
-        Some(bytes) if bytes >= 1024 => format!("{:.1} GB/s", rate(bytes, Duration::from_secs_f64(time / 1e9))),
+        Some(bytes) if bytes >= 1024 => format!("{:.1} GB/s", bytes as f64 / time),
         _ if time >= 10_000.0 => format!("{:.1} µs", time / 1000.0),
         _ if time >= 100.0 => format!("{time:.0} ns"),
         _ => format!("{time:.1} ns"),

@@ -3,6 +3,7 @@
 mod contest;
 mod foreign;
 
+use std::cell::RefCell;
 use std::hint::black_box;
 
 use aes_gcm::aead::{AeadInOut, KeyInit};
@@ -100,33 +101,20 @@ fn budget(table: &mut Table) {
     table.count(&format!("mappings for {} secrets of 32 B", secrets.len()), mappings, "≤ 10", met);
 }
 
-type Wipe = Box<dyn FnMut(&mut [u8])>;
-
 fn wiping(table: &mut Table, sodium: Option<foreign::Sodium>, openssl: Option<foreign::OpenSsl>) {
     let mut buffer = vec![0xC3_u8; (64 << 20) + 64];
     let at = buffer.as_ptr().align_offset(64);
-    let mut measure = |work: &str, len: usize, wipes: Vec<(&'static str, Wipe)>, bounds: &[Bound]| {
-        let data = std::cell::RefCell::new(&mut buffer[at..at + len]);
-        let data = &data;
-        let contenders = wipes
-            .into_iter()
-            .map(|(name, mut wipe)| Contender::new(name, move || wipe(black_box(&mut data.borrow_mut()[..]))))
-            .collect();
-        table.add(&contend(&format!("{work} {}", size(len)), Some(len), contenders, bounds));
-    };
     for len in [16, 32, 64, 256, 1 << 10, 4 << 10, 64 << 10, 1 << 20, 64 << 20] {
-        let mut wipes: Vec<(&'static str, Wipe)> = vec![
-            ("ours", Box::new(wipe)),
-            ("explicit_bzero", Box::new(foreign::explicit_bzero)),
-            ("zeroize", Box::new(|data| data.zeroize())),
-            ("memsec", Box::new(foreign::memsec_memzero)),
+        let data = RefCell::new(&mut buffer[at..at + len]);
+        let mut contenders = vec![
+            Contender::on("ours", &data, wipe),
+            Contender::on("explicit_bzero", &data, foreign::explicit_bzero),
+            Contender::on("zeroize", &data, Zeroize::zeroize),
+            Contender::on("memsec", &data, foreign::memsec_memzero),
         ];
-        wipes.extend(
-            sodium.map(|sodium| ("sodium_memzero", Box::new(move |data: &mut [u8]| sodium.zero(data)) as Wipe)),
-        );
-        wipes.extend(
-            openssl.map(|openssl| ("OPENSSL_cleanse", Box::new(move |data: &mut [u8]| openssl.zero(data)) as Wipe)),
-        );
+        contenders.extend(sodium.map(|sodium| Contender::on("sodium_memzero", &data, move |data| sodium.zero(data))));
+        contenders
+            .extend(openssl.map(|openssl| Contender::on("OPENSSL_cleanse", &data, move |data| openssl.zero(data))));
         let mut bounds = vec![Bound::Ratio("explicit_bzero", 1.3)];
         bounds.extend(match len {
             32 => Some(Bound::Nanoseconds(4.0)),
@@ -134,41 +122,34 @@ fn wiping(table: &mut Table, sodium: Option<foreign::Sodium>, openssl: Option<fo
             0x400_0000 => Some(Bound::Rate(48.0)),
             _ => None,
         });
-        measure("wipe", len, wipes, &bounds);
+        table.add(&contend(&format!("wipe {}", size(len)), Some(len), contenders, &bounds));
     }
     for len in [4 << 10, 64 << 10, 1 << 20, 64 << 20] {
-        let six = |data: &mut [u8]| wipe_with(data, Schedule::SixPass).expect("random bytes");
-        let wipes: Vec<(&'static str, Wipe)> =
-            vec![("ours", Box::new(six)), ("volatile bytes", Box::new(foreign::volatile_six))];
-        measure("six passes over", len, wipes, &[Bound::Rate(6.0)]);
+        let data = RefCell::new(&mut buffer[at..at + len]);
+        let contenders = vec![
+            Contender::on("ours", &data, |data| wipe_with(data, Schedule::SixPass).expect("random bytes")),
+            Contender::on("volatile bytes", &data, foreign::volatile_six),
+        ];
+        table.add(&contend(&format!("six passes over {}", size(len)), Some(len), contenders, &[Bound::Rate(6.0)]));
     }
 }
 
 fn comparing(table: &mut Table, sodium: Option<foreign::Sodium>, openssl: Option<foreign::OpenSsl>) {
-    type Equal = Box<dyn Fn(&[u8], &[u8]) -> bool>;
     for len in [16, 32, 64, 128, 256, 1 << 10, 4 << 10, 1 << 20] {
         let buffers = [vec![0xC3; len + 64], vec![0xC3; len + 64]];
         let [a, b] = buffers.each_ref().map(|buffer| {
             let at = buffer.as_ptr().align_offset(64);
             &buffer[at..at + len]
         });
-        let mut equals: Vec<(&'static str, Equal)> = vec![
-            ("ours", Box::new(ct::eq)),
-            ("memcmp (leaks)", Box::new(foreign::memcmp)),
-            ("constant_time_eq", Box::new(constant_time_eq::constant_time_eq)),
-            ("subtle", Box::new(|a, b| a.ct_eq(b).into())),
-            ("memsec", Box::new(foreign::memsec_memeq)),
+        let mut contenders = vec![
+            equal("ours", a, b, ct::eq),
+            equal("memcmp (leaks)", a, b, foreign::memcmp),
+            equal("constant_time_eq", a, b, constant_time_eq::constant_time_eq),
+            equal("subtle", a, b, |a, b| a.ct_eq(b).into()),
+            equal("memsec", a, b, foreign::memsec_memeq),
         ];
-        equals.extend(
-            sodium.map(|sodium| ("sodium_memcmp", Box::new(move |a: &[u8], b: &[u8]| sodium.eq(a, b)) as Equal)),
-        );
-        equals.extend(
-            openssl.map(|openssl| ("CRYPTO_memcmp", Box::new(move |a: &[u8], b: &[u8]| openssl.eq(a, b)) as Equal)),
-        );
-        let contenders = equals
-            .into_iter()
-            .map(|(name, eq)| Contender::new(name, move || _ = black_box(eq(black_box(a), black_box(b)))))
-            .collect();
+        contenders.extend(sodium.map(|sodium| equal("sodium_memcmp", a, b, move |a, b| sodium.eq(a, b))));
+        contenders.extend(openssl.map(|openssl| equal("CRYPTO_memcmp", a, b, move |a, b| openssl.eq(a, b))));
         table.add(&contend(
             &format!("equality {}", size(len)),
             None,
@@ -178,9 +159,13 @@ fn comparing(table: &mut Table, sodium: Option<foreign::Sodium>, openssl: Option
     }
 }
 
+fn equal<'a>(name: &'static str, a: &'a [u8], b: &'a [u8], eq: impl Fn(&[u8], &[u8]) -> bool + 'a) -> Contender<'a> {
+    Contender::new(name, move || _ = black_box(eq(black_box(a), black_box(b))))
+}
+
 fn secret() {
-    let Ok(mut secret) = Secret::new(32) else { return };
-    let _ = secret.with_mut(|bytes| bytes.copy_from_slice(black_box(&[7; 32])));
+    let mut secret = Secret::new(32).expect("locked memory");
+    secret.with_mut(|bytes| bytes.copy_from_slice(black_box(&[7; 32]))).expect("an access");
 }
 
 fn malloc() {
@@ -213,7 +198,8 @@ fn storing(table: &mut Table) {
         let secret = Secret::new(len).expect("locked memory");
         let stored = vault.store(&secret).expect("a vault");
         let mut text = vec![7; len];
-        let tag = cipher.encrypt_inout_detached(&Nonce::from([0; 12]), b"", (&mut text[..]).into()).expect("a short text");
+        let tag =
+            cipher.encrypt_inout_detached(&Nonce::from([0; 12]), b"", (&mut text[..]).into()).expect("a short text");
         let sealing = vec![
             Contender::new("ours", || drop(vault.store(&secret))),
             Contender::new("AES-256-GCM alone", || {
