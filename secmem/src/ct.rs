@@ -167,6 +167,19 @@ mod tests {
     }
 
     #[test]
+    fn a_byte_that_is_not_zero_is_seen_wherever_it_stands() {
+        for len in 0..200 {
+            let mut bytes = vec![0; len];
+            assert!(is_zero(&bytes), "{len}");
+            for at in 0..len {
+                bytes[at] = 0x80;
+                assert!(!is_zero(&bytes), "byte {at} of {len}");
+                bytes[at] = 0;
+            }
+        }
+    }
+
+    #[test]
     fn unequal_lengths_differ_and_nothing_equals_nothing() {
         assert!(!eq(b"", b"\0"));
         assert!(!eq(b"secret", b"secrets"));
