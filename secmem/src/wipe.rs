@@ -25,15 +25,16 @@ pub enum Schedule {
 }
 
 /// Lengths at which `explicit_bzero` is faster than stores in place: it has wider vectors on some processors, but
-/// begins `rep stosb`, which is slow on others, at 2 KiB (measured on Zen 3 and on a Xeon with AVX-512).
+/// begins `rep stosb`, which is slow on others, beyond 2 KiB (measured on Zen 3 and on a Xeon with AVX-512).
 const fn libc_is_faster(len: usize) -> bool {
-    matches!(len, 129..2048 | 0x10_0001..)
+    matches!(len, 129..=2048 | 0x10_0001..)
 }
 
 /// Bytes that go through all six passes before the next are begun: they stay in the first-level cache.
 const BLOCK: usize = 16 << 10;
 
 /// Overwrites `data` with zeros.
+#[inline]
 pub fn wipe(data: &mut [u8]) {
     if cfg!(secmem_ablate = "wipe") {
         return;
@@ -51,6 +52,7 @@ pub fn wipe(data: &mut [u8]) {
 /// # Errors
 ///
 /// [`Error::Random`] if the kernel gave no random bytes; the other passes were made nevertheless.
+#[inline]
 pub fn wipe_with(data: &mut [u8], schedule: Schedule) -> Result<(), Error> {
     if cfg!(secmem_ablate = "wipe") {
         return Ok(());
@@ -60,10 +62,14 @@ pub fn wipe_with(data: &mut [u8], schedule: Schedule) -> Result<(), Error> {
             wipe(data);
             Ok(())
         }
-        Schedule::SixPass => {
-            data.chunks_mut(BLOCK).map(|block| six_passes(block, keystream::fill)).fold(Ok(()), Result::and)
-        }
+        Schedule::SixPass => in_blocks(data),
     }
+}
+
+/// All six passes over one block after the other.
+#[cold]
+fn in_blocks(data: &mut [u8]) -> Result<(), Error> {
+    data.chunks_mut(BLOCK).map(|block| six_passes(block, keystream::fill)).fold(Ok(()), Result::and)
 }
 
 /// [`wipe_with`] over a range of raw memory.
@@ -71,6 +77,7 @@ pub fn wipe_with(data: &mut [u8], schedule: Schedule) -> Result<(), Error> {
 /// # Safety
 ///
 /// The range is writable, and nobody else uses it or refers to it meanwhile, but for a purge that a dying process forces.
+#[inline]
 pub(crate) unsafe fn wipe_raw(start: NonNull<u8>, len: usize, schedule: Schedule) -> Result<(), Error> {
     // SAFETY: the range is writable and nobody else refers to it (this function's contract). A forced purge on top of
     // this makes no reference; it stores zeros, which is what comes last here too.

@@ -18,6 +18,19 @@ pub fn eq(a: &[u8], b: &[u8]) -> bool {
     opaque(differences(a, b)) == 0
 }
 
+/// Whether all of `bytes` are zero.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    let (steps, rest) = bytes.as_chunks::<64>();
+    let mut gathered = [0; 8];
+    for step in steps {
+        for (gathered, word) in gathered.iter_mut().zip(step.as_chunks().0) {
+            *gathered |= u64::from_ne_bytes(*word);
+        }
+    }
+    let rest = rest.iter().fold(0, |gathered, &byte| gathered | u64::from(byte));
+    opaque(gathered.iter().fold(rest, |all, gathered| all | gathered)) == 0
+}
+
 /// 0 if two slices of equal length hold the same bytes, else something else.
 #[inline]
 fn differences(a: &[u8], b: &[u8]) -> u64 {
@@ -299,6 +312,19 @@ mod tests {
                 assert_ne!(portable(&a, &b), 0, "byte {at} of {len}");
                 assert_ne!(steps(&a, &b), 0, "byte {at} of {len}");
                 assert_ne!(differences(&a, &b), 0, "byte {at} of {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_byte_that_is_not_zero_is_seen_wherever_it_stands() {
+        for len in 0..200 {
+            let mut bytes = vec![0; len];
+            assert!(is_zero(&bytes), "{len}");
+            for at in 0..len {
+                bytes[at] = 0x80;
+                assert!(!is_zero(&bytes), "byte {at} of {len}");
+                bytes[at] = 0;
             }
         }
     }

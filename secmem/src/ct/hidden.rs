@@ -5,7 +5,7 @@
 /// gather the steps of a loop into vector registers, where nothing would clear them. The value stays in a general
 /// register: on the stack it would be a residue.
 #[inline(always)]
-pub(super) fn opaque(value: u64) -> u64 {
+pub(crate) fn opaque(value: u64) -> u64 {
     #[cfg(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
     {
         let mut hidden = value;

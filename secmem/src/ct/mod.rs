@@ -23,6 +23,8 @@ mod words;
 
 pub use choice::Choice;
 pub use eq::eq;
+pub(crate) use eq::is_zero;
+pub(crate) use hidden::opaque;
 pub use order::{Order, compare};
 pub use pick::{copy_if, look_up, select, swap_if};
 pub use text::CodecError;
