@@ -7,7 +7,8 @@ use std::error::Error;
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use secmem::input::Prompt;
-use secmem::{Secret, WipingAlloc, ct, purge, scrub};
+use secmem::scrub::Stack;
+use secmem::{Secret, WipingAlloc, ct, purge};
 
 /// Argon2 works in memory of the heap: this wipes it when it is given back.
 #[global_allocator]
@@ -20,11 +21,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
 
     let mut key = Secret::new(32)?;
+    let mut stack = Stack::new(256 << 10)?; // `scrub::run` has a smaller one, which does where argon2 is built with optimisation
     let mut made = Ok(());
     // Only references go in, and the result stands in its slot: nothing secret passes through an ordinary value.
     password.with(|password| {
         key.with_mut(|key| {
-            scrub::run(|| made = argon2.hash_password_into(password.as_bytes(), b"not a random salt", key))
+            stack.run(|| made = argon2.hash_password_into(password.as_bytes(), b"not a random salt", key))
         })
     })???;
     made.map_err(|error| error.to_string())?;

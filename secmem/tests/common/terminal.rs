@@ -26,8 +26,6 @@ pub struct Session {
     pub child: i32,
     ended: bool,
     before: Modes,
-    /// Closed to let the leader go.
-    hold: Option<File>,
 }
 
 /// What a terminal is set to.
@@ -72,19 +70,14 @@ impl Session {
         let before = modes(&terminal);
         let (output, child_output) = pipe();
         let (statuses, report) = pipe();
-        let (held, hold) = pipe();
-        let fds = Fds { terminal: &terminal, output: &child_output, report: &report, held: &held };
+        let fds = Fds { terminal: &terminal, output: &child_output, report: &report };
         // SAFETY: the child makes system calls alone until it becomes another program or ends.
         let leader = match unsafe { libc::fork() } {
             -1 => panic!("fork: {}", io::Error::last_os_error()),
-            0 => {
-                drop(hold);
-                lead(&fds, &program, &args, &env)
-            }
+            0 => lead(&fds, &program, &args, &env),
             leader => leader,
         };
-        let mut session =
-            Self { person, terminal, output, statuses, leader, child: 0, ended: false, before, hold: Some(hold) };
+        let mut session = Self { person, terminal, output, statuses, leader, child: 0, ended: false, before };
         session.child = session.status();
         session
     }
@@ -163,7 +156,8 @@ impl Drop for Session {
             // SAFETY: the leader has not told its end, and waits for it: the number is the child's, or no one's.
             unsafe { libc::kill(self.child, libc::SIGKILL) };
         }
-        self.hold = None;
+        // SAFETY: a child of ours that nobody has waited for.
+        unsafe { libc::kill(self.leader, libc::SIGKILL) };
         // SAFETY: waits for a child of ours; the status is not asked for.
         unsafe { libc::waitpid(self.leader, ptr::null_mut(), 0) };
     }
@@ -173,11 +167,12 @@ struct Fds<'a> {
     terminal: &'a File,
     output: &'a File,
     report: &'a File,
-    held: &'a File,
 }
 
-/// Leads a session with one child, in the foreground: tells what becomes of it, and waits to be let go. System calls alone.
+/// Leads a session with one child, in the foreground: tells what becomes of it, and stays until it is killed. System calls alone.
 fn lead(fds: &Fds<'_>, program: &CString, args: &[*const i8], env: &[*const i8]) -> ! {
+    // SAFETY: ends this process with the test's thread, should that not come to end it.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     // SAFETY: takes nothing.
     unsafe { libc::setsid() };
     // SAFETY: makes the terminal this session's.
@@ -214,10 +209,10 @@ fn lead(fds: &Fds<'_>, program: &CString, args: &[*const i8], env: &[*const i8])
             break;
         }
     }
-    let mut nothing = 0_u8;
-    // SAFETY: a valid place for a byte; it returns when the test lets go.
-    unsafe { libc::read(fds.held.as_raw_fd(), (&raw mut nothing).cast(), 1) };
-    super::exit_now(0)
+    loop {
+        // SAFETY: waits for the test to end this process.
+        unsafe { libc::pause() };
+    }
 }
 
 fn ignore(signal: i32, action: libc::sighandler_t) {
