@@ -376,12 +376,12 @@ fn denied(doom: Option<Doom>) -> Error {
 struct Access<'a>(&'a Slot);
 
 impl<'a> Access<'a> {
-    #[inline]
+    #[inline(always)]
     fn begin(slot: &'a Slot) -> Result<Self, Error> {
         Self::enter(slot).map_err(denied)
     }
 
-    #[inline]
+    #[inline(always)]
     fn enter(slot: &'a Slot) -> Result<Self, Option<Doom>> {
         if in_child() {
             return Err(None);
