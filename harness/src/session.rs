@@ -240,6 +240,12 @@ fn follow(
             }
             // Before the secret is there, there is nothing to find.
             Event::ExecEntry(_) | Event::ExitCall(_) | Event::FatalSignal(..) if !planted => {}
+            // What it ends with is another's memory, which goes on.
+            Event::ExecEntry(process)
+            | Event::ExitCall(process)
+            | Event::FatalSignal(process, _)
+            | Event::ExitStop(process)
+                if target.borrows_memory(process) => {}
             Event::ExecEntry(process) => look_at(&mut target, &[process], Checkpoint::Exec, injection),
             Event::ExitCall(process) => look_at(&mut target, &[process], Checkpoint::ExitCall, injection),
             Event::FatalSignal(process, _) => look_at(&mut target, &[process], Checkpoint::Signal, injection),

@@ -26,6 +26,9 @@ use crate::holder::Held;
 /// The verb of the image that an `exec` row ends as.
 pub(crate) const AFTER_EXEC: &str = "after-exec";
 
+/// The verb of the image that a `spawn` row starts.
+pub(crate) const AFTER_SPAWN: &str = "after-spawn";
+
 /// Exit status of a Rust program whose main thread panicked.
 pub(crate) const PANICKED: i32 = 101;
 
@@ -50,8 +53,9 @@ pub(crate) struct Ending {
     pub(crate) checkpoints: &'static [Checkpoint],
     /// What the secret is given to live, by holders that know deadlines.
     pub(crate) expires_in: Option<Duration>,
-    /// Whether holders that know purges install one: not where something else has to wipe.
-    pub(crate) purges: bool,
+    /// Whether holders that know purges install one, and for which signals besides those of the default plan: none where
+    /// something else has to wipe.
+    pub(crate) purges: Option<&'static [i32]>,
     /// What happens while the secret is held.
     pub(crate) during: fn(&mut Held<'_>, Control) -> Result<(), Failure>,
     /// What is announced once the holder is gone.
@@ -68,7 +72,7 @@ const ORDINARY: Ending = Ending {
     ends: Ends::Exit(0),
     checkpoints: &[Planted, ExitCall, Exit],
     expires_in: None,
-    purges: true,
+    purges: Some(&[]),
     during: |_, _| Ok(()),
     after: None,
     turned_by: &[],
@@ -178,6 +182,30 @@ pub(crate) static EXEC: Ending = Ending {
     ..ORDINARY
 };
 
+/// Starts another program, as posix_spawn(3) does: a child that shares the parent's memory until it is that program. It
+/// outlives the parent.
+pub(crate) static SPAWN: Ending = Ending {
+    name: "spawn",
+    checkpoints: &[Planted, ExitCall, Exit, Child],
+    during: |_, _| spawn(),
+    shows: &["S14"],
+    ..ORDINARY
+};
+
+/// A destructor panics while a panic unwinds.
+pub(crate) static PANIC_DROP: Ending = Ending {
+    during: |_, _| {
+        let _dropped = PanicsInDrop;
+        panic!("the ending of this row")
+    },
+    turned_by: &[], // as above: the hook comes before the signal
+    ..killed("panic-drop", libc::SIGABRT, CORE_DUMPED)
+};
+
+/// The standard library notices, and aborts: on the stack that is left over for such signals.
+pub(crate) static STACK_OVERFLOW: Ending =
+    Ending { during: |held, _| overflow(held), ..killed("stack-overflow", libc::SIGABRT, CORE_DUMPED) };
+
 pub(crate) static OVERRUN: Ending = Ending {
     during: |held, _| read_past_the_end(held),
     turned_by: &["guard-after"],
@@ -197,6 +225,28 @@ pub(crate) static SIGSEGV: Ending = by_fault("sigsegv", libc::SIGSEGV, read_null
 pub(crate) static SIGBUS: Ending = by_fault("sigbus", libc::SIGBUS, read_behind_a_files_end);
 pub(crate) static SIGFPE: Ending = by_fault("sigfpe", libc::SIGFPE, divide_by_zero);
 pub(crate) static SIGILL: Ending = by_fault("sigill", libc::SIGILL, run_no_instruction);
+
+// The other signals that end a process, where the program's plan names them.
+pub(crate) static SIGALRM: Ending = planned::<{ libc::SIGALRM }>("sigalrm", CAUGHT);
+pub(crate) static SIGUSR1: Ending = planned::<{ libc::SIGUSR1 }>("sigusr1", CAUGHT);
+pub(crate) static SIGUSR2: Ending = planned::<{ libc::SIGUSR2 }>("sigusr2", CAUGHT);
+pub(crate) static SIGPIPE: Ending = planned::<{ libc::SIGPIPE }>("sigpipe", CAUGHT);
+pub(crate) static SIGVTALRM: Ending = planned::<{ libc::SIGVTALRM }>("sigvtalrm", CAUGHT);
+pub(crate) static SIGPROF: Ending = planned::<{ libc::SIGPROF }>("sigprof", CAUGHT);
+pub(crate) static SIGIO: Ending = planned::<{ libc::SIGIO }>("sigio", CAUGHT);
+pub(crate) static SIGPWR: Ending = planned::<{ libc::SIGPWR }>("sigpwr", CAUGHT);
+pub(crate) static SIGSTKFLT: Ending = planned::<{ libc::SIGSTKFLT }>("sigstkflt", CAUGHT);
+pub(crate) static SIGRTMIN: Ending = planned::<FIRST_REAL_TIME>("sigrtmin", CAUGHT);
+pub(crate) static SIGXCPU: Ending = planned::<{ libc::SIGXCPU }>("sigxcpu", CORE_DUMPED);
+pub(crate) static SIGXFSZ: Ending = planned::<{ libc::SIGXFSZ }>("sigxfsz", CORE_DUMPED);
+pub(crate) static SIGSYS: Ending = planned::<{ libc::SIGSYS }>("sigsys", CORE_DUMPED);
+pub(crate) static SIGSEGV_PLANNED: Ending = planned_fault::<{ libc::SIGSEGV }>("sigsegv-planned", read_null);
+pub(crate) static SIGBUS_PLANNED: Ending = planned_fault::<{ libc::SIGBUS }>("sigbus-planned", read_behind_a_files_end);
+pub(crate) static SIGFPE_PLANNED: Ending = planned_fault::<{ libc::SIGFPE }>("sigfpe-planned", divide_by_zero);
+pub(crate) static SIGILL_PLANNED: Ending = planned_fault::<{ libc::SIGILL }>("sigill-planned", run_no_instruction);
+
+/// SIGRTMIN as the C library has it: it keeps the kernel's first two for itself (signal(7)).
+const FIRST_REAL_TIME: i32 = 34;
 
 /// What is looked at when a signal that can be caught ends the process.
 const CAUGHT: &[Checkpoint] = &[Planted, Signal, Exit];
@@ -220,6 +270,19 @@ const fn by_own_signal<const SIGNAL: i32>(name: &'static str, checkpoints: &'sta
     Ending { during: |_, _| send_to_myself(SIGNAL), ..killed(name, SIGNAL, checkpoints) }
 }
 
+/// The same, by a signal that is not of the default plan.
+const fn planned<const SIGNAL: i32>(name: &'static str, checkpoints: &'static [Checkpoint]) -> Ending {
+    Ending { purges: Some(&[SIGNAL]), ..by_own_signal::<SIGNAL>(name, checkpoints) }
+}
+
+/// Ends by a fault, which the program's plan names.
+const fn planned_fault<const SIGNAL: i32>(
+    name: &'static str,
+    during: fn(&mut Held<'_>, Control) -> Result<(), Failure>,
+) -> Ending {
+    Ending { during, purges: Some(&[SIGNAL]), ..killed(name, SIGNAL, CORE_DUMPED) }
+}
+
 /// Ends by a signal that the processor raises for the process's own fault. The default plan of the purge leaves these
 /// alone: whatever state the process is in then, its handlers would run in it.
 const fn by_fault(
@@ -236,11 +299,30 @@ const fn damaged(
     during: fn(&mut Held<'_>, Control) -> Result<(), Failure>,
     turned_by: &'static [&'static str],
 ) -> Ending {
-    Ending { during, turned_by, purges: false, shows: &["S7"], ..killed(name, libc::SIGABRT, CAUGHT) }
+    Ending { during, turned_by, purges: None, shows: &["S7"], ..killed(name, libc::SIGABRT, CAUGHT) }
 }
 
 /// The signals that rows end by and that a process can have inherited as ignored or blocked.
-const CATCHABLE: [i32; 5] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT, libc::SIGABRT];
+const CATCHABLE: [i32; 18] = [
+    libc::SIGINT,
+    libc::SIGTERM,
+    libc::SIGHUP,
+    libc::SIGQUIT,
+    libc::SIGABRT,
+    libc::SIGALRM,
+    libc::SIGUSR1,
+    libc::SIGUSR2,
+    libc::SIGPIPE, // the standard library ignores it
+    libc::SIGVTALRM,
+    libc::SIGPROF,
+    libc::SIGIO,
+    libc::SIGPWR,
+    libc::SIGSTKFLT,
+    libc::SIGXCPU,
+    libc::SIGXFSZ,
+    libc::SIGSYS,
+    FIRST_REAL_TIME,
+];
 
 /// Sets the signals that rows end by to their default action, unblocked.
 ///
@@ -330,6 +412,43 @@ fn outlive(parent: u32, control: Control) -> ! {
         thread::sleep(Duration::from_millis(1));
     }
     quit(if control.announce(Child).is_ok() { 0 } else { i32::from(crate::EX_SOFTWARE) })
+}
+
+/// The child runs another program from its first instruction in a stack of its own on; the parent goes on and ends.
+fn spawn() -> Result<(), Failure> {
+    let mut child = Command::new("/proc/self/exe");
+    child.args([AFTER_SPAWN, &process::id().to_string()]);
+    // Nobody waits for it: it waits for us.
+    child.spawn().map(drop).map_err(Failure::while_doing("starting another program"))
+}
+
+/// The program that a `spawn` row starts.
+pub(crate) fn after_spawn(parent: &str, control: Control) -> Result<(), Failure> {
+    let doing = Failure::while_doing("reading who started this program");
+    let parent: u32 = parent.parse().map_err(doing)?;
+    outlive(parent, control)
+}
+
+struct PanicsInDrop;
+
+impl Drop for PanicsInDrop {
+    fn drop(&mut self) {
+        panic!("the end of this row")
+    }
+}
+
+/// Calls itself until the stack is used up, in a thread whose stack is small, while this one waits.
+fn overflow(held: &mut Held<'_>) -> Result<(), Failure> {
+    #[expect(unconditional_recursion, reason = "the overflow itself")]
+    fn deeper(above: &[u8]) -> u8 {
+        let here = black_box([above[0]; 512]);
+        deeper(&here) ^ here[1]
+    }
+    let small = thread::Builder::new().stack_size(64 << 10);
+    let thread = small.spawn(|| black_box(deeper(&[1]))).map_err(Failure::while_doing("starting a thread"))?;
+    let ended = thread.join().is_ok();
+    black_box((held, ended));
+    survived()
 }
 
 /// Becomes another image, by way of secmem's purge where a secret of ours is held.

@@ -22,8 +22,8 @@ use crate::managed::Buffer;
 /// The verb under which `argv` and `environ` start the program a second time.
 pub(crate) const SECOND_IMAGE: &str = "held";
 
-/// The variable that the `environ` holder puts the canary in.
-const VARIABLE: &str = "SCENARIO_SECRET";
+/// The variable that `environ` and its like put the canary in.
+pub(crate) const VARIABLE: &str = "SCENARIO_SECRET";
 
 /// A way to hold a secret.
 pub(crate) struct Holder {
@@ -55,8 +55,8 @@ pub(crate) struct Plant<'a> {
     pub(crate) len: usize,
     /// How long the secret may live, for holders that know deadlines.
     pub(crate) expires_in: Option<Duration>,
-    /// Whether holders that know purges install one.
-    pub(crate) purges: bool,
+    /// Whether holders that know purges install one, and for which signals besides those of the default plan.
+    pub(crate) purges: Option<&'static [i32]>,
 }
 
 /// What happens while the secret is held; it may never come back.
@@ -127,6 +127,15 @@ impl Plant<'_> {
         self.canary.take().ok_or_else(none).map_err(Failure::while_doing("taking the canary"))
     }
 
+    /// Installs the purge that the ending asks for, if any.
+    pub(crate) fn install_purge(&self) -> Result<(), Failure> {
+        let Some(also) = self.purges else { return Ok(()) };
+        let doing = Failure::while_doing("installing the purge");
+        purge::install(&purge::Plan::default())
+            .and_then(|()| purge::install(&purge::Plan::default().signals(also.iter().copied())))
+            .map_err(doing)
+    }
+
     /// Reads the whole canary into its place and closes the pipe.
     fn fill(mut self, place: &mut [u8]) -> Result<(), Failure> {
         self.canary()?.read_into(place)
@@ -134,9 +143,7 @@ impl Plant<'_> {
 }
 
 fn secmem(backend: Backend, mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
-    if plant.purges {
-        purge::install(&purge::Plan::default()).map_err(Failure::while_doing("installing the purge"))?;
-    }
+    plant.install_purge()?;
     let mut options = Secret::options().backend(backend);
     if let Some(lifetime) = plant.expires_in {
         options = options.expires_in(lifetime);
@@ -327,7 +334,7 @@ impl Drop for Variable {
 /// Starts the program over the same row, with the canary where `place` puts it.
 ///
 /// What this image read and copied is gone with it; the new one has the canary from the kernel alone.
-fn start_again(mut plant: Plant<'_>, place: fn(&mut Command, &str)) -> Result<(), Failure> {
+pub(crate) fn start_again(mut plant: Plant<'_>, place: fn(&mut Command, &str)) -> Result<(), Failure> {
     let mut canary = plant.canary()?;
     let mut buffer = vec![0; plant.len];
     canary.read_into(&mut buffer)?;

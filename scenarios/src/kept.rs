@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use scenario_protocol::{CanaryKind, Need};
 use scenario_stage::Failure;
-use secmem::{Backend, Options, Secret, Typed, Vault, purge};
+use secmem::{Backend, Options, Secret, Typed, Vault};
 
 use crate::holder::{Held, Holder, Plant, Then};
 
@@ -40,13 +40,6 @@ fn options() -> Options {
     Secret::options().backend(Backend::Mlock)
 }
 
-fn purges(plant: &Plant<'_>) -> Result<(), Failure> {
-    match plant.purges {
-        true => purge::install(&purge::Plan::default()).map_err(Failure::while_doing("installing the purge")),
-        false => Ok(()),
-    }
-}
-
 fn secret(options: Options, plant: &mut Plant<'_>) -> Result<Secret, Failure> {
     let mut canary = plant.canary()?;
     let secret = options.filled(plant.len, |slot| canary.read_into(slot).map_err(|error| error.to_string()));
@@ -54,7 +47,7 @@ fn secret(options: Options, plant: &mut Plant<'_>) -> Result<Secret, Failure> {
 }
 
 fn sealed(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
-    purges(&plant)?;
+    plant.install_purge()?;
     let mut canary = plant.canary()?;
     let fill = |slot: &mut [u8]| canary.read_into(slot).map_err(|error| error.to_string());
     let sealed = options().filled_sealed(plant.len, fill);

@@ -12,7 +12,9 @@ mod ending;
 mod holder;
 mod kept;
 mod managed;
+mod proved;
 mod scrubbed;
+mod taken;
 
 use std::any::Any;
 use std::ffi::OsString;
@@ -56,6 +58,9 @@ enum End {
 }
 
 fn main() -> ExitCode {
+    // One line and one write. The standard hook prints the stack of a panic that cannot unwind in thousands of pieces,
+    // reads the program's debug data to do so, and stops for the harness at each piece.
+    panic::set_hook(Box::new(|_| complain("scenarios: a panic\n")));
     match panic::catch_unwind(program) {
         Ok(Ok(End::Code(code))) => ExitCode::from(code),
         Ok(Ok(End::Panic(payload))) => panic::resume_unwind(payload),
@@ -77,6 +82,10 @@ fn program() -> Result<End, Failure> {
         // Not for users: the images that `run` turns into.
         [holder::SECOND_IMAGE, name, ..] => run(name, Image::Second),
         [ending::AFTER_EXEC] => Ok(End::Code(0)),
+        [ending::AFTER_SPAWN, parent] => match Control::adopt() {
+            Some(control) => ending::after_spawn(parent, control).map(|()| End::Code(0)),
+            None => Ok(End::Code(EX_SOFTWARE)),
+        },
         ["--help" | "-h"] => print(USAGE.as_bytes()),
         _ => Ok(refuse(USAGE)),
     }

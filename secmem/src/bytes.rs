@@ -83,6 +83,47 @@ impl Bytes {
         Ok(())
     }
 
+    /// Makes room for one byte more at least, and lets `f` write into that room; it says how many bytes it wrote, from the
+    /// beginning on. It gets no more than `most`.
+    pub(crate) fn append<E>(
+        &mut self,
+        most: usize,
+        f: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<Result<usize, E>, Error> {
+        if self.len == self.secret.len() {
+            self.secret.relocate(self.len, self.len.saturating_mul(2).max(FIRST))?;
+        }
+        let begin = self.len;
+        let wrote = self.secret.slot.write(|slot| {
+            let end = begin.saturating_add(most).min(slot.len());
+            f(&mut slot[begin..end])
+        })?;
+        Ok(wrote.inspect(|wrote| self.len = (begin + wrote).min(self.secret.len())))
+    }
+
+    /// Wipes the last byte if it is this one.
+    pub(crate) fn strip(&mut self, last: u8) -> Result<bool, Error> {
+        let is = self.secret.slot.read(|slot| slot[..self.len].last() == Some(&last))?;
+        if is {
+            self.truncate(self.len - 1)?;
+        }
+        Ok(is)
+    }
+
+    /// Wipes the last character of UTF-8, and what stands behind it; `false` if there was none.
+    pub(crate) fn pop_character(&mut self) -> Result<bool, Error> {
+        let start = self.secret.slot.read(|slot| {
+            let is_start = |byte: &u8| byte & 0b1100_0000 != 0b1000_0000; // not a continuation byte
+            slot[..self.len].iter().rposition(is_start)
+        })?;
+        start.map_or(Ok(false), |start| self.truncate(start).map(|()| true))
+    }
+
+    /// How many characters of UTF-8 there are.
+    pub(crate) fn characters(&self) -> Result<usize, Error> {
+        self.secret.slot.read(|slot| slot[..self.len].iter().filter(|byte| **byte & 0b1100_0000 != 0b1000_0000).count())
+    }
+
     /// Keeps the first `len` bytes and wipes the others; does nothing if there are no others.
     ///
     /// # Errors
@@ -283,11 +324,7 @@ impl Text {
     ///
     /// As [`Secret::with`].
     pub fn pop(&mut self) -> Result<bool, Error> {
-        let start = self.0.secret.slot.read(|slot| {
-            let is_start = |byte: &u8| byte & 0b1100_0000 != 0b1000_0000; // not a continuation byte
-            slot[..self.0.len].iter().rposition(is_start)
-        })?;
-        start.map_or(Ok(false), |start| self.0.truncate(start).map(|()| true))
+        self.0.pop_character()
     }
 
     /// Wipes all of it; more can be added.

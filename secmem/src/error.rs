@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::{fmt, io};
 
 use crate::arena::Backend;
+use crate::input::InputError;
 
 /// A system call that the kernel refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +87,17 @@ pub enum Error {
         got: usize,
         /// The `errno` of read(2); `None` where the descriptor was at its end.
         source: Option<io::Error>,
+    },
+    /// A secret was not read as it was to be. Nothing of it was kept.
+    Input(InputError),
+    /// A descriptor did not take all bytes of a secret.
+    Write {
+        /// Bytes that it was to take.
+        wanted: usize,
+        /// Bytes that it took.
+        got: usize,
+        /// The `errno` of write(2).
+        source: io::Error,
     },
     /// The kernel gave no random bytes for the random pass of a wipe. The other passes were made, zeros last.
     Random {
@@ -178,6 +190,8 @@ impl fmt::Display for Error {
                 write!(f, "reading a secret failed at {got} of {wanted} bytes")
             }
             Self::Read { wanted, got, source: None } => write!(f, "reading a secret ended at {got} of {wanted} bytes"),
+            Self::Input(error) => error.fmt(f),
+            Self::Write { wanted, got, .. } => write!(f, "writing a secret failed at {got} of {wanted} bytes"),
             Self::Random { .. } => f.write_str("the random pass of a wipe got no random bytes"),
             Self::Signal { signal } => write!(f, "signal {signal} cannot be planned for"),
             Self::Covered { signal } => write!(f, "the purge's handler of signal {signal} was covered by another one"),
@@ -199,6 +213,7 @@ impl StdError for Error {
         match self {
             Self::Refused { source, .. }
             | Self::Random { source }
+            | Self::Write { source, .. }
             | Self::Install { source, .. }
             | Self::Harden { source, .. }
             | Self::Handlers { source }
@@ -206,6 +221,7 @@ impl StdError for Error {
             | Self::Verify { source }
             | Self::Watch { source } => Some(source),
             Self::Fill { source, .. } => Some(&**source),
+            Self::Input(error) => error.source(),
             Self::Read { source, .. } => source.as_ref().map(|source| source as _),
             Self::Expired | Self::Wiped | Self::Purged | Self::Forked | Self::Panicked => None,
             Self::Spent | Self::Quota { .. } | Self::Utf8 { .. } | Self::Damaged { .. } => None,

@@ -20,7 +20,9 @@
 //! [`Secret`] for bytes of a known length, [`Bytes`] and [`Text`] for what grows, [`Typed`] for values in place, [`Sealed`] for memory
 //! that is closed between accesses, [`Vault`] for what lies encrypted until it is needed. [`Options`] say how a secret is kept and
 //! how long it lives, [`Policy`] what its memory must have, [`Protection`] what it got, [`verify`] whether the kernel agrees,
-//! [`Report`] and [`Statistics`] how the whole process stands. With feature `manager`, `manager::Manager` keeps buffers by name.
+//! [`Report`] and [`Statistics`] how the whole process stands. [`input`] reads secrets straight into their place, from a terminal
+//! and elsewhere; [`ct`] compares, chooses and decodes them in constant time. With feature `manager`, `manager::Manager` keeps
+//! buffers by name.
 //!
 //! No type shows content by `Debug`, and none can be displayed, cloned, copied, dereferenced, hashed, compared by `==` or
 //! serialised. What leaves the protection on purpose is called `expose_…`.
@@ -64,6 +66,7 @@ pub mod ct;
 mod deadline;
 mod error;
 mod harden;
+pub mod input;
 mod keystream;
 mod life;
 #[cfg(all(feature = "manager", target_arch = "x86_64"))]

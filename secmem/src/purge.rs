@@ -76,7 +76,7 @@ static INSTALLED: Mutex<Installed> = Mutex::new(Installed { panic: false, exit: 
 static BEFORE: [AtomicPtr<libc::sigaction>; SIGNALS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; SIGNALS];
 
 /// Linux numbers its signals from 1 to 64.
-const SIGNALS: usize = 65;
+pub(crate) const SIGNALS: usize = 65;
 
 /// Installs the purge at the endings of `plan`; what an earlier plan installed stays.
 ///
@@ -226,7 +226,7 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut
 }
 
 /// Calls the application's handler the way it was to be called.
-fn call(before: &libc::sigaction, signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
+pub(crate) fn call(before: &libc::sigaction, signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let handler = before.sa_sigaction as *const ();
     if before.sa_flags & libc::SA_SIGINFO != 0 {
         type Long = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
@@ -242,7 +242,7 @@ fn call(before: &libc::sigaction, signal: c_int, info: *mut libc::siginfo_t, con
 }
 
 /// Takes the default action for `signal`: it is blocked while its handler runs, and ends the process when that returns.
-fn end_by(signal: c_int) {
+pub(crate) fn end_by(signal: c_int) {
     // SAFETY: the default action is no handler.
     let reset = unsafe { sys::set_action(signal, &sys::default_action()) };
     if reset.and_then(|()| sys::raise(signal)).is_err() {

@@ -104,12 +104,13 @@ impl Options {
     ///
     /// [`Error::Refused`] if the kernel grants no such memory, [`Error::Watch`] if a deadline cannot be watched,
     /// [`Error::Purged`] while the process is being purged, [`Error::Forked`] in a forked child.
+    #[inline]
     pub fn zeroed(self, len: usize) -> Result<Secret, Error> {
         self.made(false, len)
     }
 
     /// `sealed`: its memory is closed between accesses.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn made(self, sealed: bool, len: usize) -> Result<Secret, Error> {
         if self.rules.are_none() {
             return Ok(Secret { life: None, slot: Slot::new(self.policy, sealed, len, self.schedule)? });
@@ -232,11 +233,13 @@ impl Secret {
     /// # Errors
     ///
     /// As [`Options::zeroed`].
+    #[inline]
     pub fn new(len: usize) -> Result<Self, Error> {
         Self::options().zeroed(len)
     }
 
     /// The other ways to make one.
+    #[inline]
     pub fn options() -> Options {
         Options::default()
     }
@@ -249,6 +252,7 @@ impl Secret {
     ///
     /// [`Error::Expired`], [`Error::Wiped`], [`Error::Purged`] if the secret has ended, [`Error::Forked`] in a forked
     /// child. `f` has not run then.
+    #[inline]
     pub fn with<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
         match &self.life {
             None => self.slot.read(f),
@@ -264,6 +268,7 @@ impl Secret {
     /// # Errors
     ///
     /// As [`with`](Self::with).
+    #[inline]
     pub fn with_mut<R>(&mut self, f: impl FnOnce(&mut [u8]) -> R) -> Result<R, Error> {
         match &self.life {
             None => self.slot.write(f),

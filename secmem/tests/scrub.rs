@@ -32,6 +32,32 @@ fn the_stack_is_another_one_and_is_zero_afterwards() {
     }
 }
 
+/// A frame of 40 KiB, zero but for one byte; where it lay, and whether the byte stood there.
+#[inline(never)]
+fn one_byte(at: usize) -> (usize, bool) {
+    let mut frame = [0_u8; 40 << 10];
+    frame[at] = 0xA7;
+    let frame = std::hint::black_box(&mut frame);
+    (frame.as_ptr() as usize, frame[at] == 0xA7)
+}
+
+#[test]
+fn a_single_byte_deep_in_the_stack_is_overwritten_however_many_zeros_lie_around_it() {
+    let mut stack = Stack::with_backend(Backend::Mlock, 64 << 10).unwrap();
+    for at in [0, 1, 31, 32, 95, 96, 127, 128, 4096, 9_999, 24 << 10, (40 << 10) - 1] {
+        let mut told = (0, false);
+
+        stack.run(|| told = one_byte(at)).unwrap();
+
+        let (place, stood) = told;
+        assert!(stood, "{at}");
+        let bytes = std::ptr::with_exposed_provenance::<u8>(place);
+        // SAFETY: the frame lies within the stack, whose pages stay mapped while `stack` lives.
+        let left = (0..40 << 10).filter(|at| unsafe { bytes.wrapping_add(*at).read_volatile() } != 0).count();
+        assert_eq!(left, 0, "{at}");
+    }
+}
+
 #[test]
 fn what_the_closure_writes_through_references_arrives() {
     let key = [7_u8; 32];

@@ -1,7 +1,5 @@
 //! `cargo xtask bench`: run the benches of the library and the harness, or the comparison with their peers.
 
-use std::ffi::OsString;
-
 use xshell::cmd;
 
 use crate::child;
@@ -12,8 +10,18 @@ use crate::workspace::Workspace;
 pub(crate) const EXAMPLE: &str =
     "Example:\n  cargo xtask bench -- wipe --save-baseline before\n  cargo xtask bench --peers --write";
 
-/// Where the figures of the comparison stand.
-const FIGURES: &str = "harness/benches/README.md";
+/// What is compared with its peers, and where the figures stand.
+const FIGURES: [(Part, &str); 2] =
+    [(Part::Harness, "harness/benches/README.md"), (Part::Library, "secmem/benches/README.md")];
+
+/// What has peers.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// The search and the reading of memory
+    Harness,
+    /// Wiping, comparing, making, sealing, scrubbing
+    Library,
+}
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -21,7 +29,10 @@ pub(crate) struct Options {
     /// Compare with others that do the like, all in one run, and with what the machine allows
     #[arg(long, conflicts_with = "criterion")]
     peers: bool,
-    /// Write the comparison's tables to harness/benches/README.md too
+    /// Compare this part alone [default: both]
+    #[arg(long, requires = "peers", value_name = "PART")]
+    part: Option<Part>,
+    /// Write the comparison's tables to harness/benches/README.md and secmem/benches/README.md too
     #[arg(long, requires = "peers")]
     write: bool,
     /// Arguments for criterion, after `--`
@@ -33,7 +44,7 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
     let workspace = Workspace::open()?;
     if options.peers {
-        return peers(&workspace, options.write);
+        return peers(&workspace, options);
     }
     let criterion = &options.criterion;
     let any = "*"; // bench targets alone: the libraries' own test harness would refuse criterion's arguments
@@ -45,13 +56,21 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
 
 /// Builds the peers' workspace, away from the other builds, and runs what it builds. What the machine lacks is told in
 /// the tables.
-fn peers(workspace: &Workspace, write: bool) -> Result<u8, Failure> {
+fn peers(workspace: &Workspace, options: &Options) -> Result<u8, Failure> {
     let manifest = workspace.root.join("scenarios/peers/Cargo.toml");
     let place = workspace.target.join("peers");
-    let figures = workspace.root.join(FIGURES);
-    let args: Vec<OsString> = if write { vec!["--write".into(), figures.into()] } else { Vec::new() };
     let sh = &workspace.sh;
-    let run = cmd!(sh, "cargo run --locked --release --manifest-path {manifest} --target-dir {place} -- {args...}");
-    child::success(run.into())?;
+    for (part, figures) in FIGURES.into_iter().filter(|(part, _)| options.part.is_none_or(|only| only == *part)) {
+        let word = match part {
+            Part::Harness => "harness",
+            Part::Library => "library",
+        };
+        let file = options.write.then(|| workspace.root.join(figures));
+        let run = cmd!(
+            sh,
+            "cargo run --locked --release --manifest-path {manifest} --target-dir {place} -- {word} {file...}"
+        );
+        child::success(run.into())?;
+    }
     Ok(0)
 }

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::workspace::{self, Workspace};
 
 /// The tests' programs, in `secmem/tests/`.
-const PROGRAMS: [&str; 3] = ["kernel", "harden", "types"];
+const PROGRAMS: [&str; 4] = ["kernel", "harden", "types", "terminal"];
 
 /// An ablation, and the test that must fail without the protection.
 pub(crate) const FACTS: &[(&str, &str)] = &[
@@ -27,6 +27,7 @@ pub(crate) const FACTS: &[(&str, &str)] = &[
     ("harden-limit", "the_kernel_says_what_was_set"),
     ("lock", "the_kernel_confirms_every_arena"),
     ("reseal", "a_stray_read_between_accesses_and_a_stray_write_in_a_read_end_the_process"),
+    ("terminal-restore", "the_terminal_is_as_before_after_an_answer"),
     ("unmap", "a_long_secret_gives_its_lock_budget_back"),
     ("wipe-on-fork", "a_forked_child_gets_an_error_and_ends_normally"),
 ];

@@ -65,7 +65,7 @@ enum Task {
     /// Run the fuzz targets for a while, each from its seeds. Needs a nightly compiler.
     #[command(after_help = fuzz::EXAMPLE)]
     Fuzz(fuzz::Options),
-    /// Run the benches of the library and the harness, or compare the harness with its peers.
+    /// Run the benches of the library and the harness, or compare both with their peers.
     #[command(after_help = bench::EXAMPLE)]
     Bench(bench::Options),
 }

@@ -537,6 +537,14 @@ impl<'a> Target<'a> {
         self.unmet
     }
 
+    /// Whether a process uses the memory of one that waits for it: that of vfork(2) and posix_spawn(3), until it becomes
+    /// another program or ends. Where the kernel does not say so, it does not.
+    pub(crate) fn borrows_memory(&self, process: usize) -> bool {
+        let Some(pid) = self.processes.get(process).map(|process| process.pid) else { return false };
+        let mut lenders = self.tasks.values().filter(|task| task.vforking && task.process != process);
+        lenders.any(|lender| sys::share_memory(lender.id, pid).unwrap_or(false))
+    }
+
     /// How many threads and processes of the tree were started and are not traced.
     pub(crate) fn escaped(&self) -> u32 {
         self.processes.iter().map(|process| process.escaped).sum()

@@ -31,7 +31,7 @@ pub(super) struct Task {
     /// A fatal signal that was looked at already and sent again after an injected call, with its siginfo.
     pub(super) resent: Option<(i32, libc::siginfo_t)>,
     /// It waits in the kernel for a child made by `vfork` and cannot be stopped.
-    vforking: bool,
+    pub(super) vforking: bool,
     /// Since when it stands in its exit stop, waiting for the other threads of its process.
     leaving: Option<Instant>,
     /// It has passed its exit stop alone; as a process's first thread it stays on as a zombie.

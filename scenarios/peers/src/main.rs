@@ -1,16 +1,19 @@
-//! How fast the harness searches and reads memory, beside others that do the like and beside what the machine allows.
+//! How fast the harness searches and reads memory, and the library wipes, compares, makes, seals and scrubs, beside others that
+//! do the like and beside what the machine allows.
 //!
 //! All that is compared runs in turn, round after round, in one run on one machine; the best round counts. Times are
 //! processor times of the thread that works, so that other work on the machine disturbs less. Quote the ratios to `read`
 //! (the sum of the same bytes as words): the absolute figures are the machine's.
 //!
-//! `cargo xtask bench --peers` starts it. Peers of the library have their place here too, as a further module.
+//! `cargo xtask bench --peers` starts it.
 
 mod acquire;
 mod hyperscan;
+mod library;
 mod scan;
 mod target;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -34,10 +37,10 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let result = match words.as_slice() {
         ["target", word] => target::stand(word),
-        [] => print(None),
-        ["--write", file] => print(Some(file)),
+        ["harness", rest @ ..] if rest.len() < 2 => print(&harness(), rest.first()),
+        ["library", rest @ ..] if rest.len() < 2 => print(&library(), rest.first()),
         _ => {
-            eprintln!("usage: peers [--write FILE]");
+            eprintln!("usage: peers harness|library [FILE]");
             return ExitCode::from(64);
         }
     };
@@ -50,10 +53,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn print(file: Option<&str>) -> std::io::Result<()> {
-    let text = format!("{HEAD}\n{}\n{}\n{}", machine(), scan::table(), acquire::table());
+fn harness() -> String {
+    format!("{HEAD}\n{}; loop: {}.\n\n{}\n{}", machine(), harness::scan::loop_name(), scan::table(), acquire::table())
+}
+
+fn library() -> String {
+    format!("{}\n{}.\n\n{}", library::HEAD, machine(), library::table())
+}
+
+/// Prints the figures, and writes them to a file if there is one.
+fn print(text: &str, file: Option<impl AsRef<Path>>) -> std::io::Result<()> {
     print!("{text}");
-    file.map_or(Ok(()), |file| std::fs::write(file, &text))
+    file.map_or(Ok(()), |file| std::fs::write(file, text))
 }
 
 /// What the figures depend on.
@@ -68,11 +79,7 @@ fn machine() -> String {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let processor = line("/proc/cpuinfo", "model name");
-    format!(
-        "Processor: {processor}, {threads} threads; Linux {}; loop: {}.\n",
-        kernel.trim(),
-        harness::scan::loop_name()
-    )
+    format!("Processor: {processor}, {threads} threads; Linux {}", kernel.trim())
 }
 
 /// Bytes a second, in GB.

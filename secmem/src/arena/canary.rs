@@ -4,23 +4,20 @@
 //! Then every arena is overwritten first, and only after that the process is ended, without a dump.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};
 
 use super::list;
 use crate::error::Error;
-use crate::sys;
+use crate::{ct, sys};
 
 /// Bytes before a secret: what keeps it aligned to 16.
 pub(super) const BEFORE: usize = 16;
 
 /// Bytes after a secret.
-const AFTER: usize = size_of::<Word>();
+const AFTER: usize = size_of::<u64>();
 
 /// Bytes of a slot that are not the secret's.
 pub(super) const BOTH: usize = BEFORE + AFTER;
-
-/// Eight bytes at any address.
-type Word = [u8; 8];
 
 /// Random, drawn with the first secret; 0 before that.
 static KEY: AtomicU64 = AtomicU64::new(0);
@@ -28,7 +25,7 @@ static KEY: AtomicU64 = AtomicU64::new(0);
 /// Draws the key, if it is not there yet.
 pub(super) fn ready() -> Result<(), Error> {
     if KEY.load(Ordering::Relaxed) == 0 {
-        let mut key = Word::default();
+        let mut key = [0; size_of::<u64>()];
         // So few bytes come whole or not at all (getrandom(2)).
         sys::random(&mut key).map_err(|source| Error::Random { source })?;
         // Of two threads that are here at once, the first one's key stands.
@@ -54,33 +51,32 @@ impl Canary {
         Self { slot, len }
     }
 
+    #[inline]
     pub(super) fn set(self) {
         for (place, word) in self.words() {
-            // SAFETY: the place lies within the slot, which is writable (`new`'s contract); arrays of bytes need no alignment.
-            unsafe { place.write_volatile(word) };
+            // SAFETY: the place lies within the slot, which is writable (`new`'s contract).
+            unsafe { place.write_unaligned(word) };
         }
     }
 
     /// Whether no byte has changed. All are looked at, whatever the first ones say.
+    #[inline]
     pub(super) fn intact(self) -> bool {
+        compiler_fence(Ordering::SeqCst); // what `set` stored is not taken for what stands there now
         let changed = self.words().into_iter().fold(0, |changed, (place, word)| {
-            // SAFETY: the place lies within the slot, which is readable (`new`'s contract); arrays of bytes need no
-            // alignment. Volatile, for a forced purge may change them at any time.
-            let found = unsafe { place.read_volatile() };
-            changed | (u64::from_ne_bytes(found) ^ u64::from_ne_bytes(word))
+            // SAFETY: the place lies within the slot, which is readable (`new`'s contract).
+            let found = unsafe { place.read_unaligned() }; // a whole word: volatile, it would be eight bytes one by one
+            changed | (found ^ word)
         });
-        changed == 0
+        ct::opaque(changed) == 0 // a compiler that knew the sum would stop at the first difference
     }
 
-    fn words(self) -> [(*mut Word, Word); 3] {
+    #[inline]
+    fn words(self) -> [(*mut u64, u64); 3] {
         let start = self.slot.as_ptr();
         let key = KEY.load(Ordering::Relaxed) ^ (start.addr() as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let place = |at: usize| start.wrapping_add(at).cast::<Word>();
-        [
-            (place(0), key.to_ne_bytes()),
-            (place(8), key.rotate_left(24).to_ne_bytes()),
-            (place(BEFORE + self.len), key.rotate_left(48).to_ne_bytes()),
-        ]
+        let place = |at: usize| start.wrapping_add(at).cast::<u64>();
+        [(place(0), key), (place(8), key.rotate_left(24)), (place(BEFORE + self.len), key.rotate_left(48))]
     }
 }
 

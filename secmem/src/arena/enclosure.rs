@@ -4,13 +4,14 @@
 //! by another signal than the one that it dies of.
 
 use std::ptr::NonNull;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::mapping::{Kind, Mapping};
 use super::pool::refused;
 use super::{Backend, Protection, fork};
 use crate::error::{Error, Refusal};
 use crate::policy::Policy;
-use crate::wipe;
+use crate::{ct, wipe};
 
 /// Bytes without access on either side. More than a page, because code that was not compiled with stack probes can step
 /// over one.
@@ -70,6 +71,16 @@ impl Enclosure {
     /// Leaves the pages mapped, whatever happens to this value.
     pub(crate) fn keep_for_ever(&mut self) {
         self.kept = true;
+    }
+
+    /// Whether the last `len` bytes are zero.
+    pub(crate) fn ends_in_zeros(&self, len: usize) -> bool {
+        compiler_fence(Ordering::SeqCst); // the kernel may have written there
+        let skip = self.len().saturating_sub(len);
+        // SAFETY: the pages are mapped readable and initialised, and nobody else writes to them while they are looked at:
+        // whoever runs or allocates on them borrows this value.
+        let end = unsafe { std::slice::from_raw_parts(self.start().as_ptr().wrapping_add(skip), self.len() - skip) };
+        ct::is_zero(end)
     }
 
     /// Overwrites all of it with zeros.

@@ -22,6 +22,7 @@ static WITNESS: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
 static MAKING: Mutex<()> = Mutex::new(());
 
 /// Whether this process is a forked child of one that had secrets. Async-signal-safe.
+#[inline]
 pub(crate) fn in_child() -> bool {
     let witness = WITNESS.load(Ordering::Acquire);
     if witness.is_null() {
@@ -40,14 +41,20 @@ static LACKING: AtomicI32 = AtomicI32::new(0);
 /// In place of an errno: the policy of the first secret did not ask for such a page.
 const UNTRIED: i32 = -1;
 
-/// Sets the witness up; cheap once it is.
+/// Whether the witness is there that `policy` demands.
 #[inline]
+pub(super) fn watches(policy: Policy) -> bool {
+    let lacks = LACKING.load(Ordering::Relaxed) != 0 && policy.demand(Control::ForkWitness) == Demand::Required;
+    !WITNESS.load(Ordering::Acquire).is_null() && !lacks
+}
+
+/// Sets the witness up, if it is not.
 pub(super) fn watch(policy: Policy, len: usize) -> Result<(), Error> {
     if WITNESS.load(Ordering::Acquire).is_null() {
         set_up(policy, len)?;
     }
-    let lacking = LACKING.load(Ordering::Relaxed);
-    if lacking != 0 && policy.demand(Control::ForkWitness) == Demand::Required {
+    if !watches(policy) {
+        let lacking = LACKING.load(Ordering::Relaxed);
         let errno = if lacking == UNTRIED { libc::ENOTSUP } else { lacking };
         return Err(refused(policy, len, Call::WipeOnFork)(io::Error::from_raw_os_error(errno)));
     }

@@ -101,6 +101,7 @@ impl Arena {
     /// The first byte of the slot that begins at granule `index`.
     ///
     /// Means something to the slot's owner alone, who keeps the memory shown; without memory it is some address.
+    #[inline]
     pub(super) fn slot_start(&self, index: usize) -> NonNull<u8> {
         let start = self.base.load(Ordering::Acquire).wrapping_add(index * GRANULE);
         NonNull::new(start).unwrap_or(NonNull::dangling())
@@ -137,11 +138,13 @@ impl Arena {
     }
 
     /// Whether the memory is closed between accesses.
+    #[inline]
     pub(super) fn is_sealed(&self) -> bool {
         self.gate.is_some()
     }
 
     /// Whether something could not be overwritten here: nobody gets this memory again.
+    #[inline]
     pub(super) fn is_stuck(&self) -> bool {
         self.gate.as_ref().is_some_and(Gate::is_stuck)
     }
@@ -166,6 +169,7 @@ impl Arena {
     }
 
     /// Whether it is the place of a mapping for one secret alone.
+    #[inline]
     pub(super) fn is_single(&self) -> bool {
         self.slots.len() == 1
     }
@@ -175,13 +179,19 @@ impl Arena {
         self.base.load(Ordering::Acquire).wrapping_add(self.len.load(Ordering::Acquire))
     }
 
+    #[inline]
     pub(super) fn slot(&self, index: usize) -> &SlotMeta {
         &self.slots[index]
     }
 
     /// Does the duty to overwrite a slot, if there is one.
+    #[inline]
     pub(super) fn fulfil(&'static self, index: usize, duty: Option<Duty>) -> Result<(), Error> {
-        let Some(Duty { schedule }) = duty else { return Ok(()) };
+        duty.map_or(Ok(()), |duty| self.overwrite(index, duty))
+    }
+
+    #[cold]
+    fn overwrite(&'static self, index: usize, Duty { schedule }: Duty) -> Result<(), Error> {
         let slot = self.slot(index);
         let opened = match self.open(Need::Write) {
             Ok(opened) => opened,
@@ -260,6 +270,7 @@ fn all() -> impl Iterator<Item = &'static Arena> {
 /// # Errors
 ///
 /// [`Error::Purged`] while a forced purge runs: what it wipes next may be what would be made.
+#[inline]
 pub(super) fn generation() -> Result<u64, Error> {
     let generation = GENERATION.load(Ordering::SeqCst);
     // The purge counts itself before it turns the generation, so no secret of this generation outlives it unseen.
@@ -267,6 +278,7 @@ pub(super) fn generation() -> Result<u64, Error> {
 }
 
 /// Whether no forced purge has begun since `generation` was current.
+#[inline]
 pub(super) fn is_current(generation: u64) -> bool {
     GENERATION.load(Ordering::SeqCst) == generation
 }

@@ -18,16 +18,19 @@ pub(super) struct Place {
 
 impl Place {
     /// What is known of the slot.
+    #[inline]
     pub(super) fn meta(self) -> &'static SlotMeta {
         self.arena.slot(self.index)
     }
 
     /// The first byte of the slot.
+    #[inline]
     pub(super) fn start(self) -> NonNull<u8> {
         self.arena.slot_start(self.index)
     }
 
     /// Bytes of the slot.
+    #[inline]
     pub(super) fn len(self) -> usize {
         self.meta().len.load(Ordering::Acquire)
     }

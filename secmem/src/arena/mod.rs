@@ -161,22 +161,47 @@ pub(crate) struct Slot {
     epoch: Epoch,
     generation: u64,
     policy: Policy,
-    class: Class,
     kind: Kind,
     why: Option<Refusal>,
 }
 
 impl Slot {
     /// `sealed`: its memory is closed between accesses.
+    #[inline(always)] // with the caller: a copy of the value would wait until its parts have left the store buffer
     pub(crate) fn new(policy: Policy, sealed: bool, len: usize, schedule: Schedule) -> Result<Self, Error> {
+        let class = Class { policy: policy.of_pages(), sealed };
+        match Self::at_hand(policy, class, len, schedule) {
+            Some(slot) => Ok(slot),
+            None => Self::from_pool(policy, class, len, schedule).map(|slot| *slot).map_err(|error| *error),
+        }
+    }
+
+    /// One that the thread has at hand, where nothing has to be asked, made or told.
+    #[inline(always)]
+    fn at_hand(policy: Policy, class: Class, len: usize, schedule: Schedule) -> Option<Self> {
+        let generation = list::generation().ok().filter(|_| !in_child())?;
+        let (place, kind) = pool::at_hand(policy, class, len)?;
+        let epoch = place.meta().state.occupy(schedule);
+        let slot = Self { place, len, epoch, generation, policy, kind, why: None };
+        slot.canary().set();
+        stats::count(Count::Made);
+        Some(slot)
+    }
+
+    /// In boxes, so that the value that is at hand needs no place in memory before it is where the caller wants it.
+    #[cold]
+    fn from_pool(policy: Policy, class: Class, len: usize, schedule: Schedule) -> Result<Box<Self>, Box<Error>> {
+        Self::made_by_pool(policy, class, len, schedule).map(Box::new).map_err(Box::new)
+    }
+
+    fn made_by_pool(policy: Policy, class: Class, len: usize, schedule: Schedule) -> Result<Self, Error> {
         if in_child() {
             return Err(Error::Forked);
         }
         let generation = list::generation()?;
-        let class = Class { policy: policy.of_pages(), sealed };
         let pool::Grant { place, kind, why } =
             pool::take(policy, class, len).inspect_err(|_| stats::count(Count::Refused))?;
-        let opened = match sealed.then(|| place.arena.open(Need::Write)).transpose() {
+        let opened = match class.sealed.then(|| place.arena.open(Need::Write)).transpose() {
             Ok(opened) => opened.flatten(),
             Err(error) => {
                 pool::give_back(place, kind, class);
@@ -184,7 +209,7 @@ impl Slot {
             }
         };
         let epoch = place.meta().state.occupy(schedule);
-        let slot = Self { place, len, epoch, generation, policy, class, kind, why };
+        let slot = Self { place, len, epoch, generation, policy, kind, why };
         slot.canary().set();
         opened.map_or(Ok(()), Opened::close)?;
         stats::count(Count::Made);
@@ -226,7 +251,7 @@ impl Slot {
     /// Opens the memory where it is closed between accesses.
     #[inline]
     fn open(&self, need: Need) -> Result<Option<Opened>, Error> {
-        if !self.class.sealed {
+        if !self.place.arena.is_sealed() {
             return Ok(None);
         }
         if in_child() {
@@ -243,7 +268,7 @@ impl Slot {
 
     /// A slot of another length like this one.
     pub(crate) fn like(&self, len: usize) -> Result<Self, Error> {
-        Self::new(self.policy, self.class.sealed, len, self.place.meta().state.schedule())
+        Self::new(self.policy, self.place.arena.is_sealed(), len, self.place.meta().state.schedule())
     }
 
     /// An address within the arena, to be told from those of others.
@@ -266,22 +291,48 @@ impl Slot {
     }
 
     /// The first byte of the secret.
+    #[inline]
     fn start(&self) -> NonNull<u8> {
         // SAFETY: a slot is longer than what stands before the secret.
         unsafe { self.place.start().add(canary::BEFORE) }
     }
 
+    #[inline]
     fn canary(&self) -> Canary {
         // SAFETY: the slot is ours, and so its memory mapped, as long as `self` lives; it holds the secret and its canaries.
         unsafe { Canary::new(self.place.start(), self.len) }
     }
 
     /// Ends the process if somebody wrote past the secret.
+    #[inline]
     fn check(&self) {
         // A forced purge overwrites canaries too, and turns the generation before it does.
         if !self.canary().intact() && list::is_current(self.generation) {
             canary::damaged();
         }
+    }
+
+    /// Ends and overwrites a slot that nothing has ended before, and says whether it was one.
+    #[inline]
+    fn retire(&self) -> bool {
+        let state = &self.place.meta().state;
+        let Some(Duty { schedule }) = state.retire(self.epoch) else { return false };
+        if !cfg!(secmem_ablate = "canary-at-free") {
+            self.check();
+        }
+        // SAFETY: the duty is given once in the slot's life, when no access runs and none can begin, so nobody refers
+        // to the bytes; the memory stays mapped and shown until the slot is given back.
+        let wiped = unsafe { wipe::wipe_raw(self.place.start(), self.place.len(), schedule) };
+        let _ = wiped; // without random bytes the other passes were made and zeros stand there
+        state.vacate_retired(self.epoch);
+        true
+    }
+
+    /// [`retire`](Self::retire), where the memory is closed between accesses.
+    #[cold]
+    fn retire_opened(&self) -> bool {
+        let Ok(_opened) = self.open(Need::Write) else { return false };
+        self.retire()
     }
 
     pub(crate) fn protection(&self) -> Protection {
@@ -299,32 +350,22 @@ impl Drop for Slot {
         if in_child() {
             return; // the pages are the parent's, and so is the lock of the pool
         }
-        let state = &self.place.meta().state;
-        // Refused, the bytes cannot be overwritten: `fulfil` sees to it that nobody gets them.
-        let opened = self.open(Need::Write);
-        // Without random bytes the other passes were made and zeros stand there; a drop has nobody to tell.
-        if opened.is_ok()
-            && let Some(Duty { schedule }) = state.retire(self.epoch)
-        {
-            if !cfg!(secmem_ablate = "canary-at-free") {
-                self.check();
-            }
-            // SAFETY: the duty is given once in the slot's life, when no access runs and none can begin, so nobody refers
-            // to the bytes; the memory stays mapped and shown until the slot is given back.
-            let _ = unsafe { wipe::wipe_raw(self.place.start(), self.place.len(), schedule) };
-            drop(opened); // before anybody can unmap it
-            state.vacate_retired(self.epoch);
-        } else {
-            drop(opened);
+        let sealed = self.place.arena.is_sealed();
+        let ended = if sealed { self.retire_opened() } else { self.retire() };
+        if !ended {
+            // An error is a missing random pass, or memory that could not be opened, which nobody gets then. A drop has
+            // nobody to tell.
             let _ = self.doom(Doom::Wiped);
-            state.vacate();
+            self.place.meta().state.vacate();
         }
-        pool::give_back(self.place, self.kind, self.class);
+        pool::give_back(self.place, self.kind, Class { policy: self.policy.of_pages(), sealed });
     }
 }
 
+/// The error of an access to a slot that has ended, or, where nothing has ended it, of one in a forked child.
 #[cold]
-fn denied(error: Error) -> Error {
+fn denied(doom: Option<Doom>) -> Error {
+    let error = doom.map_or(Error::Forked, Error::from);
     stats::count(Count::Denied);
     crate::trace::denied(&error);
     error
@@ -335,21 +376,21 @@ fn denied(error: Error) -> Error {
 struct Access<'a>(&'a Slot);
 
 impl<'a> Access<'a> {
-    #[inline]
+    #[inline(always)]
     fn begin(slot: &'a Slot) -> Result<Self, Error> {
         Self::enter(slot).map_err(denied)
     }
 
-    #[inline]
-    fn enter(slot: &'a Slot) -> Result<Self, Error> {
+    #[inline(always)]
+    fn enter(slot: &'a Slot) -> Result<Self, Option<Doom>> {
         if in_child() {
-            return Err(Error::Forked);
+            return Err(None);
         }
         slot.place.meta().state.enter()?;
         let access = Self(slot);
         // After entering, so that a purge which begins later finds the access counted.
         if !list::is_current(slot.generation) {
-            return Err(Error::Purged);
+            return Err(Some(Doom::Purged));
         }
         stats::count(Count::Access);
         Ok(access)
@@ -357,6 +398,7 @@ impl<'a> Access<'a> {
 }
 
 impl Drop for Access<'_> {
+    #[inline]
     fn drop(&mut self) {
         let slot = self.0;
         if in_child() {

@@ -84,20 +84,29 @@ pub(super) struct Grant {
     pub(super) why: Option<Refusal>,
 }
 
+/// A free place for `len` bytes and their canaries that this thread has at hand, and its kind.
+#[inline(always)]
+pub(super) fn at_hand(policy: Policy, class: Class, len: usize) -> Option<(Place, Kind)> {
+    if class != Class::STANDARD || !fork::watches(policy) {
+        return None;
+    }
+    let kind = first_choice(policy);
+    Some((magazine::take(kind, granules(len.saturating_add(canary::BOTH)))?, kind))
+}
+
+#[inline]
+fn first_choice(policy: Policy) -> Kind {
+    match policy.backend() {
+        Backend::Auto | Backend::MemfdSecret => Kind::MemfdSecret,
+        Backend::Mlock => Kind::Mlock,
+    }
+}
+
 /// Takes a free place for `len` bytes and their canaries.
 pub(super) fn take(policy: Policy, class: Class, len: usize) -> Result<Grant, Error> {
     fork::watch(policy, len)?;
-    let asked = policy.backend();
+    let (asked, first) = (policy.backend(), first_choice(policy));
     let whole = len.saturating_add(canary::BOTH); // so long that it is refused, if it saturates
-    let first = match asked {
-        Backend::Auto | Backend::MemfdSecret => Kind::MemfdSecret,
-        Backend::Mlock => Kind::Mlock,
-    };
-    if class == Class::STANDARD
-        && let Some(place) = magazine::take(first, granules(whole))
-    {
-        return Ok(Grant { place, kind: first, why: None });
-    }
     canary::ready()?;
     let mut rooms = lock();
     let mut from = |kind| take_from(&mut rooms, kind, class, whole);
@@ -123,6 +132,7 @@ pub(super) fn refused(asked: Backend, len: usize, tried: Kind, before: Option<Re
 }
 
 /// Makes a vacated place free again.
+#[inline]
 pub(super) fn give_back(place: Place, kind: Kind, class: Class) {
     if place.arena.is_stuck() {
         return; // bytes that could not be overwritten stand there: nobody gets them
@@ -133,6 +143,7 @@ pub(super) fn give_back(place: Place, kind: Kind, class: Class) {
 }
 
 /// Makes a place free for every thread.
+#[cold]
 pub(super) fn put_back(place: Place) {
     if fork::in_child() {
         return; // the pages are the parent's, and so is the lock
@@ -153,6 +164,7 @@ pub(super) fn put_back(place: Place) {
     room.untake(place);
 }
 
+#[inline]
 fn granules(bytes: usize) -> usize {
     bytes.div_ceil(GRANULE)
 }

@@ -84,6 +84,7 @@ pub(crate) struct State(AtomicU64);
 
 impl State {
     /// Takes a free slot. The pool's lock keeps others from taking the same one.
+    #[inline]
     pub(crate) fn occupy(&self, schedule: Schedule) -> Epoch {
         let six = if schedule == Schedule::SixPass { SIX } else { 0 };
         let epoch = self.0.load(Ordering::Acquire) / EPOCH;
@@ -92,6 +93,7 @@ impl State {
     }
 
     /// Begins an access, unless the slot is doomed.
+    #[inline]
     pub(crate) fn enter(&self) -> Result<(), Doom> {
         let begin = |word: u64| (word & DOOMED == 0).then_some(word + 1);
         match self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, begin) {
@@ -104,8 +106,10 @@ impl State {
     }
 
     /// Ends an access that [`enter`](Self::enter) began.
+    #[inline]
     pub(crate) fn leave(&self) -> Option<Duty> {
-        self.step(|word| Some(word - 1))
+        let before = self.0.fetch_sub(1, Ordering::AcqRel);
+        if before & DOOMED == 0 { None } else { self.step(Some) }
     }
 
     /// Forbids further accesses; `epoch` is the life that is meant, `None` whichever it is.
@@ -128,6 +132,7 @@ impl State {
     ///
     /// `Some`: the caller overwrites the slot, alone, and then calls [`vacate_retired`](Self::vacate_retired) instead of
     /// [`cleaned`](Self::cleaned) and [`vacate`](Self::vacate).
+    #[inline]
     pub(crate) fn retire(&self, epoch: Epoch) -> Option<Duty> {
         let end = |word: u64| {
             let unused = word & (USERS | LIVE | DOOMED | BUSY | CLEAN) == LIVE;
@@ -138,6 +143,7 @@ impl State {
     }
 
     /// Gives a slot back whose overwriting [`retire`](Self::retire) gave to the caller.
+    #[inline]
     pub(crate) fn vacate_retired(&self, epoch: Epoch) {
         // While the slot is busy nobody else changes the word.
         self.0.store(epoch.0.wrapping_add(1).wrapping_mul(EPOCH), Ordering::Release);
@@ -162,8 +168,8 @@ impl State {
     /// Whether accesses run. Waits for whoever overwrites the slot, which ends by itself.
     pub(crate) fn in_use(&self) -> bool {
         let mut word = self.0.load(Ordering::Acquire);
-        while word & BUSY != 0 {
-            std::thread::yield_now();
+        while word & BUSY != 0 || due(word) {
+            std::thread::yield_now(); // the last user is on the way out, or overwrites it
             word = self.0.load(Ordering::Acquire);
         }
         word & USERS != 0

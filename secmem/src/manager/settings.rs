@@ -4,16 +4,16 @@
 //! nobody chose. Errors name the variable and never its value.
 
 use std::ffi::OsString;
-use std::io;
 use std::str::FromStr;
 use std::time::Duration;
 
 use super::config::{Config, MOST_BUFFERS};
 use super::network::AllowList;
+use crate::bytes::Bytes;
 use crate::error::Error as MemoryError;
-use crate::secret::{Options, Secret};
-use crate::sys::env;
-use crate::wipe;
+use crate::input::InputError;
+use crate::policy::Policy;
+use crate::secret::Secret;
 
 /// `production`, which counts if it is not set, or `development`.
 pub const MODE: &str = "SECMEM_ENV";
@@ -34,6 +34,8 @@ pub const PROXIES: &str = "TRUSTED_PROXIES";
 pub const SHORTEST_SECRET: usize = 32;
 /// Bytes that a salt has at least.
 pub const SHORTEST_SALT: usize = 16;
+/// Bytes that either has at most.
+pub const LONGEST_SECRET: usize = 65536;
 
 /// Whether a program serves, or is being worked on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -81,24 +83,15 @@ pub enum SettingsError {
         /// What it must be.
         rule: &'static str,
     },
-    /// It could not be moved to an arena. Where it stood it was wiped.
-    #[error("{name} could not be moved to memory for secrets")]
-    Memory {
-        /// The variable.
-        name: &'static str,
-        /// Why.
-        source: MemoryError,
-    },
-    /// It could not be taken out of the process's block of variables, and is there still.
+    /// It could not be moved to an arena, and is in the environment still.
     ///
-    /// [`io::ErrorKind::WouldBlock`]: the process has several threads. [`io::ErrorKind::ReadOnlyFilesystem`]: the program has put
-    /// the variable into memory that cannot be written.
+    /// [`InputError::Threads`]: the process has several threads.
     #[error("{name} could not be taken out of the environment")]
     Environment {
         /// The variable.
         name: &'static str,
         /// Why.
-        source: io::Error,
+        source: MemoryError,
     },
 }
 
@@ -137,17 +130,17 @@ impl Settings {
     ///
     /// [`SettingsError`], at the first variable that is wrong.
     pub fn from_env() -> Result<Self, SettingsError> {
-        Self::from_env_with(Secret::options())
+        Self::from_env_with(Policy::default())
     }
 
-    /// [`from_env`](Self::from_env), and the secrets are kept as `options` say.
+    /// [`from_env`](Self::from_env), and the secrets are kept in memory as `policy` says.
     ///
     /// # Errors
     ///
     /// As [`from_env`](Self::from_env).
-    pub fn from_env_with(options: Options) -> Result<Self, SettingsError> {
+    pub fn from_env_with(policy: Policy) -> Result<Self, SettingsError> {
         // Both, before anything can fail.
-        let taken = (secret(BASE_SECRET, options), secret(KEY_SALT, options));
+        let taken = (secret(BASE_SECRET, policy), secret(KEY_SALT, policy));
         let (base_secret, key_salt) = (taken.0?, taken.1?);
         Self::read(base_secret, key_salt, std::env::var_os)
     }
@@ -205,6 +198,7 @@ impl Settings {
 const MODE_RULE: &str = "production or development";
 const BUFFERS_RULE: &str = "a whole number from 1 to 1048576";
 const TIMEOUT_RULE: &str = "a whole number of milliseconds, 1 or more";
+const LENGTH_RULE: &str = "at most 65536 bytes long";
 const LIST_RULE: &str = "addresses and networks, separated by commas";
 const SECRET_RULE: &str = "at least 32 bytes long";
 const SALT_RULE: &str = "at least 16 bytes long";
@@ -219,14 +213,14 @@ fn long_enough(
 }
 
 /// Moves a variable to an arena; `None` where it is not set.
-fn secret(name: &'static str, options: Options) -> Result<Option<Secret>, SettingsError> {
-    let taken = env::take_variable(name, |value| {
-        let mut secret = options.zeroed(value.len())?;
-        secret.with_mut(|slot| wipe::copy(value, slot))?;
-        Ok(secret)
-    });
-    let taken = taken.map_err(|source| SettingsError::Environment { name, source })?;
-    taken.transpose().map_err(|source| SettingsError::Memory { name, source })
+fn secret(name: &'static str, policy: Policy) -> Result<Option<Secret>, SettingsError> {
+    match Secret::options().policy(policy).take_variable(name, LONGEST_SECRET) {
+        Err(MemoryError::Input(InputError::NoVariable)) => Ok(None),
+        Err(MemoryError::Input(InputError::TooLong { .. })) => Err(SettingsError::Invalid { name, rule: LENGTH_RULE }),
+        taken => {
+            taken.and_then(Bytes::into_secret).map(Some).map_err(|source| SettingsError::Environment { name, source })
+        }
+    }
 }
 
 #[cfg(test)]

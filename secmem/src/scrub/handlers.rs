@@ -37,7 +37,8 @@ impl Handlers {
             self.0.keep_for_ever();
             Error::Handlers { source }
         })?;
-        if !cfg!(secmem_ablate = "alternate-stack-wipe") {
+        // The kernel writes its frame at the upper end, a return address in it. So where that is all zero nothing ran.
+        if !cfg!(secmem_ablate = "alternate-stack-wipe") && !self.0.ends_in_zeros(sys::signal_frame()) {
             self.0.wipe();
         }
         Ok(())

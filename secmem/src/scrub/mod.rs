@@ -44,7 +44,8 @@ pub use binding::{LazilyBound, lazily_bound};
 use handlers::Handlers;
 
 /// Bytes of the stack that [`run`] uses: enough for each of the ciphers that this project tests, of which ml-kem takes the
-/// most (between 32 and 48 KiB).
+/// most (between 32 and 48 KiB), where they are optimised. A build without optimisation can take several times as much: a
+/// [`Stack`] of one's own is as large as it is asked to be. What does not fit ends the process at a guard page.
 pub const DEFAULT_STACK: usize = 64 << 10;
 
 thread_local! {

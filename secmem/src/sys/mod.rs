@@ -4,9 +4,9 @@
 //! fail first asks [`seam`], through which a unit test makes the next call of a kind fail.
 #![allow(unsafe_code)] // every function here ends in foreign code
 
-#[cfg(all(feature = "manager", target_arch = "x86_64"))]
-pub(crate) mod env;
+pub(crate) mod environment;
 pub(crate) mod seam;
+pub(crate) mod terminal;
 
 use std::ffi::{CStr, c_int, c_void};
 use std::io;
@@ -39,6 +39,11 @@ pub(crate) enum Call {
     SetDumpable,
     GetLimit,
     SetLimit,
+    GetModes,
+    SetModes,
+    Poll,
+    Pipe,
+    Write,
 }
 
 impl Call {
@@ -68,6 +73,11 @@ impl Call {
             Self::SetDumpable => "prctl (PR_SET_DUMPABLE)",
             Self::GetLimit => "getrlimit (RLIMIT_CORE)",
             Self::SetLimit => "setrlimit (RLIMIT_CORE)",
+            Self::GetModes => "tcgetattr",
+            Self::SetModes => "tcsetattr",
+            Self::Poll => "poll",
+            Self::Pipe => "pipe2",
+            Self::Write => "write",
         }
     }
 }

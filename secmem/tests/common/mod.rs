@@ -5,11 +5,15 @@
 #![allow(dead_code, unreachable_pub)] // each test program uses its part
 #![allow(unsafe_code)] // raw looks and foreign calls, kept in this one file
 
+#[cfg(target_arch = "x86_64")]
+pub mod step;
+pub mod terminal;
+
 use std::any::type_name_of_val;
 use std::process::{Command, Output, Stdio};
 
-const CHILD: &str = "SECMEM_TEST_CHILD";
-const PARAMETER: &str = "SECMEM_TEST_PARAMETER";
+pub const CHILD: &str = "SECMEM_TEST_CHILD";
+pub const PARAMETER: &str = "SECMEM_TEST_PARAMETER";
 
 /// Runs `body` in a process of its own and returns how that ended; exit status 0 if the body returned.
 ///
@@ -24,7 +28,7 @@ pub fn in_child_with(parameter: i32, body: impl FnOnce(i32)) -> Output {
 }
 
 fn run(path: &str, parameter: i32, body: impl FnOnce(i32)) -> Output {
-    let name = path.split_once("::").unwrap().1.trim_end_matches("::{{closure}}");
+    let name = test_of(path);
     if std::env::var(CHILD).as_deref() == Ok(name) {
         limit_soft(libc::RLIMIT_CORE, 0);
         body(std::env::var(PARAMETER).unwrap().parse().unwrap());
@@ -34,6 +38,11 @@ fn run(path: &str, parameter: i32, body: impl FnOnce(i32)) -> Output {
     child.args(["--exact", name, "--nocapture", "--test-threads=1"]);
     child.env(CHILD, name).env(PARAMETER, parameter.to_string()).stdin(Stdio::null());
     child.output().unwrap()
+}
+
+/// The test whose closure has this name.
+pub fn test_of(path: &str) -> &str {
+    path.split_once("::").unwrap().1.trim_end_matches("::{{closure}}")
 }
 
 /// The bytes at an address, whoever owns them now.
@@ -302,4 +311,84 @@ pub fn read_own(start: usize, into: &mut [u8]) -> usize {
     use std::os::unix::fs::FileExt;
     let memory = std::fs::File::open("/proc/self/mem").unwrap();
     memory.read_at(into, start as u64).unwrap_or(0)
+}
+
+/// Whether a terminal shows what is typed. Async-signal-safe.
+pub fn terminal_shows(terminal: i32) -> bool {
+    // SAFETY: zero is valid for every field.
+    let mut modes: libc::termios = unsafe { std::mem::zeroed() };
+    // SAFETY: a valid place for the answer.
+    unsafe { libc::tcgetattr(terminal, &raw mut modes) == 0 && modes.c_lflag & libc::ECHO != 0 }
+}
+
+/// Sets a variable of a process that has one thread.
+pub fn set_variable(name: &str, value: &str) {
+    // SAFETY: no other thread is there to read or write the environment.
+    unsafe { std::env::set_var(name, value) };
+}
+
+/// Where the value of a variable stands.
+pub fn variable(name: &str) -> *const u8 {
+    let name = std::ffi::CString::new(name).unwrap();
+    // SAFETY: a C string; no other thread changes the environment.
+    let value = unsafe { libc::getenv(name.as_ptr()) };
+    assert!(!value.is_null());
+    value.cast()
+}
+
+/// Leaves the terminal that this process may have.
+pub fn leave_session() {
+    // SAFETY: takes nothing; the process leads no group, for the test program has started it.
+    assert_ne!(unsafe { libc::setsid() }, -1, "{}", std::io::Error::last_os_error());
+}
+
+/// Bytes of a page.
+pub const PAGE: usize = 4096;
+
+/// Lets a crash of this process write no core.
+pub fn no_core() {
+    limit_soft(libc::RLIMIT_CORE, 0);
+}
+
+/// Whole pages, each of which can be closed.
+pub struct Pages {
+    start: *mut u8,
+    len: usize,
+}
+
+impl Pages {
+    pub fn new(pages: usize) -> Self {
+        let len = pages * PAGE;
+        let (allowed, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        // SAFETY: a fresh mapping at a place of the kernel's choice.
+        let start = unsafe { libc::mmap(std::ptr::null_mut(), len, allowed, flags, -1, 0) };
+        assert_ne!(start, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
+        Self { start: start.cast(), len }
+    }
+
+    /// Nobody reads this page any more without a fault.
+    pub fn close(&self, page: usize) {
+        // SAFETY: a page of the mapping, to which only the tests' own children refer, who are to fault.
+        let done = unsafe { libc::mprotect(self.start.wrapping_add(page * PAGE).cast(), PAGE, libc::PROT_NONE) };
+        assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: mapped until the drop, never written to; who reads a closed page is to fault.
+        unsafe { std::slice::from_raw_parts(self.start, self.len) }
+    }
+}
+
+impl Drop for Pages {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `new`, and the slices of it have ended.
+        unsafe { libc::munmap(self.start.cast(), self.len) };
+    }
+}
+
+/// Leaves the first bytes in registers, as code does that is not written with care.
+#[cfg(target_arch = "x86_64")]
+pub fn load_into_registers(bytes: &[u8; 37]) {
+    // SAFETY: reads 16 bytes of a longer array into a register that is told to be changed.
+    unsafe { std::arch::asm!("movdqu xmm9, [{0}]", in(reg) bytes, out("xmm9") _, options(nostack, readonly)) };
 }

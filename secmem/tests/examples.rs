@@ -1,0 +1,110 @@
+//! Each example runs, and says what it is to say. Cargo builds them beside the tests.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+/// The program of an example: `target/PROFILE/examples/NAME`, where this test is `target/PROFILE/deps/examples-HASH`.
+fn program(name: &str) -> PathBuf {
+    let this = std::env::current_exe().unwrap();
+    let program = this.parent().unwrap().parent().unwrap().join("examples").join(name);
+    assert!(
+        program.exists(),
+        "{} is not built: `cargo test` does, `cargo test --test examples` does not",
+        program.display()
+    );
+    program
+}
+
+fn run(name: &str, input: &[u8]) -> Output {
+    run_with(Command::new(program(name)), input)
+}
+
+fn run_with(mut command: Command, input: &[u8]) -> Output {
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().unwrap();
+    // One that reads nothing may have ended before.
+    let _ = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
+}
+
+fn printed(output: &Output) -> String {
+    assert!(output.stderr.is_empty(), "{output:?}");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn a_key_is_held_used_and_gone() {
+    let output = run("hold_a_key", &[7; 32]);
+
+    assert!(output.status.success(), "{output:?}");
+    let text = printed(&output);
+    assert!(text.contains("a key of 32 bytes") && text.contains("even"), "{text}");
+    assert!(text.contains("the same as itself: true\nand gone: true\n"), "{text}");
+    assert!(!run("hold_a_key", &[7; 31]).status.success(), "a key that is cut is an error");
+}
+
+#[test]
+fn a_password_is_read_from_a_pipe_and_checked() {
+    let right = run("read_a_password", b"sesam\nanything else");
+    assert_eq!((right.status.code(), printed(&right).as_str()), (Some(0), "welcome\n"));
+    let wrong = run("read_a_password", b"sesame\n");
+    assert_eq!((wrong.status.code(), printed(&wrong).as_str()), (Some(1), "wrong\n"));
+    let none = run("read_a_password", b"");
+    assert_eq!(
+        (none.status.code(), none.stderr.as_slice()),
+        (Some(2), &b"no password: there was no secret to read\n"[..])
+    );
+    assert_eq!(run("read_a_password", &[b'x'; 65]).status.code(), Some(2), "one that is too long is not cut");
+}
+
+#[test]
+fn argon2_makes_the_key_that_it_makes_anywhere() {
+    let output = run("run_argon2_scrubbed", b"sesam\n");
+    let mut key = [0; 32];
+    let params = argon2::Params::new(256, 1, 1, Some(32)).unwrap();
+    let argon2 = argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params);
+    argon2.hash_password_into(b"sesam", b"not a random salt", &mut key).unwrap();
+    let begin: String = key[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(printed(&output), format!("a key that begins with {begin}\n"));
+}
+
+#[test]
+fn a_variable_is_taken() {
+    let mut command = Command::new(program("take_a_variable"));
+    command.env("TOKEN", "a token from the environment");
+    let output = run_with(command, b"");
+
+    assert!(output.status.success(), "{output:?}");
+    let expected =
+        "a token of 28 bytes\nthe program sees it: false\nthe kernel shows it: false\na child gets it: false\n";
+    assert_eq!(printed(&output), expected);
+    assert!(!run("take_a_variable", b"").status.success(), "without one it is an error");
+}
+
+#[cfg(feature = "vault")]
+#[test]
+fn a_token_is_sealed_and_opened() {
+    let output = run("store_a_token", b"");
+
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(printed(&output).matches("used a token of 25 bytes").count(), 3);
+}
+
+#[test]
+fn a_token_that_rests_is_wiped() {
+    let output = run("wipe_at_a_deadline", b"");
+
+    assert!(output.status.success(), "{output:?}");
+    assert!(printed(&output).ends_with("it rested for too long, and was wiped\n"), "{output:?}");
+}
+
+#[test]
+fn the_report_says_what_is_there() {
+    let output = run("report", b"");
+
+    assert!(output.status.success(), "{output:?}");
+    assert!(printed(&output).contains("the kernel confirms 2 arenas"), "{output:?}");
+}
