@@ -22,7 +22,8 @@
 //! how long it lives, [`Policy`] what its memory must have, [`Protection`] what it got, [`verify`] whether the kernel agrees,
 //! [`Report`] and [`Statistics`] how the whole process stands. [`input`] reads secrets straight into their place, from a terminal
 //! and elsewhere; [`ct`] compares, chooses and decodes them in constant time. With feature `manager`, `manager::Manager` keeps
-//! buffers by name.
+//! buffers by name; with `records`, `records::Keyring` encrypts what is to be stored; with
+//! `pqc`, `pqc::Keys` does so for keys that are derived from a base secret.
 //!
 //! No type shows content by `Debug`, and none can be displayed, cloned, copied, dereferenced, hashed, compared by `==` or
 //! serialised. What leaves the protection on purpose is called `expose_…`.
@@ -75,7 +76,11 @@ pub mod manager;
 pub mod oracle;
 mod owner;
 mod policy;
+#[cfg(all(feature = "pqc", target_arch = "x86_64"))]
+pub mod pqc;
 pub mod purge;
+#[cfg(all(feature = "records", target_arch = "x86_64"))]
+pub mod records;
 mod report;
 #[cfg(target_arch = "x86_64")]
 pub mod scrub;

@@ -67,37 +67,43 @@ pub enum Event {
 /// The events from the call of [`Manager::events`](super::Manager::events) on, in their order. Who does not take them in time
 /// loses the oldest, and can see how many.
 #[derive(Debug)]
-pub struct Events(Arc<Channel>);
+pub struct Events<E = Event>(Arc<Channel<E>>);
 
 #[derive(Debug)]
-struct Channel {
+struct Channel<E> {
     room: usize,
-    waiting: Mutex<Waiting>,
+    waiting: Mutex<Waiting<E>>,
     more: Condvar,
 }
 
-#[derive(Debug, Default)]
-struct Waiting {
-    events: VecDeque<Event>,
+#[derive(Debug)]
+struct Waiting<E> {
+    events: VecDeque<E>,
     lost: u64,
 }
 
-impl Channel {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
+/// An event that is told to `tracing`, too.
+pub(crate) trait Traced: Clone {
+    /// Tells it; nothing without the feature.
+    fn trace(&self);
+}
+
+impl<E> Channel<E> {
+    fn lock(&self) -> MutexGuard<'_, Waiting<E>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Events {
+impl<E> Events<E> {
     /// The next one, if it has happened.
     #[must_use]
-    pub fn take(&self) -> Option<Event> {
+    pub fn take(&self) -> Option<E> {
         self.0.lock().events.pop_front()
     }
 
     /// The next one; waits for it, but no longer than `span`.
     #[must_use]
-    pub fn wait(&self, span: Duration) -> Option<Event> {
+    pub fn wait(&self, span: Duration) -> Option<E> {
         let end = Instant::now() + span;
         let mut waiting = self.0.lock();
         loop {
@@ -117,16 +123,23 @@ impl Events {
 }
 
 /// Those who listen.
-#[derive(Debug, Default)]
-pub(super) struct Audience {
+#[derive(Debug)]
+pub(crate) struct Audience<E = Event> {
     /// So many listen: without any, an event costs one load.
     count: AtomicUsize,
-    channels: RwLock<Vec<Arc<Channel>>>,
+    channels: RwLock<Vec<Arc<Channel<E>>>>,
 }
 
-impl Audience {
-    pub(super) fn join(&self, room: usize) -> Events {
-        let channel = Arc::new(Channel { room: room.max(1), waiting: Mutex::default(), more: Condvar::new() });
+impl<E> Default for Audience<E> {
+    fn default() -> Self {
+        Self { count: AtomicUsize::new(0), channels: RwLock::default() }
+    }
+}
+
+impl<E: Traced> Audience<E> {
+    pub(crate) fn join(&self, room: usize) -> Events<E> {
+        let waiting = Mutex::new(Waiting { events: VecDeque::new(), lost: 0 });
+        let channel = Arc::new(Channel { room: room.max(1), waiting, more: Condvar::new() });
         let mut channels = self.channels.write().unwrap_or_else(PoisonError::into_inner);
         channels.retain(|channel| Arc::strong_count(channel) > 1); // the others have left
         channels.push(Arc::clone(&channel));
@@ -134,12 +147,12 @@ impl Audience {
         Events(channel)
     }
 
-    pub(super) fn tell(&self, event: impl FnOnce() -> Event) {
+    pub(crate) fn tell(&self, event: impl FnOnce() -> E) {
         if cfg!(not(feature = "tracing")) && self.count.load(Ordering::Acquire) == 0 {
             return;
         }
         let event = event();
-        trace(&event);
+        event.trace();
         for channel in &*self.channels.read().unwrap_or_else(PoisonError::into_inner) {
             let mut waiting = channel.lock();
             if waiting.events.len() == channel.room {
@@ -152,24 +165,26 @@ impl Audience {
     }
 }
 
-#[cfg(feature = "tracing")]
-fn trace(event: &Event) {
-    const TARGET: &str = "secmem::manager";
-    match event {
-        Event::Allocated { id, size } => tracing::debug!(target: TARGET, %id, size, "a buffer was allocated"),
-        Event::Deallocated { id } => tracing::debug!(target: TARGET, %id, "a buffer was deallocated"),
-        Event::Expired { id } => tracing::info!(target: TARGET, %id, "a buffer has expired"),
-        Event::Evicted { id } => tracing::warn!(target: TARGET, %id, "a buffer was wiped to make room"),
-        Event::Pressure { level, buffers, bytes } => {
-            tracing::warn!(target: TARGET, ?level, buffers, bytes, "the pressure of memory has changed");
-        }
-        Event::Refused { size } => tracing::warn!(target: TARGET, size, "no buffer was made"),
-        Event::Denied { id } => tracing::warn!(target: TARGET, %id, "a token was not the owner's"),
-        Event::WipedAll { buffers, bytes, shutdown } => {
-            tracing::warn!(target: TARGET, buffers, bytes, shutdown, "every buffer was wiped");
+impl Traced for Event {
+    #[cfg(feature = "tracing")]
+    fn trace(&self) {
+        const TARGET: &str = "secmem::manager";
+        match self {
+            Self::Allocated { id, size } => tracing::debug!(target: TARGET, %id, size, "a buffer was allocated"),
+            Self::Deallocated { id } => tracing::debug!(target: TARGET, %id, "a buffer was deallocated"),
+            Self::Expired { id } => tracing::info!(target: TARGET, %id, "a buffer has expired"),
+            Self::Evicted { id } => tracing::warn!(target: TARGET, %id, "a buffer was wiped to make room"),
+            Self::Pressure { level, buffers, bytes } => {
+                tracing::warn!(target: TARGET, ?level, buffers, bytes, "the pressure of memory has changed");
+            }
+            Self::Refused { size } => tracing::warn!(target: TARGET, size, "no buffer was made"),
+            Self::Denied { id } => tracing::warn!(target: TARGET, %id, "a token was not the owner's"),
+            Self::WipedAll { buffers, bytes, shutdown } => {
+                tracing::warn!(target: TARGET, buffers, bytes, shutdown, "every buffer was wiped");
+            }
         }
     }
-}
 
-#[cfg(not(feature = "tracing"))]
-fn trace(_: &Event) {}
+    #[cfg(not(feature = "tracing"))]
+    fn trace(&self) {}
+}

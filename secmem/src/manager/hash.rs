@@ -98,7 +98,7 @@ impl fmt::Debug for Digest {
 
 impl Hash {
     /// Hashes `data` on a stack that is wiped, and leaves nothing of it in registers.
-    pub(super) fn of(self, data: &[u8]) -> Result<Digest, Error> {
+    pub(crate) fn of(self, data: &[u8]) -> Result<Digest, Error> {
         let mut digest = Digest { bytes: [0; LONGEST], len: 0 };
         if cfg!(secmem_ablate = "manager-hash") {
             self.compute(data, &mut digest);

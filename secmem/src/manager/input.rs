@@ -14,7 +14,7 @@ enum Source<'a> {
 }
 
 impl Input<'_> {
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         match &self.0 {
             Source::Lent(bytes) => bytes,
             Source::Given(bytes) => bytes,

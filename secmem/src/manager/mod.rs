@@ -47,6 +47,8 @@ pub use biometric::{Modality, Template, TemplateError, TemplateView};
 pub use buffer::Info;
 pub use config::{Config, ConfigError, MOST_BUFFERS};
 pub use error::Error;
+#[cfg(feature = "records")]
+pub(crate) use event::{Audience, Traced};
 pub use event::{Event, Events};
 pub use hash::{Digest, Hash, WeakHash};
 pub use id::{Id, IdError, LONGEST_ID, Token};
