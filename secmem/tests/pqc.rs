@@ -4,11 +4,13 @@ mod common;
 
 use std::time::Duration;
 
+use common::in_child;
+use common::pieces::{pattern, pieces};
 use secmem::manager::Settings;
 use secmem::manager::settings::SettingsError;
 use secmem::pqc::{Algorithm, Config, Cost, Error, Header, Keys};
 use secmem::records::Cipher;
-use secmem::{Secret, TestClock};
+use secmem::{Backend, Secret, TestClock};
 
 const ALGORITHMS: [Algorithm; 3] = [Algorithm::MlKem768, Algorithm::MlKem1024, Algorithm::XWing];
 const BASE: &[u8] = b"a base secret of more than 32 bytes";
@@ -223,4 +225,25 @@ fn print_records_to_keep() {
         let record = made.encrypt(&"kept".parse().unwrap(), &mut *b"kept".to_vec(), b"of whom").unwrap();
         println!("{}", record.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
     }
+}
+
+#[test]
+fn a_base_secret_is_in_arenas_alone_and_gone_after_the_ratchet() {
+    let ended = in_child(|| {
+        let fill = |slot: &mut [u8]| {
+            slot.iter_mut().enumerate().for_each(|(at, byte)| *byte = pattern(at));
+            Ok::<(), secmem::Error>(())
+        };
+        let base = Secret::options().backend(Backend::Mlock).filled(64, fill).unwrap();
+        let arena = base.with(<[u8]>::as_ptr).unwrap().addr();
+        let made = Keys::new(base, secret(SALT), config().policy(Backend::Mlock)).unwrap();
+        let record = made.encrypt(&"a".parse().unwrap(), &mut [1; 100], b"").unwrap();
+        drop(made.decrypt(&record, b"", Secret::options()).unwrap());
+        let found = pieces();
+        assert!(found.len() >= 50 && found.iter().all(|at| (arena..arena + 64).contains(at)), "{found:x?}");
+
+        made.ratchet().unwrap();
+        assert_eq!(pieces(), Vec::<usize>::new());
+    });
+    assert!(ended.status.success(), "{ended:?}");
 }

@@ -5,10 +5,11 @@ mod common;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use common::fork;
+use common::pieces::{pattern, pieces};
+use common::{fork, in_child};
 use secmem::manager::{self, Manager};
 use secmem::records::{Cipher, Config, Error, Event, Failure, Header, KeyState, Keyring, OVERHEAD};
-use secmem::{Secret, TestClock};
+use secmem::{Backend, Secret, TestClock};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const CIPHERS: [Cipher; 2] = [Cipher::Aes256Gcm, Cipher::XChaCha20Poly1305];
@@ -412,4 +413,44 @@ fn threads_encrypt_while_keys_change() {
         }
     });
     assert_eq!(keys.metrics().decrypted, 150);
+}
+
+/// Of the pattern that the search knows, in memory that this process can read of itself by the file.
+fn pattern_of(len: usize) -> Secret {
+    let fill = |slot: &mut [u8]| {
+        slot.iter_mut().enumerate().for_each(|(at, byte)| *byte = pattern(at));
+        Ok::<(), secmem::Error>(())
+    };
+    Secret::options().backend(Backend::Mlock).filled(len, fill).unwrap()
+}
+
+#[test]
+fn a_key_and_what_it_encrypts_are_in_arenas_alone_and_gone_at_the_end() {
+    let ended = in_child(|| {
+        for cipher in CIPHERS {
+            let config = Config::default().policy(Backend::Mlock).cipher(cipher);
+            let keys = Keyring::with_key(config, pattern_of(32)).unwrap();
+            assert!(!pieces().is_empty(), "the search finds what is there");
+            let record = keys.encrypt(&mut [1; 100], b"").unwrap();
+            drop(keys.decrypt(&record, b"", Secret::options()).unwrap());
+            let wrapped = keys.export(&keys.active().unwrap(), &key(9)).unwrap();
+            keys.rotate().unwrap();
+            keys.shutdown();
+            assert_eq!(pieces(), Vec::<usize>::new(), "{cipher}: the key");
+            drop(wrapped);
+
+            let keys = Keyring::new(config).unwrap();
+            let content = pattern_of(64);
+            let record = keys.encrypt_secret(&content, b"").unwrap();
+            drop(content);
+            assert_eq!(pieces(), Vec::<usize>::new(), "{cipher}: the content");
+            let opened = keys.decrypt(&record, b"", Secret::options().backend(Backend::Mlock)).unwrap();
+            let (found, arena) = (pieces(), opened.with(<[u8]>::as_ptr).unwrap().addr());
+            assert!(found.len() >= 50 && found.iter().all(|at| (arena..arena + 64).contains(at)), "{found:x?}");
+            keys.reencrypt(&record, b"").unwrap();
+            drop(opened);
+            assert_eq!(pieces(), Vec::<usize>::new(), "{cipher}: the content that was opened");
+        }
+    });
+    assert!(ended.status.success(), "{ended:?}");
 }

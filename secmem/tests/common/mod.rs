@@ -5,6 +5,7 @@
 #![allow(dead_code, unreachable_pub)] // each test program uses its part
 #![allow(unsafe_code)] // raw looks and foreign calls, kept in this one file
 
+pub mod pieces;
 #[cfg(target_arch = "x86_64")]
 pub mod step;
 pub mod terminal;
