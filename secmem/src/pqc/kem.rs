@@ -80,9 +80,6 @@ impl fmt::Display for Algorithm {
 /// Runs `f` where nothing of it is left; `None` where it says so, or was given other lengths than it knows.
 fn scrubbed(f: impl FnOnce() -> Option<()>) -> Result<Option<()>, MemoryError> {
     let mut done = None;
-    if cfg!(secmem_ablate = "pqc-scrub") {
-        return Ok(f());
-    }
     Stack::new(STACK)?.run(|| done = f())?;
     Ok(done)
 }

@@ -35,14 +35,7 @@ pub(crate) fn apply(
     way: Way<'_>,
 ) -> Result<Option<[u8; TAG]>, MemoryError> {
     let mut tag = None;
-    key.with(|key| {
-        let mut run = || tag = work(cipher, (key, salt, info), authenticated, slot, way);
-        if cfg!(secmem_ablate = "records-scrub") {
-            run();
-            return Ok(());
-        }
-        scrub::run(run)
-    })??;
+    key.with(|key| scrub::run(|| tag = work(cipher, (key, salt, info), authenticated, slot, way)))??;
     Ok(tag)
 }
 
