@@ -7,6 +7,7 @@
 //! (with VAES sixteen) at a time. The tests hold it against that crate. Without AES in the processor the kernel's bytes serve.
 #![allow(unsafe_code)] // vector code behind a check of the processor
 
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Error;
@@ -42,6 +43,7 @@ pub(crate) fn from_kernel(mut into: &mut [u8]) -> Result<(), Error> {
 }
 
 /// The first of so many blocks that nobody else has or will get.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 fn take_blocks(count: usize) -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(count as u64, Ordering::Relaxed) // wraps after 2^68 bytes

@@ -53,7 +53,8 @@
 //!   that arena for good.
 //! - A [`Secret`] is not sealed between accesses: a stray read in the same process, within the arena, finds it. A [`Sealed`] is.
 //!
-//! Linux, from 4.14 on; memfd_secret from 5.14 on, where the kernel was built with it.
+//! Linux, from 4.14 on; memfd_secret from 5.14 on, where the kernel was built with it. On processors other than x86-64 there
+//! is neither `scrub` nor `vault`, and what the compiler makes of [`ct`] and of copies can leave words in registers.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("secmem knows the memory calls of Linux alone");

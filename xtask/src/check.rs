@@ -53,6 +53,7 @@ pub(crate) fn run(_: &Options) -> Result<u8, Failure> {
     let mut report = Report::default();
     report.step("format", || passes(cmd!(sh, "cargo fmt --all --check")))?;
     report.step("lints", || passes(cmd!(sh, "cargo clippy --workspace --all-targets --locked -- --deny warnings")))?;
+    report.step("other targets", || targets(&workspace))?;
     report.step("tests", || tests(cmd!(sh, "{test_program} {test_args...}").into()))?;
     // The rows, and the library that they audit: thin LTO of every other test program would take longer than all else.
     report.step("leak tests, optimised", || {
@@ -104,6 +105,24 @@ impl Report {
 /// One line of the report.
 fn line(name: &str, word: &str, took: Duration) -> String {
     format!("{name:<34}{:>8.1} s  {word}", took.as_secs_f64())
+}
+
+/// Other machines that the library is built for: those of them whose standard library is installed here.
+const TARGETS: [&str; 2] = ["aarch64-unknown-linux-gnu", "x86_64-unknown-linux-musl"];
+
+fn targets(workspace: &Workspace) -> Result<Step, Failure> {
+    let sh = &workspace.sh;
+    let mut missing = Vec::new();
+    for target in TARGETS {
+        let library = cmd!(sh, "rustc --print target-libdir --target {target}").quiet().read()?;
+        if std::path::Path::new(&library).is_dir() {
+            passes(cmd!(sh, "cargo check --package secmem --all-features --locked --target {target}"))?;
+        } else {
+            missing.push(target);
+        }
+    }
+    let hint = || format!("not installed: {0}; `rustup target add {0}` installs", missing.join(" "));
+    Ok(if missing.is_empty() { Step::Passed } else { Step::Skipped(hint()) })
 }
 
 /// A step that is one program.

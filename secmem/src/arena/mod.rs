@@ -7,6 +7,7 @@
 #![allow(unsafe_code)] // mapped memory is reached by address
 
 mod canary;
+#[cfg(target_arch = "x86_64")]
 mod enclosure;
 mod fork;
 mod gate;
@@ -19,6 +20,7 @@ mod state;
 use std::fmt;
 use std::ptr::NonNull;
 
+#[cfg(target_arch = "x86_64")]
 pub(crate) use enclosure::Enclosure;
 pub(crate) use fork::in_child;
 pub(crate) use gate::Need;

@@ -18,7 +18,8 @@ pub fn eq(a: &[u8], b: &[u8]) -> bool {
     opaque(differences(a, b)) == 0
 }
 
-/// Whether all of `bytes` are zero.
+/// Whether all of `bytes` are zero. Of the scrubbed stack alone.
+#[cfg(target_arch = "x86_64")]
 pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     let (steps, rest) = bytes.as_chunks::<64>();
     let mut gathered = [0; 8];
@@ -316,6 +317,7 @@ mod tests {
         }
     }
 
+    #[cfg(target_arch = "x86_64")]
     #[test]
     fn a_byte_that_is_not_zero_is_seen_wherever_it_stands() {
         for len in 0..200 {

@@ -23,6 +23,7 @@ mod words;
 
 pub use choice::Choice;
 pub use eq::eq;
+#[cfg(target_arch = "x86_64")]
 pub(crate) use eq::is_zero;
 pub(crate) use hidden::opaque;
 pub use order::{Order, compare};
