@@ -2,7 +2,8 @@
 //!
 //! Two strengths. *Cooperative* ([`purge_all`], a panic that unwinds): no access begins any more, unused secrets are
 //! wiped at once and used ones when their access ends. *Forced* (signals, exit, a panic that aborts): every arena is
-//! overwritten with zeros where it stands, for nothing will run later. Neither takes a lock.
+//! overwritten with zeros where it stands, for nothing will run later. That takes no lock; the first takes those of closed
+//! memory ([`Sealed`](crate::Sealed)), and so has no place in a signal handler.
 //!
 //! A forced purge changes bytes under the references of running accesses, which the language leaves undefined. The
 //! process is ending then, and what these accesses compute is lost with it, unless a handler of the application
@@ -126,7 +127,8 @@ pub fn install(plan: &Plan) -> Result<(), Error> {
 }
 
 /// Ends every secret: each later access is [`Error::Purged`]. Unused ones are wiped on return, used ones when the access
-/// ends. Does nothing in a forked child, which has no secrets.
+/// ends. Does nothing in a forked child, which has no secrets. Not for signal handlers: it waits for whoever opens or closes a
+/// [`Sealed`](crate::Sealed) secret just then, who may be the one that the signal interrupted.
 pub fn purge_all() {
     arena::purge();
 }
@@ -158,7 +160,7 @@ extern "C" fn on_exit() {
 }
 
 /// Whether the default action of `signal` ends the process and a handler can come first: signal(7).
-fn ends_a_process(signal: c_int) -> bool {
+pub(crate) fn ends_a_process(signal: c_int) -> bool {
     match signal {
         libc::SIGKILL | libc::SIGSTOP => false,
         libc::SIGCHLD | libc::SIGCONT | libc::SIGURG | libc::SIGWINCH => false,
@@ -170,7 +172,8 @@ fn ends_a_process(signal: c_int) -> bool {
 /// Puts our handler before what stands there, once: `done` says whether that was.
 fn handle(signal: c_int, done: &mut bool) -> Result<(), Error> {
     let refused = |source| Error::Install { call: Call::Action.name(), signal: Some(signal), source };
-    let before = sys::action(signal).map_err(refused)?;
+    // Where a question is being asked, what stood before the question's handler.
+    let before = crate::input::behind(sys::action(signal).map_err(refused)?, signal);
     let ours = on_signal as *const () as libc::sighandler_t;
     if before.sa_sigaction == ours || before.sa_sigaction == libc::SIG_IGN {
         return Ok(());
@@ -190,7 +193,7 @@ fn handle(signal: c_int, done: &mut bool) -> Result<(), Error> {
     }
     // SAFETY: the handler takes three arguments, as SA_SIGINFO says, is a function of this program, and does nothing but
     // atomic operations, stores in place, a look at what the processor can (cpuid, kept in an atomic), calls that
-    // signal-safety(7) lists, and what the application's own handler does.
+    // signal-safety(7) lists, mprotect (a bare system call), and what the application's own handler does.
     unsafe { sys::set_action(signal, &action) }.map_err(refused)?;
     *done = true;
     Ok(())
@@ -210,6 +213,7 @@ fn before_of(signal: c_int) -> &'static AtomicPtr<libc::sigaction> {
 extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let errno = sys::errno();
     arena::purge_forced();
+    crate::input::restore_terminal(); // this handler may have been put over the one that would
     let before = before_of(signal).load(Ordering::Acquire);
     // SAFETY: null, or a structure that `handle` has leaked for this handler to read.
     match unsafe { before.as_ref() } {

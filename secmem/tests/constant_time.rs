@@ -187,6 +187,9 @@ fn traces(act: impl Fn(&[u8; LEN])) -> Vec<Vec<u64>> {
     secrets().iter().map(|secret| step::trace(|| act(secret)).instructions).collect()
 }
 
+/// Lengths of which each takes another way through `eq`.
+const LENGTHS: [usize; 6] = [7, 12, 20, 37, 100, 300];
+
 fn assert_same(what: &str, traces: &[Vec<u64>]) {
     assert!(traces[0].len() > 20, "{what}: {} instructions are no trace", traces[0].len());
     for (number, trace) in traces.iter().enumerate() {
@@ -198,7 +201,14 @@ fn assert_same(what: &str, traces: &[Vec<u64>]) {
 #[test]
 fn each_function_runs_the_same_instructions_whatever_the_secret() {
     let other = secrets()[2];
-    assert_same("eq", &traces(|secret| _ = std::hint::black_box(ct::eq(secret, &other))));
+    for len in LENGTHS {
+        let other = [other; 9].concat();
+        let differing = secrets().map(|secret| [secret; 9].concat());
+        let compared = differing
+            .iter()
+            .map(|secret| step::trace(|| _ = std::hint::black_box(ct::eq(&secret[..len], &other[..len]))).instructions);
+        assert_same(&format!("eq of {len} bytes"), &compared.collect::<Vec<_>>());
+    }
     assert_same("compare", &traces(|secret| _ = std::hint::black_box(ct::compare(secret, &other))));
     let choice = |secret: &[u8; LEN]| Choice::from_bit(secret[LEN - 1].into());
     assert_same("select", &traces(|secret| ct::select(choice(secret), secret, &other, &mut [0; LEN])));
@@ -257,10 +267,11 @@ fn nothing_of_the_secret_stays_in_registers() {
     let secret = secrets()[2];
     let text = naive_hex(&secret).into_bytes();
     let base64 = encoded(STANDARD, &secret).into_bytes();
-    let acts: [(&str, &dyn Fn()); 8] = [
+    let acts: [(&str, &dyn Fn()); 9] = [
         ("compare", &|| _ = std::hint::black_box(ct::compare(&secret, &other))),
         ("select", &|| ct::select(Choice::from_bit(1), &secret, &other, &mut [0; LEN])),
         ("copy_if", &|| ct::copy_if(Choice::from_bit(1), &secret, &mut [0; LEN])),
+        ("swap_if", &|| ct::swap_if(Choice::from_bit(1), &mut { secret }, &mut [0; LEN])),
         ("look_up", &|| ct::look_up(&secret, 0, &mut [0; LEN])),
         ("hex::encode", &|| _ = std::hint::black_box(hex::encode(&secret, &mut [0; 2 * LEN]))),
         ("hex::decode", &|| _ = std::hint::black_box(hex::decode(&text, &mut [0; LEN]))),
@@ -275,6 +286,11 @@ fn nothing_of_the_secret_stays_in_registers() {
     };
     for (what, act) in acts {
         assert!(!holds(&step::trace(act).registers), "{what} leaves a part of the secret");
+    }
+    let (long, twin) = ([secret; 9].concat(), [secret; 9].concat());
+    for len in LENGTHS {
+        let compare = || _ = std::hint::black_box(ct::eq(&long[..len], &twin[..len]));
+        assert!(!holds(&step::trace(compare).registers), "eq leaves a part of {len} bytes");
     }
     // The same look at a copy that is made with a register and not cleared.
     let left = step::trace(|| common::load_into_registers(&secret));

@@ -145,16 +145,17 @@ fn of_two_readers_the_first_to_end_does_not_close_on_the_other() {
 fn a_panic_within_closes_the_memory() {
     let ended = in_child(|| {
         let mut secret = sealed(Backend::MemfdSecret, &[7; 32]);
+        let at = address(&secret); // to ask for it opens and closes the memory, and would mend what the panic left
 
         assert!(catch_unwind(AssertUnwindSafe(|| secret.with(|_| panic!("reading")))).is_err());
-        assert_eq!(permissions(address(&secret)), "---");
+        assert_eq!(permissions(at), "---");
         assert!(catch_unwind(AssertUnwindSafe(|| secret.with_mut(|_| panic!("writing")))).is_err());
-        assert_eq!(permissions(address(&secret)), "---");
+        assert_eq!(permissions(at), "---");
         assert!(catch_unwind(AssertUnwindSafe(|| Sealed::batch(&[&secret], || panic!("a batch")))).is_err());
-        assert_eq!(permissions(address(&secret)), "---");
+        assert_eq!(permissions(at), "---");
         let filled = Secret::options().filled_sealed(32, |_| Err::<(), _>("no"));
         assert!(matches!(filled, Err(Error::Fill { .. })));
-        assert_eq!(permissions(address(&secret)), "---");
+        assert_eq!(permissions(at), "---");
     });
 
     assert!(ended.status.success(), "{ended:?}");

@@ -78,13 +78,6 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
             Some(test) => Some(Fact { test, failed: facts::failing(&workspace, Some(&wrapper))? }),
             None => None,
         };
-        if !catalogue.names(ablation) {
-            let outcome = Outcome { fact, ..Outcome::default() };
-            passed &= outcome.passed();
-            eprintln!("xtask: without {ablation}: {}", outcome.word());
-            table.add(ablation, outcome);
-            continue;
-        }
         let built = workspace.build("scenarios", &options.profile, Some(&wrapper))?;
         // Cargo puts every build of the scenarios at the same path; the next one must not replace this one.
         let mutant = dir.join("scenarios");
@@ -167,11 +160,6 @@ impl Catalogue {
         }
         Ok(if only.is_empty() { words.into_iter().map(str::to_owned).collect() } else { only.to_vec() })
     }
-
-    /// Whether any row must turn under an ablation.
-    fn names(&self, ablation: &str) -> bool {
-        self.0.values().any(|turned_by| turned_by.contains(ablation))
-    }
 }
 
 /// A row turned because something was found.
@@ -217,10 +205,14 @@ impl Turned {
             let verdict = outcome["verdict"].as_str().ok_or("an outcome without a verdict")?;
             ran.insert(name.to_owned());
             if !outcome["as_expected"].as_bool().ok_or("an outcome that does not say whether it is as expected")? {
+                // A row that ends like this anyway has not survived anything.
+                let reasons = outcome["reasons"].as_array().map(Vec::as_slice).unwrap_or_default();
+                let ended_otherwise =
+                    reasons.iter().filter_map(Value::as_str).any(|why| why.starts_with("ended with exit 0, not"));
                 // A mutant that hangs or crashes is inconclusive too, and has shown nothing.
                 let what = match (verdict, outcome["ended"].as_str()) {
                     (LEAK, _) => LEAK,
-                    (_, Some("exit 0")) => SURVIVED,
+                    (_, Some("exit 0")) if ended_otherwise => SURVIVED,
                     _ => UNCLEAR,
                 };
                 turned.insert(name.to_owned(), what.to_owned());
@@ -366,7 +358,9 @@ mod tests {
     #[test]
     fn a_mutant_that_crashes_or_hangs_is_not_noticed() {
         let ended = |how: &str, verdict: &str| {
-            let outcome = serde_json::json!({"scenario": "a", "verdict": verdict, "as_expected": false, "ended": how});
+            let reasons = [format!("ended with {how}, not with signal 6")];
+            let outcome = serde_json::json!({
+                "scenario": "a", "verdict": verdict, "as_expected": false, "ended": how, "reasons": reasons});
             let run = serde_json::json!({"interrupted": false, "outcomes": [outcome]});
             Turned::parse(&run.to_string()).unwrap().turned["a"].clone()
         };

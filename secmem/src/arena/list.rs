@@ -283,7 +283,7 @@ pub(super) fn is_current(generation: u64) -> bool {
     GENERATION.load(Ordering::SeqCst) == generation
 }
 
-/// Ends every secret: unused ones now, used ones when their running access ends. Takes no lock.
+/// Ends every secret: unused ones now, used ones when their running access ends. Takes no lock but those of closed memory.
 pub(crate) fn purge() {
     if fork::in_child() {
         return;
@@ -311,7 +311,10 @@ pub(crate) fn purge_forced() {
     }
     WALKING.fetch_add(1, Ordering::SeqCst);
     GENERATION.fetch_add(1, Ordering::SeqCst);
-    for arena in all() {
+    // Memory that is closed comes last: if a thread that stands still comes to close it meanwhile, the store faults, and the rest
+    // has been overwritten by then.
+    let open = all().filter(|arena| arena.gate.is_none());
+    for arena in open.chain(all().filter(|arena| arena.gate.is_some())) {
         let Some(base) = NonNull::new(arena.base.load(Ordering::SeqCst)) else { continue };
         let len = arena.len.load(Ordering::SeqCst);
         if arena.gate.as_ref().is_some_and(|gate| !gate.force(base, len)) {

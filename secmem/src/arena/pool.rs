@@ -17,11 +17,12 @@ use super::{Backend, Class, canary, fork};
 use crate::error::{Error, Refusal};
 use crate::policy::{Control, Demand, Policy, Reached};
 use crate::sys::{self, Call};
+use crate::trace::News;
 
 /// Bytes of the first shared arena, where the lock budget allows it; halved down to a page where not.
 const SHARED: usize = 64 << 10;
 
-/// Each further arena is twice as long, so that many secrets need few mappings, up to 1 MiB.
+/// Each further arena is four times as long, so that many secrets need few mappings, up to 1 MiB: so often it doubles.
 const DOUBLINGS: usize = 4;
 
 /// Slots that a thread is given at once, while an arena is half empty.
@@ -108,8 +109,23 @@ pub(super) fn take(policy: Policy, class: Class, len: usize) -> Result<Grant, Er
     let (asked, first) = (policy.backend(), first_choice(policy));
     let whole = len.saturating_add(canary::BOTH); // so long that it is refused, if it saturates
     canary::ready()?;
+    let mut news = Vec::new();
+    let grant = take_locked(asked, first, class, len, whole, &mut news);
+    // Whoever listens may make secrets, and so may not be told while the pool is locked.
+    news.iter().for_each(News::tell);
+    grant
+}
+
+fn take_locked(
+    asked: Backend,
+    first: Kind,
+    class: Class,
+    len: usize,
+    whole: usize,
+    news: &mut Vec<News>,
+) -> Result<Grant, Error> {
     let mut rooms = lock();
-    let mut from = |kind| take_from(&mut rooms, kind, class, whole);
+    let mut from = |kind| take_from(&mut rooms, kind, class, whole, news);
     match asked {
         Backend::MemfdSecret | Backend::Mlock => match from(first) {
             Ok(place) => Ok(Grant { place, kind: first, why: None }),
@@ -174,12 +190,18 @@ fn lock() -> MutexGuard<'static, Vec<Room>> {
     POOL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn take_from(rooms: &mut Vec<Room>, kind: Kind, class: Class, len: usize) -> Result<Place, Refusal> {
-    if len > SHARED { own(rooms, kind, class, len) } else { shared(rooms, kind, class, len) }
+fn take_from(
+    rooms: &mut Vec<Room>,
+    kind: Kind,
+    class: Class,
+    len: usize,
+    news: &mut Vec<News>,
+) -> Result<Place, Refusal> {
+    if len > SHARED { own(rooms, kind, class, len, news) } else { shared(rooms, kind, class, len, news) }
 }
 
 /// A run of granules in a shared arena, in a new one if need be.
-fn shared(rooms: &mut Vec<Room>, kind: Kind, class: Class, len: usize) -> Result<Place, Refusal> {
+fn shared(rooms: &mut Vec<Room>, kind: Kind, class: Class, len: usize, news: &mut Vec<News>) -> Result<Place, Refusal> {
     let granules = granules(len);
     let fits = |room: &Room| room.kind == kind && room.class == class && !room.arena.is_stuck();
     let found = rooms.iter_mut().filter(|room| fits(room)).find_map(|room| Some((room.take(granules)?, room)));
@@ -197,10 +219,10 @@ fn shared(rooms: &mut Vec<Room>, kind: Kind, class: Class, len: usize) -> Result
         return Ok(place);
     }
     let before = rooms.iter().filter(|room| fits(room) && !room.taken.is_empty()).count();
-    let mut mapping = map_shared(kind, class.policy, len, SHARED << before.min(DOUBLINGS))?;
+    let mut mapping = map_shared(kind, class.policy, len, SHARED << (2 * before).min(DOUBLINGS))?;
     let slots = mapping.len() / GRANULE;
     let arena = Arena::new(slots, class.sealed);
-    show(arena, &mut mapping)?;
+    show(arena, &mut mapping, news)?;
     let mut room =
         Room { arena, kind, class, mapping: Some(mapping), taken: vec![false; slots], free: slots, vacant: false };
     let place = room.take(granules);
@@ -210,14 +232,12 @@ fn shared(rooms: &mut Vec<Room>, kind: Kind, class: Class, len: usize) -> Result
 }
 
 /// Gives an arena its memory, closed if that is its way.
-fn show(arena: &'static Arena, mapping: &mut Mapping) -> Result<(), Refusal> {
+fn show(arena: &'static Arena, mapping: &mut Mapping, news: &mut Vec<News>) -> Result<(), Refusal> {
     let shields = mapping.shields();
-    crate::trace::arena_made(mapping.len(), arena.is_sealed());
-    for control in Shields::CONTROLS {
-        if let Some(why) = shields.why(control) {
-            crate::trace::degraded(control, why);
-        }
-    }
+    news.push(News::Made { bytes: mapping.len(), sealed: arena.is_sealed() });
+    news.extend(
+        Shields::CONTROLS.into_iter().filter_map(|control| Some(News::Degraded(control, shields.why(control)?))),
+    );
     arena.show(mapping.data(), mapping.len(), shields);
     if let Err(error) = arena.shut() {
         arena.hide();
@@ -232,7 +252,7 @@ fn show(arena: &'static Arena, mapping: &mut Mapping) -> Result<(), Refusal> {
 }
 
 /// A mapping for one secret alone.
-fn own(rooms: &mut Vec<Room>, kind: Kind, class: Class, len: usize) -> Result<Place, Refusal> {
+fn own(rooms: &mut Vec<Room>, kind: Kind, class: Class, len: usize, news: &mut Vec<News>) -> Result<Place, Refusal> {
     rooms.iter_mut().filter(|room| room.vacant).try_for_each(Room::unmap)?;
     let mut mapping = Mapping::new(kind, len, sys::page_size(), class.policy)?;
     let fits = |room: &Room| room.vacant && room.class.sealed == class.sealed;
@@ -245,7 +265,7 @@ fn own(rooms: &mut Vec<Room>, kind: Kind, class: Class, len: usize) -> Result<Pl
     room.kind = kind;
     room.class = class;
     room.arena.slot(0).len.store(mapping.len(), Ordering::Release);
-    show(room.arena, &mut mapping)?;
+    show(room.arena, &mut mapping, news)?;
     room.mapping = Some(mapping);
     room.vacant = false;
     Ok(Place { arena: room.arena, index: 0 })
@@ -345,7 +365,7 @@ mod tests {
     fn memory_that_the_kernel_would_not_take_back_is_told_to_the_next_who_asks() {
         let len = SHARED + 1;
         let mut rooms = Vec::new();
-        own(&mut rooms, Kind::Mlock, Class::STANDARD, len).unwrap();
+        own(&mut rooms, Kind::Mlock, Class::STANDARD, len, &mut Vec::new()).unwrap();
         rooms[0].arena.hide();
         rooms[0].vacant = true;
         for _ in 0..2 {
@@ -353,8 +373,8 @@ mod tests {
         }
 
         assert!(rooms[0].unmap().is_err());
-        let refusal = own(&mut rooms, Kind::Mlock, Class::STANDARD, len).unwrap_err();
-        let again = own(&mut rooms, Kind::Mlock, Class::STANDARD, len).unwrap();
+        let refusal = own(&mut rooms, Kind::Mlock, Class::STANDARD, len, &mut Vec::new()).unwrap_err();
+        let again = own(&mut rooms, Kind::Mlock, Class::STANDARD, len, &mut Vec::new()).unwrap();
 
         assert_eq!(refusal, Refusal { call: "munmap", errno: libc::ENOMEM });
         assert!(std::ptr::eq(again.arena, rooms[0].arena));

@@ -211,7 +211,10 @@ mod by_hand {
                 "vpxor ymm2, ymm2, ymm2",
                 "vzeroupper",
                 a = in(reg) a.as_ptr(), b = in(reg) b.as_ptr(), len = in(reg) a.len(), n = const N,
-                gathered = out(reg_abcd) gathered, out("xmm0") _, out("xmm1") _, out("xmm2") _,
+                gathered = out(reg_abcd) gathered,
+                out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _, out("xmm4") _, out("xmm5") _,
+                out("xmm6") _, out("xmm7") _, out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+                out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _, // vzeroupper clears the upper half of each
                 options(readonly, nostack, pure),
             );
         }
@@ -267,8 +270,9 @@ mod by_hand {
                 "vzeroupper",
                 a = in(reg) a.as_ptr(), b = in(reg) b.as_ptr(), last = in(reg) a.len() - 128, at = out(reg) _,
                 gathered = out(reg_abcd) gathered,
-                out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
-                out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+                out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _, out("xmm4") _, out("xmm5") _,
+                out("xmm6") _, out("xmm7") _, out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+                out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _, // vzeroupper clears the upper half of each
                 options(readonly, nostack, pure),
             );
         }

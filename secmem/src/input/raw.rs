@@ -21,28 +21,9 @@ use crate::sys::{self, Call};
 
 /// The signals that end a process by default, but for those that cannot be caught, and the one of job control that the keyboard
 /// sends. SIGTTIN and SIGTTOU come to processes that do not have the terminal.
-const WATCHED: [c_int; 20] = [
-    libc::SIGHUP,
-    libc::SIGINT,
-    libc::SIGQUIT,
-    libc::SIGILL,
-    libc::SIGTRAP,
-    libc::SIGABRT,
-    libc::SIGBUS,
-    libc::SIGFPE,
-    libc::SIGUSR1,
-    libc::SIGSEGV,
-    libc::SIGUSR2,
-    libc::SIGPIPE,
-    libc::SIGALRM,
-    libc::SIGTERM,
-    libc::SIGXCPU,
-    libc::SIGXFSZ,
-    libc::SIGVTALRM,
-    libc::SIGPROF,
-    libc::SIGSYS,
-    libc::SIGTSTP,
-];
+fn watched() -> impl Iterator<Item = c_int> {
+    (1..=libc::SIGRTMAX()).filter(|&signal| purge::ends_a_process(signal)).chain([libc::SIGTSTP])
+}
 
 /// Those after whose handler a question goes on, if it returns. After others it makes no sense any more, or the process is about
 /// to end: a handler of a fault returns to the fault.
@@ -114,7 +95,7 @@ impl<'a> Raw<'a> {
         // From here on, whatever goes wrong, the drop puts back what there is to put back.
         let mut raw = Self { terminal, shared, woken, watched: Vec::new(), _one: one };
         CURRENT.store(ptr::from_ref(&*raw.shared).cast_mut(), Ordering::SeqCst);
-        for signal in WATCHED.into_iter().chain([libc::SIGCONT]) {
+        for signal in watched().chain([libc::SIGCONT]) {
             if watch(signal).map_err(refused(Call::Action))? {
                 raw.watched.push(signal);
             }
@@ -169,6 +150,8 @@ impl Drop for Raw<'_> {
         while INSIDE.load(Ordering::SeqCst) != 0 {
             std::thread::yield_now(); // a handler in another thread has still to put the terminal back
         }
+        // One that came between may have hidden again what is typed: it did not know that the question was over.
+        self.shared.restore();
     }
 }
 
@@ -244,6 +227,20 @@ fn ours() -> libc::sighandler_t {
 fn before_of(signal: c_int) -> &'static AtomicPtr<libc::sigaction> {
     // 0 is no signal; its place stays null.
     BEFORE.get(usize::try_from(signal).unwrap_or(0)).unwrap_or(&BEFORE[0])
+}
+
+/// What stands behind our handler, if `action` is that; else `action` itself.
+pub(crate) fn behind(action: libc::sigaction, signal: c_int) -> libc::sigaction {
+    if action.sa_sigaction != ours() {
+        return action;
+    }
+    // SAFETY: null, or a structure that was leaked for the handler to read.
+    unsafe { before_of(signal).load(Ordering::Acquire).as_ref() }.copied().unwrap_or_else(sys::default_action)
+}
+
+/// Puts the terminal of the question back, if one is being asked. Async-signal-safe.
+pub(crate) fn restore_terminal() {
+    with_current(Shared::restore);
 }
 
 /// Lets `f` use the terminal of the question, if one is being asked. Async-signal-safe.
