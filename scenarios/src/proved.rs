@@ -15,23 +15,31 @@ use crate::holder::{Held, Holder, Plant, Then};
 const LEN: usize = 64;
 
 /// The kernel locks no memory: what requires that is refused, and what prefers it says that it lacks it.
-pub(crate) static REFUSED: Holder = ours("secmem-refused", &[], &["S2"], refused);
+pub(crate) static REFUSED: Holder = ours("secmem-refused", &[], &[], &["S2"], refused);
 /// The kernel confirms what was reached, and the numbers are those of one secret.
-pub(crate) static VERIFIED: Holder = ours("secmem-verified", &[Need::Mlock], &["S3", "S24"], verified);
+pub(crate) static VERIFIED: Holder = ours(
+    "secmem-verified",
+    &[Need::Mlock],
+    &["dont-dump", "dont-fork", "guard-after", "guard-before", "lock"],
+    &["S3", "S24"],
+    verified,
+);
 /// In a process that dumps no core and that others of the same user cannot read.
-pub(crate) static HARDENED: Holder = ours("secmem-hardened", &[Need::Mlock], &["S15"], hardened);
+pub(crate) static HARDENED: Holder =
+    ours("secmem-hardened", &[Need::Mlock], &["harden-dumpable", "harden-limit"], &["S15"], hardened);
 /// Compared with its twin, in a time that does not depend on either.
-pub(crate) static COMPARED: Holder = ours("secmem-compared", &[Need::Mlock], &["S9", "S17"], compared);
+pub(crate) static COMPARED: Holder = ours("secmem-compared", &[Need::Mlock], &[], &["S9", "S17"], compared);
 /// Everything that shows it is printed, and an error about it besides.
-pub(crate) static PRINTED: Holder = ours("secmem-printed", &[Need::Mlock], &["S18"], printed);
+pub(crate) static PRINTED: Holder = ours("secmem-printed", &[Need::Mlock], &[], &["S18"], printed);
 
 const fn ours(
     name: &'static str,
     needs: &'static [Need],
+    turned_by: &'static [&'static str],
     shows: &'static [&'static str],
     hold: fn(Plant<'_>, Then<'_>) -> Result<(), Failure>,
 ) -> Holder {
-    Holder { name, canary: CanaryKind::Bytes, canary_len: LEN, needs, ours: true, turned_by: &[], shows, hold }
+    Holder { name, canary: CanaryKind::Bytes, canary_len: LEN, needs, ours: true, turned_by, shows, hold }
 }
 
 /// In memory that an outside reader can read.

@@ -168,6 +168,9 @@ const LEAK: &str = "leak";
 /// A row turned because the process lived on where the protection had to end it.
 const SURVIVED: &str = "survived";
 
+/// A row asked the kernel for what the library says, and ended because it is not so.
+const DENIED: &str = "denied";
+
 /// A row is not as expected and nobody can say that the missing protection did it.
 const UNCLEAR: &str = "inconclusive";
 
@@ -213,6 +216,7 @@ impl Turned {
                 let what = match (verdict, outcome["ended"].as_str()) {
                     (LEAK, _) => LEAK,
                     (_, Some("exit 0")) if ended_otherwise => SURVIVED,
+                    (_, Some("exit 70")) => DENIED,
                     _ => UNCLEAR,
                 };
                 turned.insert(name.to_owned(), what.to_owned());
