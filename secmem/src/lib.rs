@@ -116,6 +116,12 @@ pub mod probe {
         stored.flip(bit);
     }
 
+    /// Exchanges what a vault stored for two secrets.
+    #[cfg(all(feature = "vault", target_arch = "x86_64"))]
+    pub fn swap(one: &crate::Stored, other: &crate::Stored) {
+        one.swap(other);
+    }
+
     /// One past the last data byte of the arena that `secret` lives in: the first byte of the guard page.
     ///
     /// To see that an overrun is caught. Reading it must end the process.

@@ -244,7 +244,7 @@ impl Secret {
         match &self.life {
             None => self.slot.read(f),
             Some(life) => {
-                let _used = life.begin(&self.slot); // until the access has ended
+                let _used = life.begin(&self.slot)?; // until the access has ended
                 self.slot.read(f)
             }
         }
@@ -260,10 +260,22 @@ impl Secret {
         match &self.life {
             None => self.slot.write(f),
             Some(life) => {
-                let _used = life.begin(&self.slot); // until the access has ended
+                let _used = life.begin(&self.slot)?; // until the access has ended
                 self.slot.write(f)
             }
         }
+    }
+
+    /// A change of this crate's own: no use.
+    pub(crate) fn change<R>(&mut self, f: impl FnOnce(&mut [u8]) -> R) -> Result<R, Error> {
+        let _held = self.life.as_ref().map(|life| life.hold(&self.slot));
+        self.slot.write(f)
+    }
+
+    /// A look of this crate's own: no use.
+    pub(crate) fn look<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
+        let _held = self.life.as_ref().map(|life| life.hold(&self.slot));
+        self.slot.read(f)
     }
 
     /// Whether both hold the same bytes, in a time that depends on nothing but their lengths.

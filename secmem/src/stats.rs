@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, TryLockError};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +90,15 @@ pub(crate) fn count(what: Count) {
 }
 
 fn sum(what: Count) -> u64 {
-    let blocks = BLOCKS.lock().unwrap_or_else(PoisonError::into_inner);
+    // In a forked child the lock may be held for ever, by a thread that is not there: what threads counted is left out then.
+    let locked = match BLOCKS.try_lock() {
+        Err(TryLockError::WouldBlock) if !crate::arena::in_child() => {
+            Some(BLOCKS.lock().unwrap_or_else(PoisonError::into_inner))
+        }
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        locked => locked.ok(),
+    };
+    let blocks = locked.as_deref().map_or(&[][..], Vec::as_slice);
     let counts = blocks.iter().copied().chain([&LATE]).map(|block| block.counts[what as usize].load(Ordering::Relaxed));
     counts.fold(0, u64::wrapping_add)
 }

@@ -90,7 +90,9 @@ impl Vault {
         Self::with_policy(Policy::default())
     }
 
-    /// An empty vault, with its pre-key, and what passes through on the way in and out, in memory as `policy` says.
+    /// An empty vault, with its pre-key, and the copies that are made on the way in and out, in memory as `policy` says. The
+    /// cipher runs on the stack of [`scrub::run`](crate::scrub::run), which takes memory of its own, locked, in each thread
+    /// that stores or opens.
     ///
     /// # Errors
     ///
@@ -108,9 +110,9 @@ impl Vault {
     /// As [`Secret::with`] and [`Options::zeroed`]; [`Error::Random`], [`Error::Panicked`] and [`Error::Handlers`] as they come.
     pub fn store(&self, secret: &Secret) -> Result<Stored, Error> {
         let mut state = self.0.lock()?;
-        let object = seal(&state.pre_key, self.0.policy, secret)?;
-        state.count += 1;
-        let id = state.count;
+        let id = state.count + 1;
+        let object = seal(&state.pre_key, self.0.policy, id, secret)?;
+        state.count = id;
         state.objects.insert(id, object);
         Ok(Stored { vault: Arc::clone(&self.0), id, len: secret.len() })
     }
@@ -124,7 +126,7 @@ impl Vault {
         self.0.rekey()
     }
 
-    /// Lets a thread of this crate do that, every so often, as long as the vault is there. One that fails is tried again the
+    /// Lets a thread of this crate do that, every so often (a `span` of less than a millisecond is one), as long as the vault is there. One that fails is tried again the
     /// next time; with feature `tracing` it is told.
     ///
     /// # Errors
@@ -132,7 +134,7 @@ impl Vault {
     /// [`Error::Watch`] if the thread could not be started.
     pub fn rekey_every(&self, span: Duration) -> Result<(), Error> {
         let (vault, gone) = (Arc::downgrade(&self.0), Arc::clone(&self.0.gone));
-        sys::quiet_thread("secmem-rekey", move || rekey_until(&vault, &gone, span))
+        sys::quiet_thread("secmem-rekey", move || rekey_until(&vault, &gone, span.max(Duration::from_millis(1))))
             .map_err(|source| Error::Watch { source })
     }
 
@@ -184,8 +186,8 @@ impl Inner {
         let new = pre_key(self.policy)?;
         let mut objects = BTreeMap::new();
         for (id, object) in &state.objects {
-            let opened = open(&state.pre_key, Secret::options().policy(self.policy), object)?;
-            objects.insert(*id, seal(&new, self.policy, &opened)?);
+            let opened = open(&state.pre_key, Secret::options().policy(self.policy), *id, object)?;
+            objects.insert(*id, seal(&new, self.policy, *id, &opened)?);
         }
         state.pre_key = new; // the old one is wiped
         state.objects = objects;
@@ -238,7 +240,7 @@ impl Stored {
     pub fn open(&self, options: Options) -> Result<Secret, Error> {
         let state = self.vault.lock()?;
         let object = state.objects.get(&self.id).ok_or(Error::Damaged { len: self.len })?;
-        open(&state.pre_key, options, object)
+        open(&state.pre_key, options, self.id, object)
     }
 
     /// Bytes of it.
@@ -251,6 +253,13 @@ impl Stored {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Exchanges what is stored with another's, as a stray write would.
+    pub(crate) fn swap(&self, other: &Self) {
+        let Ok(mut state) = self.vault.lock() else { return };
+        let (Some(one), Some(two)) = (state.objects.remove(&self.id), state.objects.remove(&other.id)) else { return };
+        state.objects.extend([(self.id, two), (other.id, one)]);
     }
 
     /// Changes a bit of what is stored, as a stray write would.
@@ -291,13 +300,15 @@ const NONCE: [u8; 12] = [0; 12];
 fn with_cipher<R>(
     pre_key: &Secret,
     salt: &[u8; SALT],
-    len: usize,
+    (id, len): (u64, usize),
     f: impl FnOnce(&Aes256Gcm, &[u8]) -> Result<R, aes_gcm_now::Error>,
 ) -> Result<R, Error> {
     let mut result = Err(aes_gcm_now::Error);
-    let mut authenticated = [0; SALT + 8];
+    // Whose content it is, too: two objects that change places are two that were changed.
+    let mut authenticated = [0; SALT + 16];
     authenticated[..SALT].copy_from_slice(salt);
-    authenticated[SALT..].copy_from_slice(&(len as u64).to_le_bytes());
+    authenticated[SALT..SALT + 8].copy_from_slice(&(len as u64).to_le_bytes());
+    authenticated[SALT + 8..].copy_from_slice(&id.to_le_bytes());
     pre_key.with(|pre_key| scrub::run(|| result = f(&Aes256Gcm::new(&key(pre_key, salt)), &authenticated)))??;
     result.map_err(|_| Error::Damaged { len })
 }
@@ -315,14 +326,14 @@ fn key(pre_key: &[u8], salt: &[u8; SALT]) -> Key<Aes256Gcm> {
     Key::<Aes256Gcm>::from(*expand.finalize().as_bytes())
 }
 
-fn seal(pre_key: &Secret, policy: Policy, secret: &Secret) -> Result<Object, Error> {
+fn seal(pre_key: &Secret, policy: Policy, id: u64, secret: &Secret) -> Result<Object, Error> {
     let mut salt = [0; SALT];
     keystream::from_kernel(&mut salt)?;
     // In a slot, for it is the content until it is encrypted.
     let mut work = Secret::options().policy(policy).zeroed(secret.len())?;
     secret.with(|content| work.slot.write(|work| wipe::copy(content, work)))??;
     let tag = work.slot.write(|work| {
-        with_cipher(pre_key, &salt, work.len(), |cipher, authenticated| {
+        with_cipher(pre_key, &salt, (id, work.len()), |cipher, authenticated| {
             cipher.encrypt_inout_detached(&Nonce::from(NONCE), authenticated, work.into())
         })
     })??;
@@ -330,13 +341,13 @@ fn seal(pre_key: &Secret, policy: Policy, secret: &Secret) -> Result<Object, Err
     Ok(Object { salt, tag: tag.into(), ciphertext })
 }
 
-fn open(pre_key: &Secret, options: Options, object: &Object) -> Result<Secret, Error> {
+fn open(pre_key: &Secret, options: Options, id: u64, object: &Object) -> Result<Secret, Error> {
     let mut opened = options.zeroed(object.ciphertext.len())?;
     let tag = Tag::from(object.tag);
     opened.slot.write(|slot| {
         wipe::copy(&object.ciphertext, slot);
         // The tag is verified first: what is not ours is not decrypted.
-        with_cipher(pre_key, &object.salt, slot.len(), |cipher, authenticated| {
+        with_cipher(pre_key, &object.salt, (id, slot.len()), |cipher, authenticated| {
             cipher.decrypt_inout_detached(&Nonce::from(NONCE), authenticated, slot.into(), &tag)
         })
     })??;

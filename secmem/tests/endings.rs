@@ -430,3 +430,32 @@ fn an_earlier_deadline_is_not_held_up_by_a_later_one() {
     assert!(late.with(|_| ()).is_ok());
     assert!(never.with(|_| ()).is_ok());
 }
+
+#[test]
+fn a_purge_meanwhile_leaves_nothing_in_a_new_secret() {
+    let ended = in_child(|| {
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let makers = [8, 40].map(|len| {
+                scope.spawn(move || {
+                    for _ in 0..50_000 {
+                        let Ok(secret) = Secret::new(len) else { continue };
+                        // It may be ended before it is looked at.
+                        let zeros = secret.with(|bytes| bytes.iter().all(|byte| *byte == 0));
+                        assert!(zeros.unwrap_or(true), "something stands in a new secret");
+                    }
+                })
+            });
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    purge::purge_all();
+                }
+            });
+            let ended = makers.map(|maker| maker.join().is_ok());
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(ended, [true; 2]);
+        });
+    });
+
+    assert!(ended.status.success(), "{ended:?}");
+}

@@ -57,6 +57,31 @@ fn a_secret_that_is_used_outlives_its_idle_time_and_one_that_rests_does_not() {
 }
 
 #[test]
+fn what_grows_does_not_rest() {
+    let clock = TestClock::new();
+    let mut bytes = Secret::options().clock(clock).idle_for(3 * SECOND).bytes(8).unwrap();
+
+    for _ in 0..5 {
+        clock.advance(2 * SECOND);
+        bytes.push(7).unwrap();
+    }
+    clock.advance(3 * SECOND);
+
+    assert!(matches!(bytes.push(7), Err(Error::Expired)));
+}
+
+#[test]
+fn a_test_clock_stands_still_at_the_end_of_time() {
+    let clock = TestClock::new();
+    clock.advance(9 * SECOND);
+    let secret = filled(Secret::options().clock(clock).expires_in(5 * SECOND));
+
+    clock.advance(Duration::MAX);
+
+    assert!(matches!(secret.with(|_| ()), Err(Error::Expired)));
+}
+
+#[test]
 fn an_access_that_runs_is_no_rest() {
     let clock = TestClock::new();
     let secret = filled(Secret::options().clock(clock).idle_for(SECOND));
@@ -137,6 +162,20 @@ fn many_threads_have_no_more_uses_than_there_are() {
 
     assert!(used <= 100, "{used}");
     assert!(matches!(secret.with(|_| ()), Err(Error::Spent)));
+}
+
+#[test]
+fn of_as_many_threads_as_there_are_uses_none_is_refused() {
+    for _ in 0..2000 {
+        let secret = filled(Secret::options().max_uses(2));
+        let used = std::thread::scope(|scope| {
+            let other = scope.spawn(|| secret.with(|_| ()).is_ok());
+            secret.with(|_| ()).is_ok() && other.join().unwrap()
+        });
+
+        assert!(used);
+        assert!(matches!(secret.with(|_| ()), Err(Error::Spent)));
+    }
 }
 
 #[test]

@@ -219,6 +219,30 @@ fn a_handler_that_returns_ends_the_question_or_lets_it_go_on() {
 }
 
 #[test]
+fn a_purge_that_is_installed_during_a_question_and_the_next_question_do_not_call_each_other_for_ever() {
+    let mut session = at_terminal(0, |_| {
+        let asked = std::thread::spawn(|| ask(question().mask('*')));
+        while common::handler_of(libc::SIGTERM) == libc::SIG_DFL {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        secmem::purge::install(&secmem::purge::Plan::default()).unwrap();
+        std::fs::write("/dev/tty", "installed").unwrap();
+        assert!(asked.join().unwrap().is_ok());
+        tell(ask(question().mask('+')));
+    });
+    session.shows("installed");
+    session.types("abc\n");
+    answer(&mut session, "def");
+    session.shows("+++");
+
+    session.signal(libc::SIGTERM);
+
+    let status = session.status();
+    assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGTERM, "{status:#x}");
+    session.assert_as_before("of a process that was ended in its second question");
+}
+
+#[test]
 fn a_stop_gives_the_terminal_back_and_the_question_is_asked_again() {
     for by_key in [true, false] {
         let mut session = at_terminal(0, |_| tell(ask(question().mask('*'))));

@@ -174,3 +174,17 @@ fn after_a_purge_and_in_a_forked_child_nothing_opens() {
 
     assert!(ended.status.success(), "{ended:?}");
 }
+
+#[test]
+fn contents_that_have_changed_places_do_not_open() {
+    let vault = Vault::new().unwrap();
+    let (one, other) = (vault.store(&secret(Backend::Auto, 32)), vault.store(&secret(Backend::Auto, 32)));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert!(one.open(Secret::options()).is_ok() && other.open(Secret::options()).is_ok());
+
+    secmem::probe::swap(&one, &other);
+
+    for stored in [&one, &other] {
+        assert!(matches!(stored.open(Secret::options()), Err(Error::Damaged { len: 32 })));
+    }
+}

@@ -6,9 +6,7 @@
 //! And telling whether a fork came while memory was being made that a child would share: `undisturbed`.
 
 use std::ptr::{self, NonNull};
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 use std::{io, thread};
 
@@ -18,8 +16,6 @@ use crate::sys::{self, Call};
 
 /// A page that holds 1 in the process that made it and 0 in its forked children; null before the first secret.
 static WITNESS: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
-
-static MAKING: Mutex<()> = Mutex::new(());
 
 /// Whether this process is a forked child of one that had secrets. Async-signal-safe.
 #[inline]
@@ -35,7 +31,7 @@ pub(crate) fn in_child() -> bool {
 /// The witness where the kernel gives no better one: 0 in children of fork(3) alone, whose handlers set it.
 static PLAIN: AtomicU8 = AtomicU8::new(1);
 
-/// Why there is no page that the kernel zeroes: an errno, [`UNTRIED`], or 0 where there is one.
+/// Why the plain witness had to do: an errno, or [`UNTRIED`].
 static LACKING: AtomicI32 = AtomicI32::new(0);
 
 /// In place of an errno: the policy of the first secret did not ask for such a page.
@@ -44,7 +40,7 @@ const UNTRIED: i32 = -1;
 /// Whether the witness is there that `policy` demands.
 #[inline]
 pub(super) fn watches(policy: Policy) -> bool {
-    let lacks = LACKING.load(Ordering::Relaxed) != 0 && policy.demand(Control::ForkWitness) == Demand::Required;
+    let lacks = lacking() != 0 && policy.demand(Control::ForkWitness) == Demand::Required;
     !WITNESS.load(Ordering::Acquire).is_null() && !lacks
 }
 
@@ -54,7 +50,7 @@ pub(super) fn watch(policy: Policy, len: usize) -> Result<(), Error> {
         set_up(policy, len)?;
     }
     if !watches(policy) {
-        let lacking = LACKING.load(Ordering::Relaxed);
+        let lacking = lacking();
         let errno = if lacking == UNTRIED { libc::ENOTSUP } else { lacking };
         return Err(refused(policy, len, Call::WipeOnFork)(io::Error::from_raw_os_error(errno)));
     }
@@ -66,17 +62,19 @@ fn refused(policy: Policy, len: usize, call: Call) -> impl Fn(io::Error) -> Erro
     move |source| Error::Refused { asked, tried: asked, len, call: call.name(), before: None, source }
 }
 
+/// Without a lock, which a child that is forked meanwhile would find held for ever: of several threads that are here at once,
+/// the first one's witness stands.
 #[cold]
 fn set_up(policy: Policy, len: usize) -> Result<(), Error> {
-    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-    if !WITNESS.load(Ordering::Acquire).is_null() {
-        return Ok(()); // made by another thread meanwhile
-    }
     let lacking = match policy.demand(Control::ForkWitness) {
         Demand::Off => UNTRIED,
         demand => match page_witness() {
             Ok(witness) => {
-                WITNESS.store(witness.as_ptr(), Ordering::Release);
+                if !take_as_witness(witness.as_ptr()) {
+                    // SAFETY: the page is ours, and nobody has seen it.
+                    let unmapped = unsafe { sys::unmap(witness, sys::page_size()) };
+                    unmapped.map_err(refused(policy, len, Call::Unmap))?;
+                }
                 return Ok(());
             }
             Err((call, source)) if demand == Demand::Required => return Err(refused(policy, len, call)(source)),
@@ -84,9 +82,19 @@ fn set_up(policy: Policy, len: usize) -> Result<(), Error> {
         },
     };
     count().map_err(refused(policy, len, Call::AtFork))?;
-    LACKING.store(lacking, Ordering::Relaxed);
-    WITNESS.store(PLAIN.as_ptr(), Ordering::Release);
+    LACKING.store(lacking, Ordering::Release); // it counts if the plain witness stands
+    take_as_witness(PLAIN.as_ptr());
     Ok(())
+}
+
+fn take_as_witness(witness: *mut u8) -> bool {
+    WITNESS.compare_exchange(std::ptr::null_mut(), witness, Ordering::AcqRel, Ordering::Acquire).is_ok()
+}
+
+/// Why the witness is no page that the kernel zeroes: an errno, [`UNTRIED`], or 0 where it is one, or there is none yet.
+#[inline]
+fn lacking() -> i32 {
+    if WITNESS.load(Ordering::Acquire) == PLAIN.as_ptr() { LACKING.load(Ordering::Acquire) } else { 0 }
 }
 
 fn page_witness() -> Result<NonNull<u8>, (Call, io::Error)> {
@@ -103,7 +111,7 @@ fn page_witness() -> Result<NonNull<u8>, (Call, io::Error)> {
 /// What came of [`Control::ForkWitness`] in this process, as `policy` sees it.
 pub(super) fn witness(policy: Policy) -> Reached {
     let made = !WITNESS.load(Ordering::Acquire).is_null();
-    let lacking = LACKING.load(Ordering::Relaxed);
+    let lacking = lacking();
     let why = (lacking > 0).then_some(Refusal { call: Call::WipeOnFork.name(), errno: lacking });
     let asked = policy.demand(Control::ForkWitness);
     Reached { control: Control::ForkWitness, asked, reached: made && lacking == 0, why }
@@ -124,7 +132,7 @@ static BEGUN: AtomicU64 = AtomicU64::new(0);
 static OVER: AtomicU64 = AtomicU64::new(0);
 
 /// Whether the handlers stand that count forks.
-static COUNTING: Mutex<bool> = Mutex::new(false);
+static COUNTING: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn begins() {
     BEGUN.fetch_add(1, Ordering::SeqCst);
@@ -175,11 +183,12 @@ pub(super) fn undisturbed<T>(
     Err(refusal(libc::EBUSY))
 }
 
+/// Of several threads that are here at once each sets the handlers up: then each fork is counted as often, at its begin and at
+/// its end.
 fn count() -> io::Result<()> {
-    let mut counting = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
-    if !*counting {
+    if !COUNTING.load(Ordering::Acquire) {
         sys::at_fork(begins, is_over, has_made_us)?;
-        *counting = true;
+        COUNTING.store(true, Ordering::Release);
     }
     Ok(())
 }

@@ -167,6 +167,14 @@ pub(crate) struct Slot {
     why: Option<Refusal>,
 }
 
+/// Writes the canaries of a place that nobody but its taker knows: before it is occupied, for a purge in another thread may end
+/// and overwrite what is.
+#[inline(always)]
+fn set_canary(place: &Place, len: usize) {
+    // SAFETY: the place was given to the caller, is shown, open, and holds `len` bytes and their canaries.
+    unsafe { Canary::new(place.start(), len) }.set();
+}
+
 impl Slot {
     /// `sealed`: its memory is closed between accesses.
     #[inline(always)] // with the caller: a copy of the value would wait until its parts have left the store buffer
@@ -183,11 +191,10 @@ impl Slot {
     fn at_hand(policy: Policy, class: Class, len: usize, schedule: Schedule) -> Option<Self> {
         let generation = list::generation().ok().filter(|_| !in_child())?;
         let (place, kind) = pool::at_hand(policy, class, len)?;
+        set_canary(&place, len);
         let epoch = place.meta().state.occupy(schedule);
-        let slot = Self { place, len, epoch, generation, policy, kind, why: None };
-        slot.canary().set();
         stats::count(Count::Made);
-        Some(slot)
+        Some(Self { place, len, epoch, generation, policy, kind, why: None })
     }
 
     /// In boxes, so that the value that is at hand needs no place in memory before it is where the caller wants it.
@@ -210,9 +217,9 @@ impl Slot {
                 return Err(error);
             }
         };
+        set_canary(&place, len);
         let epoch = place.meta().state.occupy(schedule);
         let slot = Self { place, len, epoch, generation, policy, kind, why };
-        slot.canary().set();
         opened.map_or(Ok(()), Opened::close)?;
         stats::count(Count::Made);
         Ok(slot)

@@ -23,7 +23,7 @@ const BLOCK: usize = 4;
 /// If they are more than a `usize` counts.
 #[must_use]
 pub const fn encoded_len(len: usize) -> usize {
-    2 * len
+    len.saturating_mul(2)
 }
 
 /// Bytes of `len` characters; of an odd one there are none, and [`decode`] says so.

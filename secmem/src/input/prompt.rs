@@ -117,7 +117,7 @@ impl<'a> Prompt<'a> {
                 }
                 Event::Typed => {}
             }
-            let got = match typed.slot.write(|piece| sys::read(terminal, piece))? {
+            let got = match typed.change(|piece| sys::read(terminal, piece))? {
                 Ok(0) => return Err(Error::Input(InputError::Nothing)), // hung up
                 Ok(got) => got,
                 Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
@@ -128,7 +128,7 @@ impl<'a> Prompt<'a> {
                 }
             };
             for at in 0..got {
-                let step = typed.slot.read(|piece| editor.take(piece[at]))??;
+                let step = typed.look(|piece| editor.take(piece[at]))??;
                 match step {
                     Step::Added => self.show(terminal, step, 1)?,
                     Step::Removed(many) => self.show(terminal, step, many)?,

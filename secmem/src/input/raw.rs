@@ -8,6 +8,7 @@
 //! uses it any more.
 #![allow(unsafe_code)] // signal handlers
 
+use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
@@ -255,9 +256,39 @@ fn with_current(f: impl FnOnce(&Shared)) {
     INSIDE.fetch_sub(1, Ordering::SeqCst);
 }
 
+thread_local! {
+    /// The signals for which our handler runs in this thread, a bit each. Neither made nor dropped by any code, so that a handler
+    /// may use it.
+    static RUNNING: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Our handler runs for a signal, in this thread.
+///
+/// A handler that was set over ours while one question was asked, and calls ours, stands behind ours at the next question: the two
+/// would call each other until the stack is used up.
+struct Running(u64);
+
+impl Running {
+    /// `None`: it runs already.
+    fn begin(signal: c_int) -> Option<Self> {
+        let bit = 1 << ((signal - 1) as u32 % u64::BITS);
+        RUNNING.try_with(|running| running.replace(running.get() | bit) & bit == 0).unwrap_or(true).then_some(Self(bit))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = RUNNING.try_with(|running| running.set(running.get() & !self.0)); // as above: always there
+    }
+}
+
 /// Puts the terminal back, lets happen what would have happened, and goes on asking if that came back. Async-signal-safe.
 extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let errno = sys::errno();
+    let _running = match Running::begin(signal) {
+        Some(running) => running,
+        None => return purge::end_by(signal), // whoever we called calls us
+    };
     // SAFETY: null, or a structure that was leaked for this handler to read.
     let before = unsafe { before_of(signal).load(Ordering::Acquire).as_ref() };
     let handled = before.is_some_and(|before| before.sa_sigaction != libc::SIG_DFL);
