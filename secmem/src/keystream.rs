@@ -3,7 +3,7 @@
 //! AES-128 in counter mode under a key that is drawn once in a process. Nobody's secret rests on these bytes: zeros are written
 //! over them at once. So the key stays where it is, and no block of the stream is used twice only because that is easily had.
 //!
-//! A crate's cipher was measured at 5 GB/s here, for it takes its counters from memory; this keeps them in registers, eight blocks
+//! A crate's cipher takes its counters from memory; this keeps them in registers, eight blocks
 //! (with VAES sixteen) at a time. The tests hold it against that crate. Without AES in the processor the kernel's bytes serve.
 #![allow(unsafe_code)] // vector code behind a check of the processor
 

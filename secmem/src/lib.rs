@@ -21,7 +21,9 @@
 //! that is closed between accesses, [`Vault`] for what lies encrypted until it is needed. [`Options`] say how a secret is kept and
 //! how long it lives, [`Policy`] what its memory must have, [`Protection`] what it got, [`verify`] whether the kernel agrees,
 //! [`Report`] and [`Statistics`] how the whole process stands. [`input`] reads secrets straight into their place, from a terminal
-//! and elsewhere; [`ct`] compares, chooses and decodes them in constant time.
+//! and elsewhere; [`ct`] compares, chooses and decodes them in constant time. [`scrub::run`] runs other people's code so that
+//! nothing stays on its stack or in registers, [`WipingAlloc`] overwrites what it frees, [`harden`] closes the process to
+//! others and to core dumps.
 //!
 //! No type shows content by `Debug`, and none can be displayed, cloned, copied, dereferenced, hashed, compared by `==` or
 //! serialised. What leaves the protection on purpose is called `expose_…`.

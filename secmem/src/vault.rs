@@ -21,9 +21,9 @@
 //! # How
 //!
 //! - Extract: POLYVAL (RFC 8452) of the pre-key's blocks under its first 16 bytes. A universal hash: whoever lacks 40 bytes of the
-//!   input, anywhere, knows nothing of the result.
+//!   input, anywhere, knows next to nothing of the result.
 //! - Expand: BLAKE3, keyed by the pre-key's last 32 bytes, of that and of a salt, random for each time that something is stored.
-//! - AES-256-GCM under that key, which no other salt gives, and so under one nonce. The salt and the length are authenticated.
+//! - AES-256-GCM under that key, which no other salt gives, and so under one nonce. The salt, the length, and whose content it is, are authenticated.
 //!
 //! All of it runs in [`scrub::run`], from and to slots of arenas: neither keys nor round keys stay behind. Ciphers
 //! and hashes are those of well-known crates.

@@ -20,7 +20,7 @@ pub enum Schedule {
     #[default]
     Single,
     /// 0x00, 0xFF, 0xAA, 0x55, random bytes, 0x00: for rules that ask for several passes. The random bytes are AES's where
-    /// the processor has that, under a key of the kernel's; else the kernel's own, which is twenty times slower.
+    /// the processor has that, under a key of the kernel's; else the kernel's own, which is many times slower.
     SixPass,
 }
 
