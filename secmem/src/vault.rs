@@ -91,7 +91,7 @@ impl Vault {
     }
 
     /// An empty vault, with its pre-key, and the copies that are made on the way in and out, in memory as `policy` says. The
-    /// cipher runs on the stack of [`scrub::run`](crate::scrub::run), which takes memory of its own, locked, in each thread
+    /// cipher runs on the stack of [`scrub::run`], which takes memory of its own, locked, in each thread
     /// that stores or opens.
     ///
     /// # Errors
