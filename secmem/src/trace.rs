@@ -10,6 +10,7 @@ use crate::policy::Control;
 const TARGET: &str = "secmem";
 
 /// What happened while a lock was held under which nobody can be told.
+#[cfg_attr(not(feature = "tracing"), expect(dead_code, reason = "nobody listens"))]
 pub(crate) enum News {
     /// A mapping was made.
     Made {
@@ -32,10 +33,6 @@ impl News {
             Self::Degraded(control, why) => {
                 tracing::warn!(target: TARGET, %control, call = why.call, errno = why.errno, "a protection was refused");
             }
-        }
-        #[cfg(not(feature = "tracing"))]
-        match self {
-            Self::Made { bytes: _, sealed: _ } | Self::Degraded(_, _) => {}
         }
     }
 }
