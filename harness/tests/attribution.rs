@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use findings::{Finding, Machine, Writer};
+use findings::{Finding, Form, Machine, Writer};
 use harness::audit::{self, Attribution, Options};
 use harness::canary::Seed;
 use harness::machine;
@@ -166,8 +166,10 @@ fn main() {
         trial("a_copy_by_the_c_library_is_charged_to_its_caller", |machine| {
             let found = found("c/memcpy", Build::Debug, machine);
             expect(&found, "instruction", "copy", line("copy the key"))?;
+            // What lies beside a piece can lengthen it by chance in another form, and was written by whoever wrote it.
             let charged = found
                 .iter()
+                .filter(|finding| finding.rule.form == Form::Raw)
                 .filter_map(|finding| finding.writer.as_ref())
                 .all(|writer| writer.charged().is_some_and(|at| writer.frames[at].function == "copy"));
             if charged { Ok(()) } else { Err(Failed::from(format!("{found:#?}"))) }
