@@ -9,10 +9,11 @@
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 
-use super::fork;
 use super::gate::{Gate, Need};
+use super::magazine::Place;
 use super::mapping::Shields;
 use super::state::{Doom, Duty, State};
+use super::{Ticket, fork};
 use crate::error::Error;
 use crate::stats::{self, Count};
 use crate::wipe;
@@ -187,26 +188,27 @@ impl Arena {
     /// Does the duty to overwrite a slot, if there is one.
     #[inline]
     pub(super) fn fulfil(&'static self, index: usize, duty: Option<Duty>) -> Result<(), Error> {
-        duty.map_or(Ok(()), |duty| self.overwrite(index, duty))
+        duty.map_or(Ok(()), |duty| self.overwrite(&[(index, duty)]))
     }
 
+    /// Does the duties to overwrite slots, and opens the memory once for all of them.
     #[cold]
-    fn overwrite(&'static self, index: usize, Duty { schedule }: Duty) -> Result<(), Error> {
-        let slot = self.slot(index);
-        let opened = match self.open(Need::Write) {
-            Ok(opened) => opened,
-            Err(error) => {
-                self.set_stuck();
-                slot.state.cleaned(); // it is not, but whoever waits for it must go on; nobody gets it again
-                return Err(error);
-            }
-        };
-        let len = slot.len.load(Ordering::Acquire);
-        // SAFETY: the duty is given once in the slot's life, when no access runs and none can begin, so nobody refers to
-        // the bytes; the memory stays mapped and shown until `cleaned` lets the owner give the slot back.
-        let wiped = unsafe { wipe::wipe_raw(self.slot_start(index), len, schedule) };
-        drop(opened); // before anybody can unmap it
-        slot.state.cleaned();
+    fn overwrite(&'static self, duties: &[(usize, Duty)]) -> Result<(), Error> {
+        let wiped = self.open(Need::Write).inspect_err(|_| self.set_stuck()).and_then(|opened| {
+            let one = |(index, duty): &(usize, Duty)| {
+                let len = self.slot(*index).len.load(Ordering::Acquire);
+                // SAFETY: the duty is given once in the slot's life, when no access runs and none can begin, so nobody
+                // refers to the bytes; the memory stays mapped and shown until `cleaned` lets the owner give the slot back.
+                unsafe { wipe::wipe_raw(self.slot_start(*index), len, duty.schedule) }
+            };
+            let wiped = duties.iter().map(one).fold(Ok(()), Result::and); // each one, whatever came of the others
+            drop(opened); // before anybody can unmap it
+            wiped
+        });
+        for (index, _) in duties {
+            // Where the memory could not be opened they are not, but whoever waits must go on; nobody gets them again.
+            self.slot(*index).state.cleaned();
+        }
         wiped
     }
 }
@@ -294,6 +296,30 @@ pub(crate) fn purge() {
             // Without random bytes the other passes were made and zeros stand there; a purge has nobody to tell.
             let _ = arena.fulfil(index, duty);
         }
+    }
+}
+
+/// Ends many slots: unused ones now, used ones when their running access ends. Memory that is closed is opened once for all
+/// that lie in it, for a change of what is allowed costs more than to overwrite them.
+pub(crate) fn doom_all(tickets: &[Ticket], doom: Doom) {
+    if fork::in_child() {
+        return;
+    }
+    let mut closed = Vec::new();
+    for Ticket { place: Place { arena, index }, epoch } in tickets {
+        let Some(duty) = arena.slot(*index).state.doom(Some(*epoch), doom) else { continue };
+        if arena.is_sealed() {
+            closed.push((*arena, (*index, duty)));
+        } else {
+            // Without random bytes the other passes were made and zeros stand there; a thread has nobody to tell.
+            let _ = arena.overwrite(&[(*index, duty)]);
+        }
+    }
+    closed.sort_by_key(|(arena, _)| ptr::from_ref(*arena).addr());
+    while let Some(&(arena, _)) = closed.last() {
+        let first = closed.partition_point(|(other, _)| ptr::from_ref(*other).addr() < ptr::from_ref(arena).addr());
+        let duties: Vec<_> = closed.drain(first..).map(|(_, duty)| duty).collect();
+        let _ = arena.overwrite(&duties);
     }
 }
 

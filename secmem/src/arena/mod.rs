@@ -24,7 +24,7 @@ use std::ptr::NonNull;
 pub(crate) use enclosure::Enclosure;
 pub(crate) use fork::in_child;
 pub(crate) use gate::Need;
-pub(crate) use list::{Opened, in_use, purge, purge_forced};
+pub(crate) use list::{Opened, doom_all, in_use, purge, purge_forced};
 pub(crate) use pool::Look;
 pub(crate) use state::Doom;
 

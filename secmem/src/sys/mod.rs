@@ -29,6 +29,7 @@ pub(crate) enum Call {
     DontFork,
     WipeOnFork,
     AtFork,
+    Barrier,
     Unmap,
     Access,
     Mask,
@@ -64,6 +65,7 @@ impl Call {
             Self::DontFork => "madvise (MADV_DONTFORK)",
             Self::WipeOnFork => "madvise (MADV_WIPEONFORK)",
             Self::AtFork => "pthread_atfork",
+            Self::Barrier => "membarrier",
             Self::Unmap => "munmap",
             Self::Access => "mprotect",
             Self::Mask => "pthread_sigmask",
@@ -159,6 +161,21 @@ pub(crate) unsafe fn unmap(at: NonNull<u8>, len: usize) -> io::Result<()> {
     seam::ask(Call::Unmap)?;
     // SAFETY: the caller owns the range and no reference into it is left (this function's contract).
     check(unsafe { libc::munmap(at.as_ptr().cast(), len) })
+}
+
+/// Lets every thread of this process pass a full barrier before this returns: membarrier(2), Linux 4.14.
+pub(crate) fn barrier() -> io::Result<()> {
+    // <linux/membarrier.h>
+    const PRIVATE_EXPEDITED: c_int = 1 << 3;
+    const REGISTER_PRIVATE_EXPEDITED: c_int = 1 << 4;
+    seam::ask(Call::Barrier)?;
+    for command in [REGISTER_PRIVATE_EXPEDITED, PRIVATE_EXPEDITED] {
+        // SAFETY: the call takes numbers and touches no memory.
+        if unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
 }
 
 /// A file whose pages the kernel removes from its own map of memory. Close-on-exec.

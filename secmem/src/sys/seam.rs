@@ -13,6 +13,7 @@ pub(super) fn ask(_: Call) -> io::Result<()> {
 
 #[cfg(test)]
 pub(super) fn ask(call: Call) -> io::Result<()> {
+    MADE.with_borrow_mut(|made| made.push(call));
     let meanwhile = MEANWHILE.with_borrow_mut(|planned| {
         let at = planned.iter().position(|(of, _)| *of == call)?;
         Some(planned.remove(at).1)
@@ -32,6 +33,7 @@ type Event = Box<dyn FnOnce()>;
 #[cfg(test)]
 thread_local! {
     static MEANWHILE: std::cell::RefCell<Vec<(Call, Event)>> = const { std::cell::RefCell::new(Vec::new()) };
+    static MADE: std::cell::RefCell<Vec<Call>> = const { std::cell::RefCell::new(Vec::new()) };
     static PLANNED: std::cell::RefCell<Vec<(Call, i32)>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
@@ -51,4 +53,10 @@ pub(crate) fn before_next(call: Call, happens: impl FnOnce() + 'static) {
 #[cfg(test)]
 pub(crate) fn left() -> usize {
     PLANNED.with_borrow(Vec::len)
+}
+
+/// How many calls of this kind this thread has made.
+#[cfg(test)]
+pub(crate) fn calls(call: Call) -> usize {
+    MADE.with_borrow(|made| made.iter().filter(|of| **of == call).count())
 }

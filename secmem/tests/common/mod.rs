@@ -220,6 +220,29 @@ pub struct Refused {
 
 /// Lets the kernel answer such calls of this thread, and of those that it starts, with `errno`. For good.
 pub fn refuse(call: Refused, errno: i32) {
+    answer(call, libc::SECCOMP_RET_ERRNO | errno as u32);
+}
+
+/// [`refuse`], but counted: returns how often that happened so far.
+#[cfg(target_arch = "x86_64")]
+pub fn refuse_and_count(call: Refused, errno: i32) -> impl Fn() -> usize {
+    use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+    static ERRNO: AtomicI32 = AtomicI32::new(0);
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn refused(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+        COUNT.fetch_add(1, Ordering::SeqCst);
+        let context: *mut libc::ucontext_t = context.cast();
+        // SAFETY: the kernel passes the context of the call that it did not make, and nobody else refers to it.
+        let registers = unsafe { &mut (*context).uc_mcontext.gregs };
+        registers[libc::REG_RAX as usize] = -i64::from(ERRNO.load(Ordering::SeqCst));
+    }
+    ERRNO.store(errno, Ordering::SeqCst);
+    set_handler(libc::SIGSYS, refused as *const () as libc::sighandler_t, libc::SA_SIGINFO);
+    answer(call, libc::SECCOMP_RET_TRAP);
+    || COUNT.load(Ordering::SeqCst)
+}
+
+fn answer(call: Refused, how: u32) {
     let step = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
     let skip_unless =
         |k: u32, jf: u8| libc::sock_filter { code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, jt: 0, jf, k };
@@ -233,7 +256,7 @@ pub fn refuse(call: Refused, errno: i32) {
             filter.extend([skip_unless(call.number as u32, 3), load(16 + 8 * index as u32), skip_unless(value, 1)])
         }
     }
-    filter.extend([ret(libc::SECCOMP_RET_ERRNO | errno as u32), ret(libc::SECCOMP_RET_ALLOW)]);
+    filter.extend([ret(how), ret(libc::SECCOMP_RET_ALLOW)]);
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     // SAFETY: sets a flag of this thread.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
