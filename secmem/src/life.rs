@@ -62,7 +62,7 @@ impl Life {
         let mut last = None;
         if let Some(uses) = &self.uses {
             match uses.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)) {
-                Ok(1) => last = Some(slot.ticket()),
+                Ok(1) if !cfg!(secmem_ablate = "uses") => last = Some(slot.ticket()),
                 Ok(_) => {}
                 Err(_) => _ = slot.doom(Doom::Spent), // none were allowed from the beginning, or the last one runs
             }

@@ -323,6 +323,9 @@ fn seal(pre_key: &Secret, policy: Policy, secret: &Secret) -> Result<Object, Err
     secret.with(|content| work.slot.write(|work| wipe::copy(content, work)))??;
     let tag = work.slot.write(|work| {
         with_cipher(pre_key, &salt, work.len(), |cipher, authenticated| {
+            if cfg!(secmem_ablate = "vault-encryption") {
+                return Ok(Tag::default());
+            }
             cipher.encrypt_inout_detached(&Nonce::from(NONCE), authenticated, work.into())
         })
     })??;
@@ -337,6 +340,9 @@ fn open(pre_key: &Secret, options: Options, object: &Object) -> Result<Secret, E
         wipe::copy(&object.ciphertext, slot);
         // The tag is verified first: what is not ours is not decrypted.
         with_cipher(pre_key, &object.salt, slot.len(), |cipher, authenticated| {
+            if cfg!(secmem_ablate = "vault-encryption") {
+                return Ok(());
+            }
             cipher.decrypt_inout_detached(&Nonce::from(NONCE), authenticated, slot.into(), &tag)
         })
     })??;
