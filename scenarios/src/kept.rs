@@ -21,9 +21,9 @@ pub(crate) static FROM_VEC: Holder = ours("secmem-from-vec", CanaryKind::Bytes, 
 pub(crate) static TYPED: Holder = ours("secmem-typed", CanaryKind::Bytes, &[], &["S11"], typed);
 /// Nobody uses it for as long as the rows of deadlines wait.
 pub(crate) static IDLE: Holder = ours("secmem-idle", CanaryKind::Bytes, &[], &["S19"], idle);
-pub(crate) static SPENT: Holder = ours("secmem-spent", CanaryKind::Bytes, &[], &["S19"], spent);
+pub(crate) static SPENT: Holder = ours("secmem-spent", CanaryKind::Bytes, &["uses"], &["S19"], spent);
 /// Stored, encrypted anew, opened: what is opened is seen, and nothing is left of the way there.
-pub(crate) static VAULT: Holder = ours("secmem-vault", CanaryKind::Bytes, &[], &["S9", "S13"], vault);
+pub(crate) static VAULT: Holder = ours("secmem-vault", CanaryKind::Bytes, &["vault-encryption"], &["S9", "S13"], vault);
 
 const fn ours(
     name: &'static str,

@@ -15,12 +15,12 @@ use crate::holder::{Held, Holder, Plant, Then};
 const LEN: usize = 64;
 
 /// The kernel locks no memory: what requires that is refused, and what prefers it says that it lacks it.
-pub(crate) static REFUSED: Holder = ours("secmem-refused", &[], &[], &["S2"], refused);
+pub(crate) static REFUSED: Holder = ours("secmem-refused", &[], &["lock"], &["S2"], refused);
 /// The kernel confirms what was reached, and the numbers are those of one secret.
 pub(crate) static VERIFIED: Holder = ours(
     "secmem-verified",
     &[Need::Mlock],
-    &["dont-dump", "dont-fork", "guard-after", "guard-before", "lock"],
+    &["dont-dump", "dont-fork", "guard-after", "guard-before", "lock", "wipe-on-fork"],
     &["S3", "S24"],
     verified,
 );
@@ -28,7 +28,7 @@ pub(crate) static VERIFIED: Holder = ours(
 pub(crate) static HARDENED: Holder =
     ours("secmem-hardened", &[Need::Mlock], &["harden-dumpable", "harden-limit"], &["S15"], hardened);
 /// Compared with its twin, in a time that does not depend on either.
-pub(crate) static COMPARED: Holder = ours("secmem-compared", &[Need::Mlock], &[], &["S9", "S17"], compared);
+pub(crate) static COMPARED: Holder = ours("secmem-compared", &[Need::Mlock], &["eq-clear"], &["S9", "S17"], compared);
 /// Everything that shows it is printed, and an error about it besides.
 pub(crate) static PRINTED: Holder = ours("secmem-printed", &[Need::Mlock], &[], &["S18"], printed);
 
@@ -99,6 +99,9 @@ fn compared(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
     let same = secret.with(|bytes| twin.with(|twin| ct::eq(bytes, twin))).and_then(|same| same);
     expect(!same.map_err(Failure::while_doing(doing))?, doing)?;
     drop(twin);
+    // Short enough for ordinary vector registers, and nothing between this and the look.
+    let halves = secret.with(|bytes| ct::eq(&bytes[..LEN / 2], &bytes[LEN / 2..]));
+    expect(!halves.map_err(Failure::while_doing(doing))?, doing)?;
     then(&mut Held::Secmem(&mut secret))
 }
 

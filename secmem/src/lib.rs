@@ -50,6 +50,7 @@
 //! - SIGKILL, `_exit`, and a crash that is not in the plan run nothing. Pages of memfd_secret are zeroed by the kernel and
 //!   were unreadable before; pages of mlock keep the bytes until the kernel uses them for something else.
 //! - Code that runs in the process reads whatever it can read, also code that a debugger makes it run.
+//! - No purge overwrites a protected stack (`scrub`) while code runs on it, in whichever thread.
 //! - A closure that forks must not touch its bytes in the child: they are not mapped there. A child that is made by a raw
 //!   system call or `_Fork`, not by fork(3), in the moment when another thread makes a new arena of `memfd_secret` shares
 //!   that arena for good.
@@ -98,7 +99,7 @@ pub use error::{Error, Refusal};
 pub use harden::{Posture, harden};
 pub use owner::Owner;
 pub use policy::{Control, Demand, Policy, Reached};
-pub use report::{ArenaReport, Confirmation, Missing, Report, verify};
+pub use report::{ArenaReport, Confirmation, Missing, Report, StackReport, verify};
 pub use sealed::Sealed;
 pub use secret::{Options, Secret};
 pub use stats::Statistics;

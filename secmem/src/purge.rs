@@ -5,6 +5,10 @@
 //! overwritten with zeros where it stands, for nothing will run later. That takes no lock; the first takes those of closed
 //! memory ([`Sealed`](crate::Sealed)), and so has no place in a signal handler.
 //!
+//! Neither overwrites a protected stack (`scrub`) while code runs on it: a purge reaches secrets, and what that code has made of
+//! them is overwritten when it ends. If the process ends first, by a signal or exit(3), the stacks of its threads stay as
+//! they stand: pages of memfd_secret until the kernel zeroes them, pages of mlock until it uses them again.
+//!
 //! A forced purge changes bytes under the references of running accesses, which the language leaves undefined. The
 //! process is ending then, and what these accesses compute is lost with it, unless a handler of the application
 //! returns: see [`install`].
@@ -127,7 +131,7 @@ pub fn install(plan: &Plan) -> Result<(), Error> {
 }
 
 /// Ends every secret: each later access is [`Error::Purged`]. Unused ones are wiped on return, used ones when the access
-/// ends. Does nothing in a forked child, which has no secrets. Not for signal handlers: it waits for whoever opens or closes a
+/// ends. Code on a protected stack goes on. Does nothing in a forked child, which has no secrets. Not for signal handlers: it waits for whoever opens or closes a
 /// [`Sealed`](crate::Sealed) secret just then, who may be the one that the signal interrupted.
 pub fn purge_all() {
     arena::purge();
@@ -136,13 +140,14 @@ pub fn purge_all() {
 /// Ends every secret as [`purge_all`] does, then replaces this process by `command`; returns only if that fails.
 ///
 /// execve(2) gives the pages of the old program back without wiping them, and ends its other threads wherever they are.
-/// So it is not called while an access runs in any thread: the error is then [`io::ErrorKind::ResourceBusy`], every secret
-/// has ended, and the call can be made again when the accesses are over. Within an access it always fails. What other
-/// threads make after the purge is not wiped.
+/// So it is not called while an access, or code on a protected stack (`scrub`), runs in any thread: the error is then
+/// [`io::ErrorKind::ResourceBusy`], every secret has ended, and the call can be made again when those are over. Within one it
+/// always fails. What other threads make, or begin to run, after the purge is not wiped.
 pub fn exec(command: &mut Command) -> io::Error {
     arena::purge();
-    if arena::in_use() {
-        return io::Error::new(io::ErrorKind::ResourceBusy, "a secret is being used; it is wiped when that ends");
+    if arena::in_use() || arena::register::in_use() {
+        let why = "a secret or a protected stack is being used; it is wiped when that ends";
+        return io::Error::new(io::ErrorKind::ResourceBusy, why);
     }
     command.exec()
 }

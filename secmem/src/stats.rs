@@ -7,6 +7,8 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, TryLockError};
 
+use crate::policy::Reached;
+
 /// What is counted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Count {
@@ -125,9 +127,13 @@ pub struct Statistics {
     pub arenas: usize,
     /// Bytes of them.
     pub bytes: usize,
-    /// Bytes of them that are never swapped out.
+    /// Protected stacks, and those of their signal handlers, which count by themselves.
+    pub stacks: usize,
+    /// Bytes of them.
+    pub stack_bytes: usize,
+    /// Bytes of secrets' mappings and of stacks that are never swapped out.
     pub locked: usize,
-    /// Controls of those mappings that were asked for and are not there.
+    /// Controls of those mappings and stacks that were asked for and are not there.
     pub degraded: usize,
 }
 
@@ -137,6 +143,8 @@ impl Statistics {
     pub fn now() -> Self {
         let arenas = crate::report::arenas();
         let bytes = |arena: &crate::report::ArenaReport| arena.bytes;
+        let stacks = crate::report::stacks();
+        let degraded = |controls: &[Reached]| controls.iter().filter(|control| control.is_degraded()).count();
         Self {
             made: sum(Count::Made),
             refused: sum(Count::Refused),
@@ -146,8 +154,12 @@ impl Statistics {
             left_open: sum(Count::LeftOpen),
             arenas: arenas.len(),
             bytes: arenas.iter().map(bytes).sum(),
-            locked: arenas.iter().filter(|arena| arena.is_locked()).map(bytes).sum(),
-            degraded: arenas.iter().flat_map(|arena| &arena.controls).filter(|control| control.is_degraded()).count(),
+            stacks: stacks.len(),
+            stack_bytes: stacks.iter().map(|stack| stack.bytes).sum(),
+            locked: arenas.iter().filter(|arena| arena.is_locked()).map(bytes).sum::<usize>()
+                + stacks.iter().filter(|stack| stack.is_locked()).map(|stack| stack.bytes).sum::<usize>(),
+            degraded: arenas.iter().map(|arena| degraded(&arena.controls)).sum::<usize>()
+                + stacks.iter().map(|stack| degraded(&stack.controls)).sum::<usize>(),
         }
     }
 }

@@ -334,6 +334,9 @@ fn seal(pre_key: &Secret, policy: Policy, id: u64, secret: &Secret) -> Result<Ob
     secret.with(|content| work.slot.write(|work| wipe::copy(content, work)))??;
     let tag = work.slot.write(|work| {
         with_cipher(pre_key, &salt, (id, work.len()), |cipher, authenticated| {
+            if cfg!(secmem_ablate = "vault-encryption") {
+                return Ok(Tag::default());
+            }
             cipher.encrypt_inout_detached(&Nonce::from(NONCE), authenticated, work.into())
         })
     })??;
@@ -348,6 +351,9 @@ fn open(pre_key: &Secret, options: Options, id: u64, object: &Object) -> Result<
         wipe::copy(&object.ciphertext, slot);
         // The tag is verified first: what is not ours is not decrypted.
         with_cipher(pre_key, &object.salt, (id, slot.len()), |cipher, authenticated| {
+            if cfg!(secmem_ablate = "vault-encryption") {
+                return Ok(());
+            }
             cipher.decrypt_inout_detached(&Nonce::from(NONCE), authenticated, slot.into(), &tag)
         })
     })??;

@@ -108,6 +108,7 @@ fn a_used_up_lock_budget_is_an_error_and_frees_with_the_secrets() {
                     Ok(secret) => secrets.push(secret),
                     Err(error) => break error,
                 }
+                assert!(secrets.len() < 1000, "more than the budget locks");
             };
             assert!(matches!(error, Error::Refused { .. }), "{error:?}");
             // Also for the second backend: arenas in which no secret lives make room for others.

@@ -6,7 +6,9 @@ use std::sync::Barrier;
 
 #[cfg(target_arch = "x86_64")]
 use common::refuse_and_count;
-use common::{Refused, Spoil, fork, in_child, in_child_with, limit_locked_memory, refuse, spoil, take_all_mappings};
+use common::{
+    Refused, Spoil, fork, in_child, in_child_with, limit_locked_memory, refuse, spoil, take_all_mappings, wiped_on_fork,
+};
 use secmem::{Backend, Control, Demand, Error, Missing, Options, Policy, Report, Secret, Statistics, probe};
 
 const BACKENDS: [Backend; 2] = [Backend::MemfdSecret, Backend::Mlock];
@@ -444,6 +446,133 @@ fn the_kernel_confirms_what_is_there_and_misses_what_was_undone() {
         });
 
         assert!(ended.status.success(), "{number}: {ended:?}");
+    }
+}
+
+#[test]
+fn a_page_that_a_forked_child_no_longer_finds_zeroed_is_missed() {
+    let ended = in_child(|| {
+        let secret = Secret::new(32).unwrap();
+        let before = secmem::verify().unwrap();
+        assert!(before.is_confirmed(), "{before:?}");
+        let witness = wiped_on_fork();
+        assert!(!witness.is_empty());
+
+        for page in witness {
+            spoil(page, 4096, Spoil::Witness);
+        }
+
+        assert_eq!(secmem::verify().unwrap().missing, [Missing::ForkWitness]);
+        assert_eq!(secret.verify().unwrap().missing, [Missing::ForkWitness]);
+    });
+
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+#[cfg(target_arch = "x86_64")]
+mod stacks {
+    use std::process::Command;
+
+    use secmem::purge;
+    use secmem::scrub::Stack;
+
+    use super::*;
+
+    /// An address on the stack that this is called on.
+    #[inline(never)]
+    fn here() -> *const u8 {
+        let here = 0_u8;
+        let at: *const u8 = std::hint::black_box(&raw const here);
+        std::ptr::with_exposed_provenance(at.expose_provenance())
+    }
+
+    #[test]
+    fn a_protected_stack_is_in_the_reports_as_long_as_it_is_there() {
+        let ended = in_child(|| {
+            let mut stack = Stack::with_backend(Backend::Mlock, 64 << 10).unwrap();
+            let (mut within, mut confirmed) = (None, None);
+            stack
+                .run(|| {
+                    within = Some(Report::now().unwrap());
+                    confirmed = Some(secmem::verify().unwrap());
+                })
+                .unwrap();
+            let (within, confirmed) = (within.unwrap(), confirmed.unwrap());
+            let after = Statistics::now();
+
+            assert_eq!(within.stacks.iter().map(|stack| stack.running).collect::<Vec<_>>(), [true, false]);
+            assert!(within.stacks.iter().all(|stack| stack.backend == Backend::Mlock && stack.controls.len() == 4));
+            assert!(within.to_string().contains("stack: mlock, 65536 bytes, running\n"), "{within}");
+            assert!(confirmed.is_confirmed() && confirmed.stacks == 2 && confirmed.arenas == 0, "{confirmed:?}");
+            assert!(!Report::now().unwrap().stacks.iter().any(|stack| stack.running));
+            assert_eq!((after.stacks, after.degraded, after.arenas), (2, 0, 0));
+            assert!(after.stack_bytes > 64 << 10 && after.locked == after.stack_bytes, "{after:?}");
+            let own = stack.verify().unwrap();
+            assert_eq!((own.stacks, own.bytes), (2, after.stack_bytes));
+            let other = Stack::new(4096).unwrap();
+            assert_eq!((stack.verify().unwrap().stacks, secmem::verify().unwrap().stacks), (2, 4));
+            drop((stack, other));
+            assert_eq!((Statistics::now().stacks, secmem::verify().unwrap().stacks), (0, 0));
+        });
+
+        assert!(ended.status.success(), "{ended:?}");
+    }
+
+    #[test]
+    fn what_the_pages_of_a_stack_lose_is_missed() {
+        let ways = [
+            (Spoil::Unlock, Control::Lock),
+            (Spoil::Dump, Control::DontDump),
+            (Spoil::Fork, Control::DontFork),
+            (Spoil::Guard, Control::Guards),
+        ];
+        for number in 0..4 {
+            let ended = in_child_with(number, |number| {
+                let (how, control) = ways[number as usize];
+                let mut stack = Stack::with_backend(Backend::Mlock, 64 << 10).unwrap();
+                let other = Stack::new(64 << 10).unwrap();
+                let mut at = std::ptr::null();
+                stack.run(|| at = here()).unwrap();
+                assert!(stack.verify().unwrap().is_confirmed());
+                if how as i32 == Spoil::Guard as i32 {
+                    let line = common::map_line(at);
+                    let end = line.split([' ', '-']).nth(1).unwrap();
+                    at = std::ptr::with_exposed_provenance(usize::from_str_radix(end, 16).unwrap());
+                }
+                spoil(at, 4096, how);
+
+                let missing = stack.verify().unwrap().missing;
+                let [Missing::Control { control: found, backend: Backend::Mlock, .. }] = missing[..] else {
+                    panic!("{missing:?}")
+                };
+                assert_eq!(found, control);
+                assert_eq!(secmem::verify().unwrap().missing, missing);
+                assert!(other.verify().unwrap().is_confirmed());
+            });
+
+            assert!(ended.status.success(), "{number}: {ended:?}");
+        }
+    }
+
+    #[test]
+    fn no_other_program_takes_the_place_of_one_that_runs_on_a_protected_stack() {
+        for number in 0..2 {
+            let ended = in_child_with(number, |number| {
+                let mut next = Command::new("/proc/self/exe");
+                next.arg("--list");
+                let mut stack = Stack::new(256 << 10).unwrap();
+                if number == 0 {
+                    stack.run(|| assert_eq!(purge::exec(&mut next).kind(), std::io::ErrorKind::ResourceBusy)).unwrap();
+                    println!("refused");
+                } else {
+                    stack.run(|| ()).unwrap();
+                    panic!("{}", purge::exec(&mut next));
+                }
+            });
+
+            assert!(ended.status.success(), "{ended:?}");
+            assert_eq!(String::from_utf8_lossy(&ended.stdout).contains("refused\n"), number == 0, "{ended:?}");
+        }
     }
 }
 

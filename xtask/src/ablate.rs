@@ -3,7 +3,7 @@
 //! A row of the catalogue names the ablations under which it must turn, that is, stop being as expected. The set
 //! of rows that turn must be the set that names the ablation: a row too few means that the audit would not miss
 //! the protection there, a row too many that somebody does not know what the protection is for. Some protections are
-//! asked of the kernel instead, by a test of the library (`facts`), or as well.
+//! asked of the kernel instead, by tests of the library (`facts`), or as well: the set of tests that fail must be theirs, too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -60,14 +60,14 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
     let listing = cmd!(workspace.sh, "{subject} list").quiet().read()?;
     let catalogue = Catalogue::read(&listing)?;
     let chosen = catalogue.choose(&options.only)?;
-    let before = facts::failing(&workspace, None)?;
+    let asked: Vec<&str> = chosen.iter().map(String::as_str).filter(|name| facts::of(name).is_some()).collect();
+    let before = facts::failing(&workspace, None, &asked)?;
     if !before.is_empty() {
         return Err(Failure::internal(format!("tests fail without any ablation: {}", before.len())));
     }
     let auditor = Auditor::build(&workspace)?;
 
     let mut passed = true;
-    let mut table = Table::default();
     for ablation in &chosen {
         eprintln!("xtask: without {ablation}");
         let dir = workspace.target.join("ablate").join(ablation);
@@ -75,7 +75,7 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
         audit::claim(&evidence)?;
         let wrapper = wrapper::install(&dir, ablation)?;
         let fact = match facts::of(ablation) {
-            Some(test) => Some(Fact { test, failed: facts::failing(&workspace, Some(&wrapper))? }),
+            Some(tests) => Some(Fact { tests, failed: facts::failing(&workspace, Some(&wrapper), &[ablation])? }),
             None => None,
         };
         let built = workspace.build("scenarios", &options.profile, Some(&wrapper))?;
@@ -113,12 +113,10 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
         let outcome = Outcome { fact, ..rows };
         passed &= outcome.passed();
         eprintln!("xtask: without {ablation}: {}", outcome.word());
-        table.add(ablation, outcome);
+        print!("{}", outcome.text(ablation)); // as it comes: all of them take long
     }
     // The last mutant lies where the next user of the scenarios expects the real one.
     workspace.build("scenarios", &options.profile, None)?;
-
-    print!("{}", table.text());
     Ok(u8::from(!passed))
 }
 
@@ -239,18 +237,27 @@ impl Turned {
     }
 }
 
-/// What a test of the library says that asks the kernel.
+/// What tests of the library say that ask the kernel.
 #[derive(Debug, PartialEq, Eq)]
 struct Fact {
-    /// The test that must fail.
-    test: &'static str,
+    /// The tests that must fail.
+    tests: &'static [&'static str],
     /// Those that did.
     failed: BTreeSet<String>,
 }
 
 impl Fact {
+    /// The tests that must fail did, and no other.
     fn noticed(&self) -> bool {
-        self.failed.contains(self.test)
+        self.missing().next().is_none() && self.surplus().next().is_none()
+    }
+
+    fn missing(&self) -> impl Iterator<Item = &'static str> {
+        self.tests.iter().copied().filter(|test| !self.failed.contains(*test))
+    }
+
+    fn surplus(&self) -> impl Iterator<Item = &str> {
+        self.failed.iter().map(String::as_str).filter(|test| !self.tests.contains(test))
     }
 }
 
@@ -293,40 +300,28 @@ impl Outcome {
     fn word(&self) -> &'static str {
         if self.passed() { "noticed" } else { "FAILED" }
     }
-}
 
-/// Ablations and the rows that each turned, for people.
-#[derive(Default)]
-struct Table(Vec<(String, Outcome)>);
-
-impl Table {
-    fn add(&mut self, ablation: &str, outcome: Outcome) {
-        self.0.push((ablation.to_owned(), outcome));
-    }
-
-    fn text(&self) -> String {
-        let mut text = String::new();
-        for (ablation, outcome) in &self.0 {
-            let verdict = outcome.word();
-            let total = outcome.turned.len() + outcome.surplus.len();
-            text += &format!("\nwithout {ablation}: {verdict}, {total} rows turned\n");
-            if let Some(fact) = &outcome.fact {
-                let mark = if fact.noticed() { "  " } else { "- " };
-                let what = if fact.noticed() { "failed" } else { "had to fail and did not" };
-                text += &format!("  {mark}{:<64} {what}\n", fact.test);
-                for test in fact.failed.iter().filter(|test| *test != fact.test) {
-                    text += &format!("    {test:<64} failed too\n");
-                }
+    /// What it came to, row by row and test by test, for people.
+    fn text(&self, ablation: &str) -> String {
+        let total = self.turned.len() + self.surplus.len();
+        let mut text = format!("\nwithout {ablation}: {}, {total} rows turned\n", self.word());
+        if let Some(fact) = &self.fact {
+            let failed = fact.tests.iter().filter(|test| fact.failed.contains(**test));
+            let failed = failed.map(|test| ("  ", *test, "failed"));
+            let missing = fact.missing().map(|test| ("- ", test, "had to fail and did not"));
+            let surplus = fact.surplus().map(|test| ("+ ", test, "failed and does not ask for it"));
+            for (mark, test, what) in failed.chain(missing).chain(surplus) {
+                text += &format!("  {mark}{test:<72} {what}\n");
             }
-            let turned = outcome.turned.iter().map(|(name, verdict)| ("  ", name, verdict.as_str()));
-            let missing = outcome.missing.iter().map(|name| ("- ", name, "had to turn and did not"));
-            let surplus = outcome.surplus.iter().map(|(name, verdict)| ("+ ", name, verdict.as_str()));
-            for (mark, name, what) in turned.chain(missing).chain(surplus) {
-                text += &format!("  {mark}{name:<44} {what}\n");
-            }
-            if total == 0 && outcome.fact.is_none() {
-                text += "  nothing turned, so nothing here shows that the protection works\n";
-            }
+        }
+        let turned = self.turned.iter().map(|(name, verdict)| ("  ", name, verdict.as_str()));
+        let missing = self.missing.iter().map(|name| ("- ", name, "had to turn and did not"));
+        let surplus = self.surplus.iter().map(|(name, verdict)| ("+ ", name, verdict.as_str()));
+        for (mark, name, what) in turned.chain(missing).chain(surplus) {
+            text += &format!("  {mark}{name:<44} {what}\n");
+        }
+        if total == 0 && self.fact.is_none() {
+            text += "  nothing turned, so nothing here shows that the protection works\n";
         }
         text
     }
@@ -431,14 +426,16 @@ mod tests {
     }
 
     #[test]
-    fn a_fact_alone_is_noticed_when_its_test_fails_and_not_when_another_does() {
-        let outcome = |failed: &str| Outcome {
-            fact: Some(Fact { test: "one", failed: [failed.to_owned()].into() }),
+    fn a_fact_alone_is_noticed_when_its_tests_fail_and_no_other_does() {
+        let outcome = |failed: &[&str]| Outcome {
+            fact: Some(Fact { tests: &["one", "two"], failed: failed.iter().map(|&test| test.to_owned()).collect() }),
             ..Outcome::default()
         };
 
-        assert!(outcome("one").passed());
-        assert!(!outcome("two").passed());
+        assert!(outcome(&["one", "two"]).passed());
+        for failed in [&["one"][..], &["one", "three"], &["one", "two", "three"], &[]] {
+            assert!(!outcome(failed).passed(), "{failed:?}");
+        }
     }
 
     #[test]

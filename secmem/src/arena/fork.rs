@@ -68,7 +68,7 @@ fn refused(policy: Policy, len: usize, call: Call) -> impl Fn(io::Error) -> Erro
 fn set_up(policy: Policy, len: usize) -> Result<(), Error> {
     let lacking = match policy.demand(Control::ForkWitness) {
         Demand::Off => UNTRIED,
-        demand => match page_witness() {
+        demand => match new_page() {
             Ok(witness) => {
                 if !take_as_witness(witness.as_ptr()) {
                     // SAFETY: the page is ours, and nobody has seen it.
@@ -97,7 +97,7 @@ fn lacking() -> i32 {
     if WITNESS.load(Ordering::Acquire) == PLAIN.as_ptr() { LACKING.load(Ordering::Acquire) } else { 0 }
 }
 
-fn page_witness() -> Result<NonNull<u8>, (Call, io::Error)> {
+fn new_page() -> Result<NonNull<u8>, (Call, io::Error)> {
     let page = sys::page_size();
     let witness = sys::reserve(page, libc::PROT_READ | libc::PROT_WRITE).map_err(|source| (Call::Reserve, source))?;
     if let Err(source) = arm(witness, page) {
@@ -115,6 +115,12 @@ pub(super) fn witness(policy: Policy) -> Reached {
     let why = (lacking > 0).then_some(Refusal { call: Call::WipeOnFork.name(), errno: lacking });
     let asked = policy.demand(Control::ForkWitness);
     Reached { control: Control::ForkWitness, asked, reached: made && lacking == 0, why }
+}
+
+/// The address of the page that the kernel zeroes in children, where there is one.
+pub(super) fn witness_page() -> Option<usize> {
+    let witness = WITNESS.load(Ordering::Acquire);
+    (!witness.is_null() && LACKING.load(Ordering::Relaxed) == 0).then(|| witness.addr())
 }
 
 fn arm(witness: NonNull<u8>, page: usize) -> std::io::Result<()> {

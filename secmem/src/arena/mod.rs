@@ -3,7 +3,8 @@
 //! [`Slot`] is the safe face of it all: memory that is reached by a closure, ends by being doomed, and is overwritten
 //! before anyone else gets it. What the parts do: `mapping` makes protected pages, `list` keeps them where a purge finds
 //! them, `pool` and `magazine` hand them out, `canary` sees that nobody writes past one, `state` says who may touch a slot,
-//! `gate` closes memory between accesses, `fork` tells a child from its parent, `enclosure` is memory beside the pool.
+//! `gate` closes memory between accesses, `fork` tells a child from its parent, `enclosure` is memory beside the pool, which
+//! `register` lists.
 #![allow(unsafe_code)] // mapped memory is reached by address
 
 mod canary;
@@ -15,6 +16,7 @@ mod list;
 mod magazine;
 mod mapping;
 mod pool;
+pub(crate) mod register;
 mod state;
 
 use std::fmt;
@@ -136,6 +138,11 @@ fn reached(shields: Shields, policy: Policy, control: Control) -> Reached {
 /// What came of [`Control::ForkWitness`].
 pub(crate) fn fork_witness(policy: Policy) -> Reached {
     fork::witness(policy)
+}
+
+/// The address of the page that the kernel zeroes in forked children, where there is one.
+pub(crate) fn fork_witness_page() -> Option<usize> {
+    fork::witness_page()
 }
 
 /// Calls `f` with what there is to know of each mapping that holds secrets; none is made or given back meanwhile.

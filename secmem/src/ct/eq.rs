@@ -91,6 +91,7 @@ mod by_hand {
                 "dec {left}",
                 "jnz 2b",
                 "3:",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "xor {byte:e}, {byte:e}",
                 "neg {gathered:e}",
                 "sbb {gathered:e}, {gathered:e}",
@@ -113,6 +114,7 @@ mod by_hand {
                 "xor {gathered}, [{b}]",
                 "xor {last}, [{b} + {len} - 8]",
                 "or {gathered}, {last}",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "xor {last:e}, {last:e}",
                 "neg {gathered}",
                 "sbb {gathered}, {gathered}",
@@ -137,11 +139,14 @@ mod by_hand {
                 "movdqu {z}, [{b} + {len} - 16]",
                 "pxor {y}, {z}",
                 "por {x}, {y}",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "pxor {y}, {y}",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "pxor {z}, {z}",
                 "pcmpeqb {x}, {y}",
                 "pmovmskb {gathered:e}, {x}",
                 "xor {gathered:e}, 0xffff",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "pxor {x}, {x}",
                 a = in(reg) a.as_ptr(), b = in(reg) b.as_ptr(), len = in(reg) a.len(),
                 x = out(xmm_reg) _, y = out(xmm_reg) _, z = out(xmm_reg) _, gathered = out(reg) gathered,
@@ -169,11 +174,14 @@ mod by_hand {
                 "add {at}, 16",
                 "cmp {at}, {last}",
                 "jb 2b",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "pxor {y}, {y}",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "pxor {z}, {z}",
                 "pcmpeqb {x}, {y}",
                 "pmovmskb {gathered:e}, {x}",
                 "xor {gathered:e}, 0xffff",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "pxor {x}, {x}",
                 a = in(reg) a.as_ptr(), b = in(reg) b.as_ptr(), last = in(reg) a.len() - 16, at = out(reg) _,
                 x = out(xmm_reg) _, y = out(xmm_reg) _, z = out(xmm_reg) _, gathered = out(reg) gathered,
@@ -206,8 +214,11 @@ mod by_hand {
                 "xor {gathered:e}, {gathered:e}",
                 "vptest ymm0, ymm0",
                 "setnz {gathered:l}",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "vpxor ymm0, ymm0, ymm0",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "vpxor ymm1, ymm1, ymm1",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "vpxor ymm2, ymm2, ymm2",
                 "vzeroupper",
                 a = in(reg) a.as_ptr(), b = in(reg) b.as_ptr(), len = in(reg) a.len(), n = const N,
@@ -259,13 +270,21 @@ mod by_hand {
                 "xor {gathered:e}, {gathered:e}",
                 "vptest ymm0, ymm0",
                 "setnz {gathered:l}",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "vpxor ymm0, ymm0, ymm0",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "vpxor ymm1, ymm1, ymm1",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "vpxor ymm2, ymm2, ymm2",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "vpxor ymm3, ymm3, ymm3",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "vpxor ymm4, ymm4, ymm4",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "vpxor ymm5, ymm5, ymm5",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "vpxor ymm6, ymm6, ymm6",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "vpxor ymm7, ymm7, ymm7",
                 "vzeroupper",
                 a = in(reg) a.as_ptr(), b = in(reg) b.as_ptr(), last = in(reg) a.len() - 128, at = out(reg) _,

@@ -20,6 +20,10 @@ impl Handlers {
         Enclosure::new(backend, stack::signal_frame() + ROOM).map(Self)
     }
 
+    pub(super) fn enclosure(&self) -> &Enclosure {
+        &self.0
+    }
+
     /// Lets this thread's handlers run here; returns where they ran before.
     pub(super) fn take(&mut self) -> Result<AlternateStack, Error> {
         // SAFETY: the pages are writable and ours alone. They outlive their use: `give_back` follows, and a stack that

@@ -10,6 +10,7 @@ pub mod step;
 pub mod terminal;
 
 use std::any::type_name_of_val;
+use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
 pub const CHILD: &str = "SECMEM_TEST_CHILD";
@@ -38,6 +39,12 @@ fn run(path: &str, parameter: i32, body: impl FnOnce(i32)) -> Output {
     child.args(["--exact", name, "--nocapture", "--test-threads=1"]);
     child.env(CHILD, name).env(PARAMETER, parameter.to_string()).stdin(Stdio::null());
     child.output().unwrap()
+}
+
+/// Says that a test has seen less than it is there for, where that is read: what a test that passes prints is not shown.
+pub fn skipped(why: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    writeln!(std::io::stderr().lock(), "{test}: skipped: {why}").unwrap();
 }
 
 /// The test whose closure has this name.
@@ -199,6 +206,15 @@ pub fn vm_flags(at: *const u8) -> Vec<String> {
     panic!("no mapping at {at:?}");
 }
 
+/// The first byte of each mapping that the kernel zeroes in forked children.
+pub fn wiped_on_fork() -> Vec<*const u8> {
+    writable_mappings()
+        .into_iter()
+        .map(|range| std::ptr::with_exposed_provenance(range.start))
+        .filter(|&at| vm_flags(at).iter().any(|flag| flag == "wf"))
+        .collect()
+}
+
 /// The line of `/proc/self/maps` that an address lies in.
 pub fn map_line(at: *const u8) -> String {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
@@ -306,6 +322,8 @@ pub fn spoil(at: *const u8, len: usize, how: Spoil) {
         Spoil::Fork => unsafe { libc::madvise(page, len, libc::MADV_DOFORK) },
         // SAFETY: the page is a guard, which nobody reads.
         Spoil::Guard => unsafe { libc::mprotect(page, len, libc::PROT_READ) },
+        // SAFETY: leaves the page as it is in children, of which the test makes none.
+        Spoil::Witness => unsafe { libc::madvise(page, len, libc::MADV_KEEPONFORK) },
     };
     assert_eq!(done, 0, "{how:?}: {}", std::io::Error::last_os_error());
 }
@@ -316,6 +334,7 @@ pub enum Spoil {
     Dump,
     Fork,
     Guard,
+    Witness,
 }
 
 /// The mappings that this process can write to, as ranges of addresses.
