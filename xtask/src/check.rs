@@ -219,13 +219,14 @@ mod tests {
         assert!(!may_be_run_again(&targets(&["-p a --lib", "-p b --lib", "-p c --lib", "-p d --lib"])));
     }
 
-    /// A package with one test, whose body is given: it runs in a directory of its own.
+    /// A package with one test program, whose body is given: it runs in a directory of its own, and prints no line that
+    /// reads like a failed test of ours.
     fn outcome_of(body: &str) -> Result<Step, Failure> {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("src")).unwrap();
+        std::fs::create_dir(dir.path().join("tests")).unwrap();
         std::fs::write(
             dir.path().join("Cargo.toml"),
-            "[package]\nname = \"once\"\nedition = \"2024\"\n[workspace]\n[lib]\ndoctest = false\n",
+            "[package]\nname = \"once\"\nedition = \"2024\"\n[workspace]\n[[test]]\nname = \"alone\"\nharness = false\n",
         )
         .unwrap();
         std::fs::write(
@@ -233,7 +234,7 @@ mod tests {
             "version = 4\n[[package]]\nname = \"once\"\nversion = \"0.0.0\"\n",
         )
         .unwrap();
-        std::fs::write(dir.path().join("src/lib.rs"), format!("#[test] fn alone() {{ {body} }}")).unwrap();
+        std::fs::write(dir.path().join("tests/alone.rs"), format!("fn main() {{ {body} }}")).unwrap();
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         command.args(["test", "--locked"]).current_dir(dir.path()).env("CARGO_TARGET_DIR", dir.path().join("target"));
         tests(command)
@@ -245,7 +246,7 @@ mod tests {
             r#"if !std::fs::exists("mark").unwrap() { std::fs::write("mark", "").unwrap(); panic!("on purpose") }"#;
 
         assert!(matches!(outcome_of("").unwrap(), Step::Passed));
-        assert!(matches!(outcome_of(once).unwrap(), Step::Unsteady(targets) if targets == ["--lib"]));
+        assert!(matches!(outcome_of(once).unwrap(), Step::Unsteady(targets) if targets == ["--test alone"]));
         assert!(outcome_of("panic!()").is_err());
     }
 
