@@ -16,7 +16,7 @@ use crate::holder::{
     ARGV, ENVIRON, GROWN_VEC, Holder, MEMSEC, MOVED_ARRAY, MOVED_BOX, SECMEM_MEMFD, SECMEM_MLOCK, STACK_ARRAY,
     STRING_FORMAT, VEC, ZEROIZE_GROWN_VEC, ZEROIZE_VEC,
 };
-use crate::kept::{FROM_VEC, GROWN_TEXT, IDLE, SEALED, SPENT, TYPED, VAULT};
+use crate::kept::{COFFER, FROM_VEC, GROWN_TEXT, IDLE, SEALED, SPENT, TYPED};
 use crate::proved::{COMPARED, HARDENED, PRINTED, REFUSED, VERIFIED};
 use crate::scrubbed::{
     BARE_FREE, BARE_REALLOC, BARE_SIGNAL, BARE_STACK, BARE_UNWIND, BARE_VECTORS, ELSEWHERE, SCRUB_NESTED, SCRUB_SIGNAL,
@@ -147,7 +147,7 @@ static TABLE: &[Line] = &[
     line(&TYPED,        &WIPE,            "clean"),
     line(&IDLE,         &TIMEOUT,         "clean"),
     line(&SPENT,        &WIPE,            "clean"),
-    line(&VAULT,        &WIPE,            "clean"),
+    line(&COFFER,        &WIPE,            "clean"),
 
     // What the library says of itself.
     line(&REFUSED,      &WIPE,            "clean"),
@@ -406,7 +406,7 @@ mod tests {
         "harden-limit",
         "lock",
         "uses",
-        "vault-encryption",
+        "coffer-encryption",
         "wipe-on-fork",
     ];
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use scenario_protocol::{CanaryKind, Need};
 use scenario_stage::Failure;
-use secmem::{Backend, Options, Secret, Typed, Vault};
+use secmem::{Backend, Coffer, Options, Secret, Typed};
 
 use crate::holder::{Held, Holder, Plant, Then};
 
@@ -23,7 +23,8 @@ pub(crate) static TYPED: Holder = ours("secmem-typed", CanaryKind::Bytes, &[], &
 pub(crate) static IDLE: Holder = ours("secmem-idle", CanaryKind::Bytes, &[], &["S19"], idle);
 pub(crate) static SPENT: Holder = ours("secmem-spent", CanaryKind::Bytes, &["uses"], &["S19"], spent);
 /// Stored, encrypted anew, opened: what is opened is seen, and nothing is left of the way there.
-pub(crate) static VAULT: Holder = ours("secmem-vault", CanaryKind::Bytes, &["vault-encryption"], &["S9", "S13"], vault);
+pub(crate) static COFFER: Holder =
+    ours("secmem-coffer", CanaryKind::Bytes, &["coffer-encryption"], &["S9", "S13"], coffer);
 
 const fn ours(
     name: &'static str,
@@ -116,15 +117,15 @@ fn spent(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn vault(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
+fn coffer(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
     let doing = "storing the canary, or opening what was stored";
     let secret = secret(options(), &mut plant)?;
-    let vault = Vault::with_policy(Backend::Mlock.into()).map_err(Failure::while_doing(doing))?;
-    let stored = vault.store(&secret).map_err(Failure::while_doing(doing))?;
+    let coffer = Coffer::with_policy(Backend::Mlock.into()).map_err(Failure::while_doing(doing))?;
+    let stored = coffer.store(&secret).map_err(Failure::while_doing(doing))?;
     drop(secret);
-    vault.rekey().map_err(Failure::while_doing(doing))?;
+    coffer.rekey().map_err(Failure::while_doing(doing))?;
     let opened = stored.open(options()).map_err(Failure::while_doing(doing))?;
     then(&mut Held::Kept)?;
-    drop((opened, stored, vault));
+    drop((opened, stored, coffer));
     Ok(())
 }

@@ -18,7 +18,7 @@
 //! # What there is
 //!
 //! [`Secret`] for bytes of a known length, [`Bytes`] and [`Text`] for what grows, [`Typed`] for values in place, [`Sealed`] for memory
-//! that is closed between accesses, [`Vault`] for what lies encrypted until it is needed. [`Options`] say how a secret is kept and
+//! that is closed between accesses, [`Coffer`] for what lies encrypted until it is needed. [`Options`] say how a secret is kept and
 //! how long it lives, [`Policy`] what its memory must have, [`Protection`] what it got, [`verify`] whether the kernel agrees,
 //! [`Report`] and [`Statistics`] how the whole process stands. [`input`] reads secrets straight into their place, from a terminal
 //! and elsewhere; [`ct`] compares, chooses and decodes them in constant time. [`scrub::run`] runs other people's code so that
@@ -57,7 +57,7 @@
 //! - A [`Secret`] is not sealed between accesses: a stray read in the same process, within the arena, finds it. A [`Sealed`] is.
 //!
 //! Linux, from 4.14 on; memfd_secret from 5.14 on, where the kernel was built with it. On processors other than x86-64 there
-//! is neither `scrub` nor `vault`, and what the compiler makes of [`ct`] and of copies can leave words in registers.
+//! is neither `scrub` nor `coffer`, and what the compiler makes of [`ct`] and of copies can leave words in registers.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("secmem knows the memory calls of Linux alone");
@@ -65,6 +65,8 @@ compile_error!("secmem knows the memory calls of Linux alone");
 mod alloc;
 mod arena;
 mod bytes;
+#[cfg(all(feature = "coffer", target_arch = "x86_64"))]
+pub mod coffer;
 pub mod ct;
 mod deadline;
 mod error;
@@ -87,13 +89,13 @@ mod sys;
 mod trace;
 #[cfg(feature = "typed")]
 mod typed;
-#[cfg(all(feature = "vault", target_arch = "x86_64"))]
-pub mod vault;
 pub mod wipe;
 
 pub use alloc::WipingAlloc;
 pub use arena::{Backend, Protection};
 pub use bytes::{Bytes, Text};
+#[cfg(all(feature = "coffer", target_arch = "x86_64"))]
+pub use coffer::{Coffer, Stored};
 pub use deadline::TestClock;
 pub use error::{Error, Refusal};
 pub use harden::{Posture, harden};
@@ -105,22 +107,20 @@ pub use secret::{Options, Secret};
 pub use stats::Statistics;
 #[cfg(feature = "typed")]
 pub use typed::{Plain, Typed};
-#[cfg(all(feature = "vault", target_arch = "x86_64"))]
-pub use vault::{Stored, Vault};
 
 /// Seams for tests of the protection.
 #[doc(hidden)]
 pub mod probe {
     use crate::Secret;
 
-    /// Changes a bit of what a vault stored: salt, tag and ciphertext one after the other.
-    #[cfg(all(feature = "vault", target_arch = "x86_64"))]
+    /// Changes a bit of what a coffer stored: salt, tag and ciphertext one after the other.
+    #[cfg(all(feature = "coffer", target_arch = "x86_64"))]
     pub fn flip(stored: &crate::Stored, bit: usize) {
         stored.flip(bit);
     }
 
-    /// Exchanges what a vault stored for two secrets.
-    #[cfg(all(feature = "vault", target_arch = "x86_64"))]
+    /// Exchanges what a coffer stored for two secrets.
+    #[cfg(all(feature = "coffer", target_arch = "x86_64"))]
     pub fn swap(one: &crate::Stored, other: &crate::Stored) {
         one.swap(other);
     }

@@ -48,11 +48,11 @@ pub(crate) fn denied(error: &Error) {
     let _ = error;
 }
 
-/// A vault kept its old pre-key.
-#[cfg(all(feature = "vault", target_arch = "x86_64"))]
+/// A coffer kept its old pre-key.
+#[cfg(all(feature = "coffer", target_arch = "x86_64"))]
 pub(crate) fn rekey_failed(error: &Error) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(target: TARGET, reason = %error, "a vault could not draw a new pre-key");
+    tracing::warn!(target: TARGET, reason = %error, "a coffer could not draw a new pre-key");
     #[cfg(not(feature = "tracing"))]
     let _ = error;
 }

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use common::{fork, in_child, read_own, vm_flags, writable_mappings};
-use secmem::{Backend, Error, Policy, Secret, Vault, probe};
+use secmem::{Backend, Coffer, Error, Policy, Secret, probe};
 
 const LENGTHS: [usize; 7] = [0, 1, 31, 32, 33, 4096, 100_000];
 
@@ -31,38 +31,38 @@ fn is_pattern(bytes: &[u8]) -> bool {
 #[test]
 fn what_was_stored_comes_back_before_and_after_new_pre_keys() {
     for backend in [Backend::MemfdSecret, Backend::Mlock] {
-        let vault = Vault::with_policy(Policy::from(backend)).unwrap();
-        let stored: Vec<_> = LENGTHS.iter().map(|&len| vault.store(&secret(backend, len)).unwrap()).collect();
+        let coffer = Coffer::with_policy(Policy::from(backend)).unwrap();
+        let stored: Vec<_> = LENGTHS.iter().map(|&len| coffer.store(&secret(backend, len)).unwrap()).collect();
 
         for _ in 0..3 {
             for (stored, len) in stored.iter().zip(LENGTHS) {
                 let opened = stored.open(Secret::options().backend(backend)).unwrap();
                 assert!(opened.with(|bytes| bytes.len() == len && is_pattern(bytes)).unwrap(), "{len}");
             }
-            vault.rekey().unwrap();
+            coffer.rekey().unwrap();
         }
-        assert_eq!((vault.pre_keys().unwrap(), vault.stored().unwrap()), (4, LENGTHS.len()));
+        assert_eq!((coffer.pre_keys().unwrap(), coffer.stored().unwrap()), (4, LENGTHS.len()));
         drop(stored);
-        assert_eq!(vault.stored().unwrap(), 0);
-        assert_eq!(vault.protection().unwrap().reached, backend);
+        assert_eq!(coffer.stored().unwrap(), 0);
+        assert_eq!(coffer.protection().unwrap().reached, backend);
     }
 }
 
 #[test]
 fn every_changed_bit_is_seen_and_nothing_is_decrypted() {
-    let vault = Vault::new().unwrap();
-    let stored = vault.store(&secret(Backend::Auto, 5)).unwrap();
+    let coffer = Coffer::new().unwrap();
+    let stored = coffer.store(&secret(Backend::Auto, 5)).unwrap();
     let bits = 8 * (16 + 16 + 5); // salt, tag, ciphertext
 
     for bit in 0..bits {
         probe::flip(&stored, bit);
         assert!(matches!(stored.open(Secret::options()), Err(Error::Damaged { len: 5 })), "bit {bit}");
-        assert!(matches!(vault.rekey(), Err(Error::Damaged { len: 5 })), "bit {bit}");
+        assert!(matches!(coffer.rekey(), Err(Error::Damaged { len: 5 })), "bit {bit}");
         probe::flip(&stored, bit);
     }
 
     assert!(stored.open(Secret::options()).unwrap().with(is_pattern).unwrap());
-    assert_eq!(vault.pre_keys().unwrap(), 1, "a change of keys that fails leaves all as it was");
+    assert_eq!(coffer.pre_keys().unwrap(), 1, "a change of keys that fails leaves all as it was");
 }
 
 /// Where pieces of 8 bytes of the pattern stand in this process's writable memory. The search knows them masked alone.
@@ -102,13 +102,13 @@ fn pieces() -> Vec<usize> {
 }
 
 #[test]
-fn what_lies_in_a_vault_is_nowhere_in_the_clear_and_what_is_opened_is_in_an_arena_alone() {
+fn what_lies_in_a_coffer_is_nowhere_in_the_clear_and_what_is_opened_is_in_an_arena_alone() {
     let ended = in_child(|| {
         let backend = Backend::Mlock; // which this process can read of itself by the file
-        let vault = Vault::with_policy(Policy::from(backend)).unwrap();
+        let coffer = Coffer::with_policy(Policy::from(backend)).unwrap();
         let plain = secret(backend, 64);
         assert!(!pieces().is_empty(), "the search finds what is there");
-        let stored = vault.store(&plain).unwrap();
+        let stored = coffer.store(&plain).unwrap();
         drop(plain);
         assert_eq!(pieces(), Vec::<usize>::new());
 
@@ -119,7 +119,7 @@ fn what_lies_in_a_vault_is_nowhere_in_the_clear_and_what_is_opened_is_in_an_aren
         let flags = vm_flags(std::ptr::without_provenance(arena));
         assert!(["lo", "dd", "dc"].iter().all(|flag| flags.iter().any(|it| it == flag)), "{flags:?}");
         drop(opened);
-        vault.rekey().unwrap();
+        coffer.rekey().unwrap();
         assert_eq!(pieces(), Vec::<usize>::new());
     });
 
@@ -127,18 +127,18 @@ fn what_lies_in_a_vault_is_nowhere_in_the_clear_and_what_is_opened_is_in_an_aren
 }
 
 #[test]
-fn a_thread_draws_new_pre_keys_and_ends_with_the_vault() {
+fn a_thread_draws_new_pre_keys_and_ends_with_the_coffer() {
     let ended = in_child(|| {
-        let vault = Vault::new().unwrap();
-        let stored = vault.store(&secret(Backend::Auto, 32)).unwrap();
-        vault.rekey_every(Duration::from_millis(5)).unwrap();
+        let coffer = Coffer::new().unwrap();
+        let stored = coffer.store(&secret(Backend::Auto, 32)).unwrap();
+        coffer.rekey_every(Duration::from_millis(5)).unwrap();
         let patience = Instant::now() + Duration::from_secs(60);
-        while vault.pre_keys().unwrap() < 4 && Instant::now() < patience {
+        while coffer.pre_keys().unwrap() < 4 && Instant::now() < patience {
             assert!(stored.open(Secret::options()).unwrap().with(is_pattern).unwrap());
         }
-        assert!(vault.pre_keys().unwrap() >= 4);
+        assert!(coffer.pre_keys().unwrap() >= 4);
 
-        drop((stored, vault));
+        drop((stored, coffer));
         let threads = || {
             std::fs::read_dir("/proc/self/task").unwrap().filter(|task| {
                 let name = std::fs::read_to_string(task.as_ref().unwrap().path().join("comm"));
@@ -157,19 +157,19 @@ fn a_thread_draws_new_pre_keys_and_ends_with_the_vault() {
 #[test]
 fn after_a_purge_and_in_a_forked_child_nothing_opens() {
     let ended = in_child(|| {
-        let vault = Vault::new().unwrap();
-        let stored = vault.store(&secret(Backend::Auto, 32)).unwrap();
+        let coffer = Coffer::new().unwrap();
+        let stored = coffer.store(&secret(Backend::Auto, 32)).unwrap();
 
         let status = fork(|| {
             assert!(matches!(stored.open(Secret::options()), Err(Error::Forked)));
-            assert!(matches!(vault.rekey(), Err(Error::Forked)));
+            assert!(matches!(coffer.rekey(), Err(Error::Forked)));
             21
         });
         assert_eq!(libc::WEXITSTATUS(status), 21, "{status:#x}");
         secmem::purge::purge_all();
 
         assert!(matches!(stored.open(Secret::options()), Err(Error::Purged)));
-        assert!(matches!(vault.store(&Secret::new(1).unwrap()), Err(Error::Purged)));
+        assert!(matches!(coffer.store(&Secret::new(1).unwrap()), Err(Error::Purged)));
     });
 
     assert!(ended.status.success(), "{ended:?}");
@@ -177,8 +177,8 @@ fn after_a_purge_and_in_a_forked_child_nothing_opens() {
 
 #[test]
 fn contents_that_have_changed_places_do_not_open() {
-    let vault = Vault::new().unwrap();
-    let (one, other) = (vault.store(&secret(Backend::Auto, 32)), vault.store(&secret(Backend::Auto, 32)));
+    let coffer = Coffer::new().unwrap();
+    let (one, other) = (coffer.store(&secret(Backend::Auto, 32)), coffer.store(&secret(Backend::Auto, 32)));
     let (one, other) = (one.unwrap(), other.unwrap());
     assert!(one.open(Secret::options()).is_ok() && other.open(Secret::options()).is_ok());
 

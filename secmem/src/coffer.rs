@@ -5,16 +5,16 @@
 //! pre-key, or all of it with a few wrong bits, has nothing.
 //!
 //! ```
-//! use secmem::{Secret, Vault};
+//! use secmem::{Secret, Coffer};
 //!
-//! let vault = Vault::new()?;
+//! let coffer = Coffer::new()?;
 //! let token = Secret::try_from(b"a token that is seldom needed".to_vec())?;
-//! let stored = vault.store(&token)?;
+//! let stored = coffer.store(&token)?;
 //! drop(token); // from here on it is nowhere in the clear
 //!
 //! let opened = stored.open(Secret::options())?; // into a slot of an arena, and nowhere else
 //! assert!(opened.with(|bytes| bytes.starts_with(b"a token"))?);
-//! vault.rekey()?; // what a slow reader has gathered so far is worth nothing
+//! coffer.rekey()?; // what a slow reader has gathered so far is worth nothing
 //! # Ok::<(), secmem::Error>(())
 //! ```
 //!
@@ -53,14 +53,14 @@ const SALT: usize = 16;
 /// Bytes of a tag.
 const TAG: usize = 16;
 
-/// A pre-key, and what is encrypted under it. Copies of the handle are the same vault.
+/// A pre-key, and what is encrypted under it. Copies of the handle are the same coffer.
 #[derive(Clone)]
-pub struct Vault(Arc<Inner>);
+pub struct Coffer(Arc<Inner>);
 
 struct Inner {
     policy: Policy,
     state: Mutex<State>,
-    /// Wakes the thread that makes new pre-keys, when there is no vault any more.
+    /// Wakes the thread that makes new pre-keys, when there is no coffer any more.
     gone: Arc<(Mutex<bool>, Condvar)>,
 }
 
@@ -80,8 +80,8 @@ struct Object {
     ciphertext: Box<[u8]>,
 }
 
-impl Vault {
-    /// An empty vault, with its pre-key where [`Policy::default`] puts it: in memfd_secret where that can be had.
+impl Coffer {
+    /// An empty coffer, with its pre-key where [`Policy::default`] puts it: in memfd_secret where that can be had.
     ///
     /// # Errors
     ///
@@ -90,7 +90,7 @@ impl Vault {
         Self::with_policy(Policy::default())
     }
 
-    /// An empty vault, with its pre-key, and the copies that are made on the way in and out, in memory as `policy` says. The
+    /// An empty coffer, with its pre-key, and the copies that are made on the way in and out, in memory as `policy` says. The
     /// cipher runs on the stack of [`scrub::run`], which takes memory of its own, locked, in each thread
     /// that stores or opens.
     ///
@@ -114,7 +114,7 @@ impl Vault {
         let object = seal(&state.pre_key, self.0.policy, id, secret)?;
         state.count = id;
         state.objects.insert(id, object);
-        Ok(Stored { vault: Arc::clone(&self.0), id, len: secret.len() })
+        Ok(Stored { coffer: Arc::clone(&self.0), id, len: secret.len() })
     }
 
     /// Draws a new pre-key and encrypts everything anew. If that fails anywhere, all stays as it was.
@@ -126,15 +126,15 @@ impl Vault {
         self.0.rekey()
     }
 
-    /// Lets a thread of this crate do that, every so often (a `span` of less than a millisecond is one), as long as the vault is there. One that fails is tried again the
+    /// Lets a thread of this crate do that, every so often (a `span` of less than a millisecond is one), as long as the coffer is there. One that fails is tried again the
     /// next time; with feature `tracing` it is told.
     ///
     /// # Errors
     ///
     /// [`Error::Watch`] if the thread could not be started.
     pub fn rekey_every(&self, span: Duration) -> Result<(), Error> {
-        let (vault, gone) = (Arc::downgrade(&self.0), Arc::clone(&self.0.gone));
-        sys::quiet_thread("secmem-rekey", move || rekey_until(&vault, &gone, span.max(Duration::from_millis(1))))
+        let (coffer, gone) = (Arc::downgrade(&self.0), Arc::clone(&self.0.gone));
+        sys::quiet_thread("secmem-rekey", move || rekey_until(&coffer, &gone, span.max(Duration::from_millis(1))))
             .map_err(|source| Error::Watch { source })
     }
 
@@ -147,7 +147,7 @@ impl Vault {
         Ok(self.0.lock()?.pre_key.protection())
     }
 
-    /// Pre-keys that were drawn so far: 1 for a new vault.
+    /// Pre-keys that were drawn so far: 1 for a new coffer.
     ///
     /// # Errors
     ///
@@ -166,9 +166,9 @@ impl Vault {
     }
 }
 
-impl fmt::Debug for Vault {
+impl fmt::Debug for Coffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vault").field("policy", &self.0.policy).finish_non_exhaustive()
+        f.debug_struct("Coffer").field("policy", &self.0.policy).finish_non_exhaustive()
     }
 }
 
@@ -205,7 +205,7 @@ impl Drop for Inner {
     }
 }
 
-fn rekey_until(vault: &Weak<Inner>, (gone, wake): &(Mutex<bool>, Condvar), span: Duration) {
+fn rekey_until(coffer: &Weak<Inner>, (gone, wake): &(Mutex<bool>, Condvar), span: Duration) {
     let mut is_gone = gone.lock().unwrap_or_else(PoisonError::into_inner);
     while !*is_gone {
         let (guard, waited) = wake.wait_timeout(is_gone, span).unwrap_or_else(PoisonError::into_inner);
@@ -213,19 +213,19 @@ fn rekey_until(vault: &Weak<Inner>, (gone, wake): &(Mutex<bool>, Condvar), span:
         if *is_gone || !waited.timed_out() {
             continue;
         }
-        drop(is_gone); // the vault may go meanwhile, here even, and takes this lock
-        let Some(vault) = vault.upgrade() else { return };
-        if let Err(error) = vault.rekey() {
+        drop(is_gone); // the coffer may go meanwhile, here even, and takes this lock
+        let Some(coffer) = coffer.upgrade() else { return };
+        if let Err(error) = coffer.rekey() {
             crate::trace::rekey_failed(&error);
         }
-        drop(vault);
+        drop(coffer);
         is_gone = gone.lock().unwrap_or_else(PoisonError::into_inner);
     }
 }
 
-/// Something in a [`Vault`], which it keeps alive. Dropping it removes that.
+/// Something in a [`Coffer`], which it keeps alive. Dropping it removes that.
 pub struct Stored {
-    vault: Arc<Inner>,
+    coffer: Arc<Inner>,
     id: u64,
     len: usize,
 }
@@ -236,9 +236,9 @@ impl Stored {
     /// # Errors
     ///
     /// [`Error::Damaged`] if what is stored was changed: nothing was decrypted then. As [`Options::zeroed`], and as
-    /// [`Vault::store`].
+    /// [`Coffer::store`].
     pub fn open(&self, options: Options) -> Result<Secret, Error> {
-        let state = self.vault.lock()?;
+        let state = self.coffer.lock()?;
         let object = state.objects.get(&self.id).ok_or(Error::Damaged { len: self.len })?;
         open(&state.pre_key, options, self.id, object)
     }
@@ -257,14 +257,14 @@ impl Stored {
 
     /// Exchanges what is stored with another's, as a stray write would.
     pub(crate) fn swap(&self, other: &Self) {
-        let Ok(mut state) = self.vault.lock() else { return };
+        let Ok(mut state) = self.coffer.lock() else { return };
         let (Some(one), Some(two)) = (state.objects.remove(&self.id), state.objects.remove(&other.id)) else { return };
         state.objects.extend([(self.id, two), (other.id, one)]);
     }
 
     /// Changes a bit of what is stored, as a stray write would.
     pub(crate) fn flip(&self, at: usize) {
-        let Ok(mut state) = self.vault.lock() else { return };
+        let Ok(mut state) = self.coffer.lock() else { return };
         let Some(object) = state.objects.get_mut(&self.id) else { return };
         let all = object.salt.iter_mut().chain(&mut object.tag).chain(&mut object.ciphertext);
         if let Some(byte) = all.into_iter().nth(at / 8) {
@@ -275,7 +275,7 @@ impl Stored {
 
 impl Drop for Stored {
     fn drop(&mut self) {
-        if let Ok(mut state) = self.vault.lock() {
+        if let Ok(mut state) = self.coffer.lock() {
             state.objects.remove(&self.id);
         }
     }
@@ -334,7 +334,7 @@ fn seal(pre_key: &Secret, policy: Policy, id: u64, secret: &Secret) -> Result<Ob
     secret.with(|content| work.slot.write(|work| wipe::copy(content, work)))??;
     let tag = work.slot.write(|work| {
         with_cipher(pre_key, &salt, (id, work.len()), |cipher, authenticated| {
-            if cfg!(secmem_ablate = "vault-encryption") {
+            if cfg!(secmem_ablate = "coffer-encryption") {
                 return Ok(Tag::default());
             }
             cipher.encrypt_inout_detached(&Nonce::from(NONCE), authenticated, work.into())
@@ -351,7 +351,7 @@ fn open(pre_key: &Secret, options: Options, id: u64, object: &Object) -> Result<
         wipe::copy(&object.ciphertext, slot);
         // The tag is verified first: what is not ours is not decrypted.
         with_cipher(pre_key, &object.salt, (id, slot.len()), |cipher, authenticated| {
-            if cfg!(secmem_ablate = "vault-encryption") {
+            if cfg!(secmem_ablate = "coffer-encryption") {
                 return Ok(());
             }
             cipher.decrypt_inout_detached(&Nonce::from(NONCE), authenticated, slot.into(), &tag)
