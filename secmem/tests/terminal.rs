@@ -118,9 +118,10 @@ fn the_terminal_is_as_before_when_a_signal_ends_the_process() {
                 if purges == 1 {
                     purge::install(&purge::Plan::default()).unwrap();
                 }
-                tell(ask(question()));
+                tell(ask(question().mask('*')));
             });
             answer(&mut session, "half of i");
+            session.shows("*********"); // whoever is at work when the purge comes gets an error, and may end the process with it
             session.signal(signal);
 
             let status = session.status();
@@ -230,7 +231,9 @@ fn a_purge_that_is_installed_during_a_question_and_the_next_question_do_not_call
         assert!(asked.join().unwrap().is_ok());
         tell(ask(question().mask('+')));
     });
-    session.shows("installed");
+    if !session.shows("installed").contains(QUESTION) {
+        session.shows(QUESTION); // it is asked after its handlers stand
+    }
     session.types("abc\n");
     answer(&mut session, "def");
     session.shows("+++");

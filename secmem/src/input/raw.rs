@@ -308,7 +308,7 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut
             with_current(|shared| {
                 if passing {
                     shared.again([libc::SIGTSTP, libc::SIGCONT].contains(&signal));
-                } else {
+                } else if !ends(signal, info) {
                     shared.ended.store(true, Ordering::SeqCst);
                     shared.wake();
                 }
@@ -322,6 +322,17 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut
         _ => purge::end_by(signal), // by the default action, when this returns
     }
     sys::set_errno(errno);
+}
+
+/// Whether the process ends as soon as our handler returns: by the signal itself, which the handler that we called has sent again
+/// with the default action set, or by the fault, which happens anew. A question that went on meanwhile would end the process
+/// another way, and take from under this thread the stack on which it handles the signal. Async-signal-safe.
+fn ends(signal: c_int, info: *const libc::siginfo_t) -> bool {
+    const FAULTS: [c_int; 6] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS];
+    let by_default = sys::action(signal).is_ok_and(|now| now.sa_sigaction == libc::SIG_DFL);
+    // SAFETY: what the kernel gave the handler, or null where a handler of the application's called ours with less.
+    let fault = || FAULTS.contains(&signal) && unsafe { info.as_ref() }.is_some_and(|info| info.si_code > 0);
+    by_default && (terminal::is_pending(signal) || fault())
 }
 
 /// Stops the process as the key does that stops it, until somebody lets it go on. A process that nobody could let go on is not
