@@ -5,7 +5,7 @@
 //! comparison of two keys, which sees whatever depends on the key and does not know why. The bare half of a pair must
 //! show in both, or nothing is said of the scrubbed half, which must show in neither.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -19,6 +19,12 @@ use crate::workspace::Workspace;
 
 /// Shown under `--help`.
 pub(crate) const EXAMPLE: &str = "Example:\n  cargo xtask pairs --allocator glibc --filter aes-gcm";
+
+/// How the halves of a pair are called, behind its name.
+const HALVES: [&str; 2] = ["bare", "scrubbed"];
+
+/// What a half shows that has left something.
+const LEAK: &str = "leak";
 
 /// Scrubbed halves whose key decides how much, and how often, they allocate: the allocator's own books then depend on it,
 /// in bytes that are no form of the key. Only what a heap of its own would hide is excused, and only there.
@@ -58,7 +64,8 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
         let dir = workspace.target.join("pairs").join(allocator);
         let subject = build(&workspace, allocator, &options.profile, &dir)?;
         let lengths = audit::rows(&workspace, &subject)?;
-        let found = search(&auditor, &subject, &dir.join("evidence"), options)?;
+        let wanted = halves(lengths.keys().map(String::as_str), options.filter.as_deref())?;
+        let found = search(&auditor, &subject, &dir.join("evidence"), options, &wanted)?;
         println!("\n{allocator}: bytes that depend on the key");
         println!(
             "{:<28}{:<10}{:<14}{:>8}{:>8}{:>10}{:>7}",
@@ -68,7 +75,7 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
             let key = lengths.get(&name).ok_or_else(|| Failure::internal(format!("nobody knows the key of {name}")))?;
             let compared = compare(&auditor, &subject, &name, *key, options.runs)?;
             let bare = name.ends_with("/bare");
-            let wanted = if bare { "leak" } else { "clean" };
+            let wanted = if bare { LEAK } else { "clean" };
             let books = BOOKS.contains(&name.as_str()) && compared.is_bookkeeping();
             let holds = searched == wanted && (compared.verdict == wanted || books);
             passed &= holds;
@@ -100,19 +107,43 @@ fn build(workspace: &Workspace, allocator: &str, profile: &str, dir: &Path) -> R
     Ok(copy)
 }
 
-/// Audits the rows; their names, and what each shows: `leak` wherever anything was found, in whatever pieces the allocator
-/// leaves.
+/// Both halves of the pairs that are asked for: neither says anything without the other.
+fn halves<'a>(rows: impl Iterator<Item = &'a str>, filter: Option<&str>) -> Result<BTreeSet<String>, Failure> {
+    let rows: BTreeSet<&str> = rows.collect();
+    let mut wanted = BTreeSet::new();
+    for row in &rows {
+        let (name, _) = row.split_once('/').ok_or_else(|| Failure::internal(format!("{row} is no half of a pair")))?;
+        if filter.is_some_and(|filter| !name.contains(filter)) {
+            continue;
+        }
+        for half in HALVES.map(|half| format!("{name}/{half}")) {
+            if !rows.contains(half.as_str()) {
+                return Err(Failure::internal(format!("there is no {half} beside {row}")));
+            }
+            wanted.insert(half);
+        }
+    }
+    match (wanted.is_empty(), filter) {
+        (false, _) => Ok(wanted),
+        (true, Some(filter)) => Err(Failure::Usage(format!("no pair's name contains {filter:?}"))),
+        (true, None) => Err(Failure::internal("the catalogue has no pairs")),
+    }
+}
+
+/// Audits the rows; of those that are wanted, the name and what each shows: `leak` wherever anything was found, in whatever
+/// pieces the allocator leaves.
 fn search(
     auditor: &Auditor,
     subject: &Path,
     evidence: &Path,
     options: &Options,
+    wanted: &BTreeSet<String>,
 ) -> Result<BTreeMap<String, String>, Failure> {
     audit::claim(evidence)?;
     let mut residue = auditor.audit(subject, evidence, &options.profile);
     residue.stdout(Stdio::null());
     if let Some(filter) = &options.filter {
-        residue.arg("--filter").arg(filter);
+        residue.arg("--filter").arg(filter); // it may fit halves of other pairs, too
     }
     if let code @ (64 | 70) = child::verdict(residue)? {
         return Err(Failure::internal(format!("residue audit ended with code {code}")));
@@ -120,15 +151,35 @@ fn search(
     let path = evidence.join("run.json");
     let doing = || format!("reading {}", path.display());
     let text = fs::read_to_string(&path).map_err(|error| Failure::because(doing(), error))?;
-    let run: Value = serde_json::from_str(&text).map_err(|error| Failure::because(doing(), error))?;
-    let outcomes = run["outcomes"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let named = |outcome: &Value| {
-        let found = outcome["findings"].as_array()?.iter().any(|finding| finding["checkpoint"] != "planted");
-        let decoys = outcome["controls"]["decoy_hits"].as_u64()?;
-        let verdict = if found && decoys == 0 { "leak" } else { outcome["verdict"].as_str()? };
-        Some((outcome["scenario"].as_str()?.to_owned(), verdict.to_owned()))
-    };
-    Ok(outcomes.iter().filter_map(named).collect())
+    searched(&text, wanted).map_err(|why| Failure::because(doing(), why))
+}
+
+/// What a whole run says of the rows that are wanted: of each of them.
+fn searched(text: &str, wanted: &BTreeSet<String>) -> Result<BTreeMap<String, String>, Box<dyn std::error::Error>> {
+    let run: Value = serde_json::from_str(text)?;
+    match run["interrupted"].as_bool() {
+        Some(false) => {}
+        Some(true) => return Err("the run was interrupted".into()),
+        None => return Err("no word on whether the run was interrupted".into()),
+    }
+    let mut searched = BTreeMap::new();
+    for outcome in run["outcomes"].as_array().ok_or("no outcomes")? {
+        let name = outcome["scenario"].as_str().ok_or("an outcome without a scenario")?;
+        let mut found = false;
+        for finding in outcome["findings"].as_array().ok_or("an outcome without findings")? {
+            found |= finding["checkpoint"].as_str().ok_or("a finding without a checkpoint")? != "planted";
+        }
+        let decoys = outcome["controls"]["decoy_hits"].as_u64().ok_or("an outcome without a word on decoys")?;
+        let verdict = outcome["verdict"].as_str().ok_or("an outcome without a verdict")?;
+        if wanted.contains(name) {
+            let verdict = if found && decoys == 0 { LEAK } else { verdict };
+            searched.insert(name.to_owned(), verdict.to_owned());
+        }
+    }
+    match wanted.iter().find(|name| !searched.contains_key(*name)) {
+        Some(missing) => Err(format!("nothing is said of {missing}").into()),
+        None => Ok(searched),
+    }
 }
 
 /// What came of a comparison of two keys: its verdict, and how many bytes depend on them, by place.
@@ -163,11 +214,15 @@ fn compare(auditor: &Auditor, subject: &Path, name: &str, key: u64, runs: u32) -
 impl Compared {
     /// Whether nothing but what an allocator keeps beside its blocks depends on the key.
     fn is_bookkeeping(&self) -> bool {
-        self.verdict == "leak" && self.stack + self.registers + self.known == 0 && self.heap + self.other <= MOST_BOOKS
+        self.verdict == LEAK && self.stack + self.registers + self.known == 0 && self.heap + self.other <= MOST_BOOKS
     }
 
     fn parse(text: &str) -> Result<Self, Box<dyn std::error::Error>> {
         let difference: Value = serde_json::from_str(text)?;
+        let number = |name: &str| difference[name].as_u64().ok_or("no word on how many runs there were");
+        if number("made")? != 3 * number("runs")? {
+            return Err("it was interrupted".into());
+        }
         let mut compared =
             Self { verdict: difference["verdict"].as_str().ok_or("no verdict")?.to_owned(), ..Self::default() };
         for stretch in difference["keyed"].as_array().ok_or("no word on what depends on the key")? {
@@ -191,9 +246,50 @@ impl Compared {
 mod tests {
     use super::*;
 
+    fn rows(names: &[&str], filter: Option<&str>) -> Result<BTreeSet<String>, Failure> {
+        halves(names.iter().copied(), filter)
+    }
+
+    #[test]
+    fn a_filter_chooses_pairs_and_never_one_half() {
+        let all = ["aes/bare", "aes/scrubbed", "rsa/bare", "rsa/scrubbed"];
+
+        assert_eq!(rows(&all, None).unwrap().len(), 4);
+        assert_eq!(rows(&all, Some("rs")).unwrap(), ["rsa/bare", "rsa/scrubbed"].map(str::to_owned).into());
+        assert!(matches!(rows(&all, Some("scrubbed")), Err(Failure::Usage(_))));
+        assert!(matches!(rows(&all[..3], None), Err(Failure::Internal { .. })));
+        assert!(matches!(rows(&[], None), Err(Failure::Internal { .. })));
+    }
+
+    fn outcome(name: &str) -> Value {
+        let finding = serde_json::json!({"checkpoint": "wiped"});
+        serde_json::json!({"scenario": name, "verdict": "inconclusive", "findings": [finding], "controls": {"decoy_hits": 0}})
+    }
+
+    #[test]
+    fn a_run_that_was_cut_short_or_lacks_a_row_says_nothing() {
+        let wanted = rows(&["aes/bare", "aes/scrubbed"], None).unwrap();
+        let of = |interrupted: bool, outcomes: &[Value]| {
+            let run = serde_json::json!({"interrupted": interrupted, "outcomes": outcomes});
+            searched(&run.to_string(), &wanted)
+        };
+        let both = ["aes/bare", "aes/scrubbed"].map(outcome);
+
+        assert_eq!(of(false, &both).unwrap()["aes/bare"], LEAK);
+        assert!(of(true, &both).is_err());
+        assert!(of(false, &both[..1]).is_err());
+        assert!(of(false, &[]).is_err());
+        assert!(searched(r#"{"interrupted": false}"#, &wanted).is_err());
+        for part in ["scenario", "verdict", "findings", "controls"] {
+            let mut odd = both.clone();
+            odd[1].as_object_mut().unwrap().remove(part);
+            assert!(of(false, &odd).is_err(), "{part}");
+        }
+    }
+
     #[test]
     fn bytes_are_summed_by_place() {
-        let text = r#"{"verdict": "leak", "reasons": ["why"], "keyed": [
+        let text = r#"{"verdict": "leak", "runs": 2, "made": 6, "reasons": ["why"], "keyed": [
             {"class": "dead-stack", "differing": 3, "known": 1}, {"class": "stack", "differing": 4, "known": 0},
             {"class": "heap", "differing": 5, "known": 0}, {"class": "register", "differing": 6, "known": 0},
             {"class": "file-private", "differing": 7, "known": 0}]}"#;
@@ -219,8 +315,17 @@ mod tests {
 
     #[test]
     fn what_is_no_difference_is_an_error() {
-        for text in ["", "{}", r#"{"verdict": "clean"}"#, r#"{"verdict": "clean", "keyed": [{}]}"#] {
+        let odd = [
+            "",
+            "{}",
+            r#"{"verdict": "clean", "keyed": []}"#,
+            r#"{"verdict": "clean", "runs": 2, "made": 5, "keyed": []}"#,
+            r#"{"verdict": "clean", "runs": 2, "made": 6}"#,
+            r#"{"verdict": "clean", "runs": 2, "made": 6, "keyed": [{}]}"#,
+        ];
+        for text in odd {
             assert!(Compared::parse(text).is_err(), "{text}");
         }
+        assert!(Compared::parse(r#"{"verdict": "clean", "runs": 2, "made": 6, "keyed": []}"#).is_ok());
     }
 }
