@@ -3,7 +3,7 @@
 //! One table. What a row needs besides (checkpoints, status, canary) its holder and its ending know. Expectations
 //! are written as [`scenario_protocol::Expectation`] prints them.
 
-use scenario_protocol::{Claim, Expectation, Need, ParseExpectationError, Row, Shape};
+use scenario_protocol::{Checkpoint, Claim, Expectation, Need, ParseExpectationError, Row, Shape};
 
 use crate::ending::{
     ABORT, DAMAGE, DAMAGE_BETWEEN, EXEC, EXIT, Ending, FORK, OVERRUN, PANIC_ABORT, PANIC_DROP, PANIC_THREAD,
@@ -335,29 +335,42 @@ impl Line {
             derived: None,
             needs: holder.needs.to_vec(),
             turned_by: owned(&turned_by(holder, ending, &expect)),
+            asks: holder.asks,
             shows: owned(&shows(holder, ending, &expect)),
             expect,
         })
     }
 }
 
-/// The ablated builds of the library under which a row must turn: those that take away what makes it clean.
+/// The ablated builds of the library under which a row must turn: those that take away what makes it as it is.
 fn turned_by(holder: &Holder, ending: &Ending, expect: &Expectation) -> Vec<&'static str> {
-    if !holder.ours || *expect != Expectation::Clean(Claim::Wiped) {
-        return Vec::new(); // not our wipe, or no wipe at all
+    if !holder.ours {
+        return Vec::new();
+    }
+    // A descriptor that stays open is a way into such memory, whatever else is done about it. A new image has none of it.
+    let shielded = holder.needs.contains(&Need::MemfdSecret) && ending.name != EXEC.name;
+    let of_memfd: &[&str] = if shielded { &["descriptor-close"] } else { &[] };
+    match expect {
+        Expectation::Clean(Claim::Wiped) => {}
+        Expectation::Clean(Claim::Shielded) => return of_memfd.to_vec(), // no wipe at all
+        // A limit is one copy in the process's memory, and none in its core.
+        Expectation::Leak { .. } if ending.checkpoints.contains(&Checkpoint::Core) => return vec!["dont-dump"],
+        Expectation::Leak { .. } | Expectation::Either(_) => return Vec::new(),
     }
     // A child's copy of private pages is its own; shared ones the parent wipes for both.
     let copied = ending.name == FORK.name && holder.needs.contains(&Need::Mlock);
     let of_both: &[&str] = if copied { &["dont-fork"] } else { &[] };
-    [&["wipe"], ending.turned_by, holder.turned_by, of_both].concat()
+    [&["wipe"], ending.turned_by, holder.turned_by, of_both, of_memfd].concat()
 }
 
 /// The requirements that a row speaks for.
 fn shows(holder: &Holder, ending: &Ending, expect: &Expectation) -> Vec<&'static str> {
     match expect {
         Expectation::Clean(Claim::Wiped) if holder.ours => {
-            // A protection that is taken out turns it: that is what proves the others (S25).
-            [ending.shows, holder.shows, &["S25"]].concat()
+            // Mutations of the protections (S25) are shown where one is noticed beside the wipe's, which turns them all.
+            let mutated = turned_by(holder, ending, expect).len() > 1;
+            let proof: &[&str] = if mutated { &["S25"] } else { &[] };
+            [ending.shows, holder.shows, proof].concat()
         }
         Expectation::Clean(_) if holder.ours => [ending.shows, holder.shows].concat(),
         // A corpus of known leaks and true negatives; pieces of 6 bytes; one place and moment after another.
@@ -375,13 +388,15 @@ fn owned(words: &[&str]) -> Vec<String> {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use scenario_protocol::{Checkpoint, Ends};
+    use scenario_protocol::Ends;
 
     use super::*;
 
     /// The ablated builds of the library that rows notice; tests of the library notice more (`xtask/src/facts.rs`).
-    const ABLATIONS: [&str; 27] = [
+    const ABLATIONS: [&str; 29] = [
         "wipe",
+        "descriptor-close",
+        "reseal",
         "purge-on-signal",
         "purge-on-panic",
         "purge-on-exit",
@@ -522,6 +537,24 @@ mod tests {
         let named: BTreeSet<String> = all().into_iter().flat_map(|row| row.turned_by).collect();
 
         assert_eq!(named, BTreeSet::from(ABLATIONS.map(str::to_owned)));
+    }
+
+    #[test]
+    fn limits_and_shielded_rows_name_what_they_rest_on() {
+        let named = |name: &str| all().into_iter().find(|row| row.name == name).unwrap().turned_by;
+
+        assert_eq!(named("secmem-mlock/sigsegv"), ["dont-dump"]);
+        assert_eq!(named("secmem-memfd/sigkill"), ["descriptor-close"]);
+        assert_eq!(named("secmem-mlock/sigkill"), [""; 0]);
+        assert!(all().iter().all(|row| row.sole_home || row.turned_by.is_empty()));
+    }
+
+    #[test]
+    fn mutations_are_shown_by_rows_that_notice_one_of_their_own() {
+        for row in all().into_iter().filter(|row| row.shows.iter().any(|id| id == "S25")) {
+            assert!(row.turned_by.iter().any(|ablation| ablation != "wipe"), "{}", row.name);
+        }
+        assert!(all().iter().any(|row| row.turned_by == ["wipe"] && !row.shows.iter().any(|id| id == "S25")));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The other ways in which secmem keeps a secret: closed between accesses, as text that grows, made of a vector, as a value of a
 //! type, for a while, for so many uses, encrypted.
 
+use std::io;
 use std::time::Duration;
 
 use scenario_protocol::{CanaryKind, Need};
@@ -8,12 +9,14 @@ use scenario_stage::Failure;
 use secmem::{Backend, Coffer, Options, Secret, Typed};
 
 use crate::holder::{Held, Holder, Plant, Then};
+use crate::proved::expect;
 
 /// Bytes of canary.
 const LEN: usize = 64;
 
 /// Memory that is closed to the process itself is open to a reader outside, who so can see that it was wiped.
-pub(crate) static SEALED: Holder = ours("secmem-sealed", CanaryKind::Bytes, &[], &["S5", "S11"], sealed);
+pub(crate) static SEALED: Holder =
+    Holder { asks: true, ..ours("secmem-sealed", CanaryKind::Bytes, &["reseal"], &["S5", "S11"], sealed) };
 /// Each growth leaves a slot behind.
 pub(crate) static GROWN_TEXT: Holder = ours("secmem-text", CanaryKind::Text, &[], &["S11", "S12"], grown_text);
 /// The vector that it is made of has more in its capacity than in its length.
@@ -33,7 +36,7 @@ const fn ours(
     shows: &'static [&'static str],
     hold: fn(Plant<'_>, Then<'_>) -> Result<(), Failure>,
 ) -> Holder {
-    Holder { name, canary, canary_len: LEN, needs: &[Need::Mlock], ours: true, turned_by, shows, hold }
+    Holder { name, canary, canary_len: LEN, needs: &[Need::Mlock], ours: true, turned_by, asks: false, shows, hold }
 }
 
 /// In memory that an outside reader can read.
@@ -54,10 +57,26 @@ fn sealed(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
     let sealed = options().filled_sealed(plant.len, fill);
     let sealed = sealed.map_err(Failure::while_doing("reading the canary into sealed memory"))?;
     drop(canary);
-    sealed.with(|bytes| _ = std::hint::black_box(bytes)).map_err(Failure::while_doing("opening sealed memory"))?;
+    let at = sealed.with(|bytes| std::hint::black_box(bytes).as_ptr().addr());
+    let at = at.map_err(Failure::while_doing("opening sealed memory"))?;
+    let closed =
+        closed(at).map_err(Failure::while_doing("asking the kernel for what may be done with sealed memory"))?;
+    expect(closed, "finding sealed memory closed between accesses")?;
     then(&mut Held::Kept)?;
     drop(sealed);
     Ok(())
+}
+
+/// Whether the process itself may neither read nor write at an address: proc_pid_maps(5).
+fn closed(at: usize) -> io::Result<bool> {
+    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    let permissions = maps.lines().find_map(|line| {
+        let (range, rest) = line.split_once(' ')?;
+        let (low, high) = range.split_once('-')?;
+        let number = |text| usize::from_str_radix(text, 16).ok();
+        (number(low)?..number(high)?).contains(&at).then_some(rest)
+    });
+    permissions.map(|it| it.starts_with("---")).ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 fn grown_text(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {

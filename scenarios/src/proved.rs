@@ -1,5 +1,5 @@
 #![allow(unsafe_code)] // a filter for the process's own system calls
-//! What secmem says of itself, held against the kernel while a secret is there: a row ends with an error, and so is
+//! What secmem says of itself, held against the kernel while a secret is there: a row ends with a denial, and so is
 //! inconclusive, where it says too much or too little.
 
 use std::hint::black_box;
@@ -30,7 +30,8 @@ pub(crate) static HARDENED: Holder =
 /// Compared with its twin, in a time that does not depend on either.
 pub(crate) static COMPARED: Holder = ours("secmem-compared", &[Need::Mlock], &["eq-clear"], &["S9", "S17"], compared);
 /// Everything that shows it is printed, and an error about it besides.
-pub(crate) static PRINTED: Holder = ours("secmem-printed", &[Need::Mlock], &[], &["S18"], printed);
+pub(crate) static PRINTED: Holder =
+    Holder { asks: false, ..ours("secmem-printed", &[Need::Mlock], &[], &["S18"], printed) };
 
 const fn ours(
     name: &'static str,
@@ -39,7 +40,7 @@ const fn ours(
     shows: &'static [&'static str],
     hold: fn(Plant<'_>, Then<'_>) -> Result<(), Failure>,
 ) -> Holder {
-    Holder { name, canary: CanaryKind::Bytes, canary_len: LEN, needs, ours: true, turned_by, shows, hold }
+    Holder { name, canary: CanaryKind::Bytes, canary_len: LEN, needs, ours: true, turned_by, asks: true, shows, hold }
 }
 
 /// In memory that an outside reader can read.
@@ -53,9 +54,9 @@ fn secret(options: Options, plant: &mut Plant<'_>) -> Result<Secret, Failure> {
     secret.map_err(Failure::while_doing("reading the canary into secmem"))
 }
 
-/// An error unless what was said holds.
-fn expect(holds: bool, what: &'static str) -> Result<(), Failure> {
-    if holds { Ok(()) } else { Err(io::Error::other("it does not hold")).map_err(Failure::while_doing(what)) }
+/// A denial unless what was said holds.
+pub(crate) fn expect(holds: bool, what: &'static str) -> Result<(), Failure> {
+    if holds { Ok(()) } else { Err(Failure::denied(what)) }
 }
 
 fn refused(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {

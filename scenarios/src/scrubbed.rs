@@ -76,6 +76,7 @@ const fn bare(name: &'static str, hold: fn(Plant<'_>, Then<'_>) -> Result<(), Fa
         needs: &[Need::Mlock],
         ours: false,
         turned_by: &[],
+        asks: false,
         shows: &[],
         hold,
     }
@@ -94,6 +95,7 @@ const fn ours(
         needs: &[Need::Mlock],
         ours: true,
         turned_by,
+        asks: false,
         shows,
         hold,
     }

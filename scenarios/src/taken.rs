@@ -47,11 +47,31 @@ const fn ours(
     turned_by: &'static [&'static str],
     hold: fn(Plant<'_>, Then<'_>) -> Result<(), Failure>,
 ) -> Holder {
-    Holder { name, canary, canary_len: LEN, needs: &[Need::Mlock], ours: true, turned_by, shows: &["S20"], hold }
+    Holder {
+        name,
+        canary,
+        canary_len: LEN,
+        needs: &[Need::Mlock],
+        ours: true,
+        turned_by,
+        asks: false,
+        shows: &["S20"],
+        hold,
+    }
 }
 
 const fn bare(name: &'static str, canary: CanaryKind, hold: fn(Plant<'_>, Then<'_>) -> Result<(), Failure>) -> Holder {
-    Holder { name, canary, canary_len: LEN, needs: &[Need::Mlock], ours: false, turned_by: &[], shows: &[], hold }
+    Holder {
+        name,
+        canary,
+        canary_len: LEN,
+        needs: &[Need::Mlock],
+        ours: false,
+        turned_by: &[],
+        asks: false,
+        shows: &[],
+        hold,
+    }
 }
 
 /// In memory that an outside reader can read.

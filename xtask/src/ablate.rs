@@ -100,12 +100,12 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
             0..=2 => {}
             code => return Ok(code), // residue has said why
         }
-        let mut turned = Turned::read(&evidence.join("run.json"))?;
+        let mut turned = Turned::read(&evidence.join("run.json"), &catalogue)?;
         for row in turned.unclear() {
             let evidence = dir.join("evidence-again");
             audit::claim(&evidence)?;
             match audit(&evidence, Some(&row))? {
-                0..=2 => turned.settle(&row, Turned::read(&evidence.join("run.json"))?),
+                0..=2 => turned.settle(&row, Turned::read(&evidence.join("run.json"), &catalogue)?),
                 code => return Ok(code),
             }
         }
@@ -120,8 +120,16 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
     Ok(u8::from(!passed))
 }
 
-/// The rows of the catalogue and the ablations under which each must turn.
-struct Catalogue(BTreeMap<String, BTreeSet<String>>);
+/// The rows of the catalogue by their names.
+struct Catalogue(BTreeMap<String, Row>);
+
+/// What is known of a row.
+struct Row {
+    /// The ablations under which it must turn.
+    turned_by: BTreeSet<String>,
+    /// Whether it asks for what the library says, and ends with [`ENDED_DENIED`] where that does not hold.
+    asks: bool,
+}
 
 impl Catalogue {
     /// Reads what `scenarios list` printed.
@@ -134,14 +142,15 @@ impl Catalogue {
             let name = row["name"].as_str().ok_or_else(odd)?;
             let turned_by = row["turned_by"].as_array().ok_or_else(odd)?;
             let turned_by = turned_by.iter().map(|ablation| ablation.as_str().map(str::to_owned).ok_or_else(odd));
-            catalogue.insert(name.to_owned(), turned_by.collect::<Result<_, _>>()?);
+            let asks = row.get("asks").map_or(Some(false), Value::as_bool).ok_or_else(odd)?;
+            catalogue.insert(name.to_owned(), Row { turned_by: turned_by.collect::<Result<_, _>>()?, asks });
         }
         Ok(Self(catalogue))
     }
 
     /// The ablations that were asked for, or all that any row names.
     fn choose(&self, only: &[String]) -> Result<Vec<String>, Failure> {
-        let rows = self.0.values().flatten().map(String::as_str);
+        let rows = self.0.values().flat_map(|row| &row.turned_by).map(String::as_str);
         let known: BTreeSet<&str> = rows.chain(facts::FACTS.iter().map(|(name, _)| *name)).collect();
         let words: Vec<&str> = known.iter().copied().collect();
         for name in &known {
@@ -153,7 +162,7 @@ impl Catalogue {
         if let Some(unknown) = only.iter().find(|name| !known.contains(name.as_str())) {
             return Err(Failure::Usage(format!("no ablation {unknown:?}; there are: {}", words.join(", "))));
         }
-        if self.0.values().all(BTreeSet::is_empty) {
+        if self.0.values().all(|row| row.turned_by.is_empty()) {
             return Err(Failure::internal("no row of the catalogue names an ablation"));
         }
         Ok(if only.is_empty() { words.into_iter().map(str::to_owned).collect() } else { only.to_vec() })
@@ -166,11 +175,45 @@ const LEAK: &str = "leak";
 /// A row turned because the process lived on where the protection had to end it.
 const SURVIVED: &str = "survived";
 
-/// A row asked the kernel for what the library says, and ended because it is not so.
+/// A row asked for what the library says, and ended because it is not so.
 const DENIED: &str = "denied";
+
+/// A process still had a descriptor to memory that is to be out of reach.
+const OPEN: &str = "open descriptor";
+
+/// A limit of the library showed more than its one copy: in the core.
+const IN_CORE: &str = "copy in the core";
 
 /// A row is not as expected and nobody can say that the missing protection did it.
 const UNCLEAR: &str = "inconclusive";
+
+/// How `residue` tells that a row ended with a denial. A row that cannot be played for any other reason ends with 70.
+const ENDED_DENIED: &str = "exit 71";
+
+/// How it tells of such a descriptor, after the place and the number of bytes.
+const WHY_OPEN: &str = "memfd_secret descriptor still open";
+
+/// What follows from that in a row that rests on shielded memory: none was seen that could count as such.
+const UNSHIELDED: &str = "exit: no shielded memory seen";
+
+/// How it tells of such a copy. At any other moment another copy is one that nobody has asked for.
+const WHY_IN_CORE: &str = "core: more than the one copy at the one home of the secret";
+
+/// What may be said of a row that is not as expected: never more than all of its reasons bear out, so that a mutant which
+/// hangs, crashes or fails besides has shown nothing.
+fn what(asks: bool, verdict: &str, ended: Option<&str>, reasons: &[&str]) -> &'static str {
+    let open = |why: &&str| why.ends_with(WHY_OPEN);
+    // A row that ends like this anyway has not survived anything.
+    let ended_otherwise = || reasons.iter().any(|why| why.starts_with("ended with exit 0, not"));
+    match (verdict, ended) {
+        (LEAK, _) => LEAK,
+        (_, Some("exit 0")) if ended_otherwise() => SURVIVED,
+        (_, Some(ENDED_DENIED)) if asks => DENIED,
+        _ if reasons.iter().any(open) && reasons.iter().all(|why| open(why) || *why == UNSHIELDED) => OPEN,
+        _ if reasons == [WHY_IN_CORE] => IN_CORE,
+        _ => UNCLEAR,
+    }
+}
 
 /// Rows of which a run could say nothing that are run once more.
 const MOST_AGAIN: usize = 4;
@@ -187,13 +230,13 @@ impl Turned {
     /// # Errors
     ///
     /// The file is missing or odd, or the run was cut short: half a run says nothing about the other half.
-    fn read(path: &Path) -> Result<Self, Failure> {
+    fn read(path: &Path, catalogue: &Catalogue) -> Result<Self, Failure> {
         let doing = || format!("reading {}", path.display());
         let text = fs::read_to_string(path).map_err(|error| Failure::because(doing(), error))?;
-        Self::parse(&text).map_err(|why| Failure::because(doing(), why))
+        Self::parse(&text, catalogue).map_err(|why| Failure::because(doing(), why))
     }
 
-    fn parse(text: &str) -> Result<Self, Box<dyn std::error::Error>> {
+    fn parse(text: &str, catalogue: &Catalogue) -> Result<Self, Box<dyn std::error::Error>> {
         let run: Value = serde_json::from_str(text)?;
         match run["interrupted"].as_bool() {
             Some(false) => {}
@@ -204,19 +247,13 @@ impl Turned {
         for outcome in run["outcomes"].as_array().ok_or("no outcomes")? {
             let name = outcome["scenario"].as_str().ok_or("an outcome without a scenario")?;
             let verdict = outcome["verdict"].as_str().ok_or("an outcome without a verdict")?;
+            let row = catalogue.0.get(name).ok_or("an outcome of a row that is not in the catalogue")?;
             ran.insert(name.to_owned());
             if !outcome["as_expected"].as_bool().ok_or("an outcome that does not say whether it is as expected")? {
-                // A row that ends like this anyway has not survived anything.
-                let reasons = outcome["reasons"].as_array().map(Vec::as_slice).unwrap_or_default();
-                let ended_otherwise =
-                    reasons.iter().filter_map(Value::as_str).any(|why| why.starts_with("ended with exit 0, not"));
-                // A mutant that hangs or crashes is inconclusive too, and has shown nothing.
-                let what = match (verdict, outcome["ended"].as_str()) {
-                    (LEAK, _) => LEAK,
-                    (_, Some("exit 0")) if ended_otherwise => SURVIVED,
-                    (_, Some("exit 70")) => DENIED,
-                    _ => UNCLEAR,
-                };
+                let reasons = outcome["reasons"].as_array().ok_or("an outcome without reasons")?;
+                let reasons: Option<Vec<&str>> = reasons.iter().map(Value::as_str).collect();
+                let reasons = reasons.ok_or("a reason that is no text")?;
+                let what = what(row.asks, verdict, outcome["ended"].as_str(), &reasons);
                 turned.insert(name.to_owned(), what.to_owned());
             }
         }
@@ -280,7 +317,7 @@ impl Outcome {
         let expected: BTreeSet<&String> = catalogue
             .0
             .iter()
-            .filter(|(name, turned_by)| turned_by.contains(ablation) && run.ran.contains(*name))
+            .filter(|(name, row)| row.turned_by.contains(ablation) && run.ran.contains(*name))
             .map(|(name, _)| name)
             .collect();
         let counts = |name: &String, what: &str| expected.contains(name) && what != UNCLEAR;
@@ -334,6 +371,7 @@ mod tests {
     const LISTING: &str = r#"[
         {"name": "secmem/return", "turned_by": ["wipe"]},
         {"name": "secmem/signal", "turned_by": ["wipe", "purge"]},
+        {"name": "secmem/asks", "turned_by": ["lock"], "asks": true},
         {"name": "vec/return", "turned_by": []}
     ]"#;
 
@@ -354,14 +392,18 @@ mod tests {
         assert!(matches!(catalogue.choose(&["wipes".to_owned()]), Err(Failure::Usage(_))));
     }
 
+    /// What is said of a row that is in the catalogue and not as expected.
+    fn said(name: &str, ended: &str, verdict: &str, reasons: &[&str]) -> String {
+        let outcome = serde_json::json!({
+            "scenario": name, "verdict": verdict, "as_expected": false, "ended": ended, "reasons": reasons});
+        let run = serde_json::json!({"interrupted": false, "outcomes": [outcome]});
+        Turned::parse(&run.to_string(), &Catalogue::read(LISTING).unwrap()).unwrap().turned[name].clone()
+    }
+
     #[test]
     fn a_mutant_that_crashes_or_hangs_is_not_noticed() {
         let ended = |how: &str, verdict: &str| {
-            let reasons = [format!("ended with {how}, not with signal 6")];
-            let outcome = serde_json::json!({
-                "scenario": "a", "verdict": verdict, "as_expected": false, "ended": how, "reasons": reasons});
-            let run = serde_json::json!({"interrupted": false, "outcomes": [outcome]});
-            Turned::parse(&run.to_string()).unwrap().turned["a"].clone()
+            said("secmem/signal", how, verdict, &[&format!("ended with {how}, not with signal 6")])
         };
 
         assert_eq!(ended("signal 15", "leak"), LEAK);
@@ -369,6 +411,51 @@ mod tests {
         assert_eq!(ended("signal 11", "inconclusive"), UNCLEAR);
         let catalogue = Catalogue::read(LISTING).unwrap();
         assert!(!Outcome::compare(&catalogue, "purge", &run(&[("secmem/signal", UNCLEAR)])).passed());
+    }
+
+    #[test]
+    fn a_denial_is_one_of_a_row_that_asks_and_a_failure_is_none() {
+        let ended = |name: &str, how: &str| {
+            said(name, how, "inconclusive", &[&format!("ended with {how}, not with exit 0"), "planted missed: why"])
+        };
+
+        assert_eq!(ended("secmem/asks", "exit 71"), DENIED);
+        assert_eq!(ended("secmem/asks", "exit 70"), UNCLEAR);
+        assert_eq!(ended("secmem/return", "exit 71"), UNCLEAR);
+        assert_eq!(ended("secmem/return", "exit 70"), UNCLEAR);
+    }
+
+    #[test]
+    fn an_open_descriptor_and_a_copy_in_the_core_count_where_they_are_all_that_is_wrong() {
+        let because = |reasons: &[&str]| said("secmem/return", "exit 0", "inconclusive", reasons);
+        let open = "exit: 4096 bytes not read: memfd_secret descriptor still open";
+
+        assert_eq!(because(&[open]), OPEN);
+        assert_eq!(because(&[open, UNSHIELDED]), OPEN);
+        assert_eq!(because(&[WHY_IN_CORE]), IN_CORE);
+        for reasons in [
+            &[open, "signal missed: why"][..],
+            &[UNSHIELDED],
+            &["exit: more than the one copy at the one home of the secret"],
+            &[WHY_IN_CORE, open],
+            &[],
+        ] {
+            assert_eq!(because(reasons), UNCLEAR, "{reasons:?}");
+        }
+    }
+
+    #[test]
+    fn the_words_that_are_looked_for_are_those_of_the_harness() {
+        let harness = Path::new(env!("CARGO_MANIFEST_DIR")).join("../harness/src");
+        let source = |name| fs::read_to_string(harness.join(name)).expect("a source");
+        let (_, after_the_place) = WHY_IN_CORE.split_once(": ").unwrap();
+        let (_, unshielded) = UNSHIELDED.split_once(": ").unwrap();
+
+        assert!(source("snapshot/live.rs").contains(WHY_OPEN));
+        assert!(source("judge.rs").contains(after_the_place) && source("judge.rs").contains(unshielded));
+        let protocol = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/protocol/src/lib.rs");
+        let denied = ENDED_DENIED.strip_prefix("exit ").unwrap();
+        assert!(fs::read_to_string(protocol).unwrap().contains(&format!("pub const DENIED: u8 = {denied};")));
     }
 
     #[test]
@@ -442,9 +529,10 @@ mod tests {
     fn rows_that_are_not_as_expected_have_turned() {
         let parsed = Turned::parse(
             r#"{"interrupted": false, "outcomes": [
-                {"scenario": "secmem/return", "verdict": "leak", "as_expected": false},
+                {"scenario": "secmem/return", "verdict": "leak", "as_expected": false, "reasons": []},
                 {"scenario": "vec/return", "verdict": "leak", "as_expected": true}
             ]}"#,
+            &Catalogue::read(LISTING).unwrap(),
         )
         .unwrap();
 
@@ -454,8 +542,10 @@ mod tests {
 
     #[test]
     fn half_a_run_is_refused() {
-        assert!(Turned::parse(r#"{"interrupted": true, "outcomes": []}"#).is_err());
-        assert!(Turned::parse(r#"{"outcomes": []}"#).is_err());
-        assert!(Turned::parse(r#"{"interrupted": false}"#).is_err());
+        let refused = |text: &str| Turned::parse(text, &Catalogue::read(LISTING).unwrap()).is_err();
+
+        assert!(refused(r#"{"interrupted": true, "outcomes": []}"#));
+        assert!(refused(r#"{"outcomes": []}"#));
+        assert!(refused(r#"{"interrupted": false}"#));
     }
 }
