@@ -170,6 +170,46 @@ mod tests {
         assert!(read("test two ... FAILED\n").is_err());
     }
 
+    /// The texts in quotation marks, up to a bracket that ends them.
+    fn quoted(text: &str, up_to: char) -> BTreeSet<String> {
+        let (list, _) = text.split_once(up_to).expect("an end");
+        list.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    /// Everything that the sources below `dir` have a compiler leave out.
+    fn used(dir: &Path) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        for entry in std::fs::read_dir(dir).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                names.extend(used(&path));
+            } else {
+                let text = std::fs::read_to_string(path).expect("a source");
+                let after = text.split("secmem_ablate = \"").skip(1);
+                names.extend(after.map(|rest| rest.split('"').next().unwrap_or_default().to_owned()));
+            }
+        }
+        names
+    }
+
+    #[test]
+    fn what_the_manifest_declares_the_library_leaves_out_and_a_row_or_a_fact_notices() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let read = |path| std::fs::read_to_string(root.join(path)).expect("a file");
+        let (manifest, catalogue) = (read("Cargo.toml"), read("scenarios/src/catalog.rs"));
+        let (_, values) = manifest.split_once("cfg(secmem_ablate, values(").expect("what may be left out");
+        let declared = quoted(values, ')');
+        // A test of the catalogue holds this list against what its rows name.
+        let (_, list) = catalogue.split_once("const ABLATIONS: ").expect("what rows name");
+        let (_, list) = list.split_once("= [").expect("a list");
+        let mut noticed = quoted(list, ']');
+        noticed.extend(FACTS.iter().map(|(ablation, _)| (*ablation).to_owned()));
+
+        assert!(declared.len() > 30, "{declared:?}");
+        assert_eq!(declared, noticed);
+        assert_eq!(declared, used(&root.join("secmem/src")));
+    }
+
     #[test]
     fn every_fact_is_a_test_of_the_library() {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../secmem/tests");
