@@ -19,8 +19,12 @@ pub(crate) static SEALED: Holder =
     Holder { asks: true, ..ours("secmem-sealed", CanaryKind::Bytes, &["reseal"], &["S5", "S11"], sealed) };
 /// Each growth leaves a slot behind.
 pub(crate) static GROWN_TEXT: Holder = ours("secmem-text", CanaryKind::Text, &[], &["S11", "S12"], grown_text);
-/// The vector that it is made of has more in its capacity than in its length.
-pub(crate) static FROM_VEC: Holder = ours("secmem-from-vec", CanaryKind::Bytes, &["consumed-wipe"], &["S12"], from_vec);
+/// The vector that it is made of has more in its capacity than in its length. A conversion takes no options: what comes of
+/// it stands where the library prefers.
+pub(crate) static FROM_VEC: Holder = Holder {
+    needs: &[Need::MemfdSecret],
+    ..ours("secmem-from-vec", CanaryKind::Bytes, &["consumed-wipe"], &["S12"], from_vec)
+};
 pub(crate) static TYPED: Holder = ours("secmem-typed", CanaryKind::Bytes, &[], &["S11"], typed);
 /// Nobody uses it for as long as the rows of deadlines wait.
 pub(crate) static IDLE: Holder = ours("secmem-idle", CanaryKind::Bytes, &[], &["S19"], idle);
