@@ -33,6 +33,10 @@ const BOOKS: [&str; 1] = ["rsa/scrubbed"];
 /// Bytes of those books at most: sizes and links beside some hundreds of blocks.
 const MOST_BOOKS: u64 = 2048;
 
+/// Bytes from the first to the last of a stretch of them at most: two words stand side by side in those books, sizes or links,
+/// and the numbers that are made of such a key are many times as long.
+const LONGEST_BOOK: u64 = 16;
+
 /// Which pairs, and under what.
 #[derive(clap::Args)]
 pub(crate) struct Options {
@@ -192,6 +196,8 @@ struct Compared {
     other: u64,
     /// Of all of them, those that are a known form of the key.
     known: u64,
+    /// The longest stretch, in bytes from the first to the last that depends on the key.
+    longest: u64,
     reasons: Vec<String>,
 }
 
@@ -214,7 +220,10 @@ fn compare(auditor: &Auditor, subject: &Path, name: &str, key: u64, runs: u32) -
 impl Compared {
     /// Whether nothing but what an allocator keeps beside its blocks depends on the key.
     fn is_bookkeeping(&self) -> bool {
-        self.verdict == LEAK && self.stack + self.registers + self.known == 0 && self.heap + self.other <= MOST_BOOKS
+        self.verdict == LEAK
+            && self.stack + self.registers + self.known == 0
+            && self.heap + self.other <= MOST_BOOKS
+            && self.longest <= LONGEST_BOOK
     }
 
     fn parse(text: &str) -> Result<Self, Box<dyn std::error::Error>> {
@@ -227,6 +236,8 @@ impl Compared {
             Self { verdict: difference["verdict"].as_str().ok_or("no verdict")?.to_owned(), ..Self::default() };
         for stretch in difference["keyed"].as_array().ok_or("no word on what depends on the key")? {
             let bytes = stretch["differing"].as_u64().ok_or("a stretch without a number of bytes")?;
+            let length = stretch["length"].as_u64().ok_or("a stretch without a length")?;
+            compared.longest = compared.longest.max(length);
             let sum = match stretch["class"].as_str().ok_or("a stretch without a class")? {
                 class if class.contains("stack") => &mut compared.stack,
                 class if class.contains("heap") => &mut compared.heap,
@@ -290,15 +301,18 @@ mod tests {
     #[test]
     fn bytes_are_summed_by_place() {
         let text = r#"{"verdict": "leak", "runs": 2, "made": 6, "reasons": ["why"], "keyed": [
-            {"class": "dead-stack", "differing": 3, "known": 1}, {"class": "stack", "differing": 4, "known": 0},
-            {"class": "heap", "differing": 5, "known": 0}, {"class": "register", "differing": 6, "known": 0},
-            {"class": "file-private", "differing": 7, "known": 0}]}"#;
+            {"class": "dead-stack", "length": 3, "differing": 3, "known": 1},
+            {"class": "stack", "length": 4, "differing": 4, "known": 0},
+            {"class": "heap", "length": 9, "differing": 5, "known": 0},
+            {"class": "register", "length": 6, "differing": 6, "known": 0},
+            {"class": "file-private", "length": 7, "differing": 7, "known": 0}]}"#;
 
         let compared = Compared::parse(text).unwrap();
 
         let Compared { stack, heap, registers, other, .. } = &compared;
         assert_eq!((*stack, *heap, *registers, *other), (7, 5, 6, 7));
         assert_eq!((compared.verdict.as_str(), compared.known, compared.reasons.len()), ("leak", 1, 1));
+        assert_eq!(compared.longest, 9);
     }
 
     #[test]
@@ -306,9 +320,13 @@ mod tests {
         let books = || Compared { verdict: "leak".to_owned(), heap: 800, ..Compared::default() };
 
         assert!(books().is_bookkeeping());
-        for spoilt in
-            [Compared { stack: 1, ..books() }, Compared { registers: 1, ..books() }, Compared { known: 1, ..books() }]
-        {
+        for spoilt in [
+            Compared { stack: 1, ..books() },
+            Compared { registers: 1, ..books() },
+            Compared { known: 1, ..books() },
+            Compared { longest: LONGEST_BOOK + 1, ..books() },
+            Compared { other: MOST_BOOKS, ..books() },
+        ] {
             assert!(!spoilt.is_bookkeeping(), "{spoilt:?}");
         }
     }
