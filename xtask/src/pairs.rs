@@ -245,7 +245,9 @@ impl Compared {
                 _ => &mut compared.other,
             };
             *sum += bytes;
-            compared.known += stretch["known"].as_u64().ok_or("a stretch that does not say what is known of it")?;
+            // Left out where nothing is known of it.
+            let known = stretch.get("known").map_or(Some(0), Value::as_u64);
+            compared.known += known.ok_or("a stretch with an odd word on what is known of it")?;
         }
         let reasons = difference["reasons"].as_array().map(Vec::as_slice).unwrap_or_default();
         compared.reasons = reasons.iter().filter_map(Value::as_str).map(str::to_owned).collect();
@@ -302,7 +304,7 @@ mod tests {
     fn bytes_are_summed_by_place() {
         let text = r#"{"verdict": "leak", "runs": 2, "made": 6, "reasons": ["why"], "keyed": [
             {"class": "dead-stack", "length": 3, "differing": 3, "known": 1},
-            {"class": "stack", "length": 4, "differing": 4, "known": 0},
+            {"class": "stack", "length": 4, "differing": 4},
             {"class": "heap", "length": 9, "differing": 5, "known": 0},
             {"class": "register", "length": 6, "differing": 6, "known": 0},
             {"class": "file-private", "length": 7, "differing": 7, "known": 0}]}"#;
