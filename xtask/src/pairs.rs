@@ -33,9 +33,15 @@ const BOOKS: [&str; 1] = ["rsa/scrubbed"];
 /// Bytes of those books at most: sizes and links beside some hundreds of blocks.
 const MOST_BOOKS: u64 = 2048;
 
-/// Bytes from the first to the last of a stretch of them at most: two words stand side by side in those books, sizes or links,
-/// and the numbers that are made of such a key are many times as long.
-const LONGEST_BOOK: u64 = 16;
+/// Bytes from the first to the last of a stretch of them that may differ all: a link and the mark of a free block beside it.
+const LINK: u64 = 16;
+
+/// Whether a stretch is such a link, or several words of which at most three bytes in four differ: an address has two bytes that
+/// are the same in all, a size more. Nearly every byte differs in a number that is made of a key, and the numbers that are made of
+/// such a key are many times as long as a link.
+const fn may_be_books(length: u64, differing: u64) -> bool {
+    length <= LINK || 4 * differing <= 3 * length
+}
 
 /// Which pairs, and under what.
 #[derive(clap::Args)]
@@ -196,8 +202,8 @@ struct Compared {
     other: u64,
     /// Of all of them, those that are a known form of the key.
     known: u64,
-    /// The longest stretch, in bytes from the first to the last that depends on the key.
-    longest: u64,
+    /// Stretches that are too long and too dense for an allocator's books.
+    dense: u64,
     reasons: Vec<String>,
 }
 
@@ -223,7 +229,7 @@ impl Compared {
         self.verdict == LEAK
             && self.stack + self.registers + self.known == 0
             && self.heap + self.other <= MOST_BOOKS
-            && self.longest <= LONGEST_BOOK
+            && self.dense == 0
     }
 
     fn parse(text: &str) -> Result<Self, Box<dyn std::error::Error>> {
@@ -237,7 +243,7 @@ impl Compared {
         for stretch in difference["keyed"].as_array().ok_or("no word on what depends on the key")? {
             let bytes = stretch["differing"].as_u64().ok_or("a stretch without a number of bytes")?;
             let length = stretch["length"].as_u64().ok_or("a stretch without a length")?;
-            compared.longest = compared.longest.max(length);
+            compared.dense += u64::from(!may_be_books(length, bytes));
             let sum = match stretch["class"].as_str().ok_or("a stretch without a class")? {
                 class if class.contains("stack") => &mut compared.stack,
                 class if class.contains("heap") => &mut compared.heap,
@@ -305,7 +311,7 @@ mod tests {
         let text = r#"{"verdict": "leak", "runs": 2, "made": 6, "reasons": ["why"], "keyed": [
             {"class": "dead-stack", "length": 3, "differing": 3, "known": 1},
             {"class": "stack", "length": 4, "differing": 4},
-            {"class": "heap", "length": 9, "differing": 5, "known": 0},
+            {"class": "heap", "length": 20, "differing": 5, "known": 0},
             {"class": "register", "length": 6, "differing": 6, "known": 0},
             {"class": "file-private", "length": 7, "differing": 7, "known": 0}]}"#;
 
@@ -314,7 +320,9 @@ mod tests {
         let Compared { stack, heap, registers, other, .. } = &compared;
         assert_eq!((*stack, *heap, *registers, *other), (7, 5, 6, 7));
         assert_eq!((compared.verdict.as_str(), compared.known, compared.reasons.len()), ("leak", 1, 1));
-        assert_eq!(compared.longest, 9);
+        assert_eq!(compared.dense, 0);
+        let number = text.replace(r#""differing": 5"#, r#""differing": 16"#);
+        assert_eq!(Compared::parse(&number).unwrap().dense, 1);
     }
 
     #[test]
@@ -326,7 +334,7 @@ mod tests {
             Compared { stack: 1, ..books() },
             Compared { registers: 1, ..books() },
             Compared { known: 1, ..books() },
-            Compared { longest: LONGEST_BOOK + 1, ..books() },
+            Compared { dense: 1, ..books() },
             Compared { other: MOST_BOOKS, ..books() },
         ] {
             assert!(!spoilt.is_bookkeeping(), "{spoilt:?}");
