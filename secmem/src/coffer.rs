@@ -54,6 +54,9 @@ const SALT: usize = 16;
 const TAG: usize = 16;
 
 /// A pre-key, and what is encrypted under it. Copies of the handle are the same coffer.
+///
+/// One call at a time: another thread's waits. With feature `tracing`, a listener that is told something while a call runs must not
+/// use the same coffer, which would wait for itself.
 #[derive(Clone)]
 pub struct Coffer(Arc<Inner>);
 

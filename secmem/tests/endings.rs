@@ -323,6 +323,38 @@ fn ours_is_not_set_again_over_a_handler_that_may_call_it() {
 }
 
 #[test]
+fn a_handler_that_the_application_has_taken_away_is_not_called() {
+    let ended = in_child(|| {
+        let _secrets = planted(32);
+        let plan = Plan::default().signals([libc::SIGTERM]);
+        set_handler(libc::SIGTERM, look_in_handler as *const () as usize, 0);
+        purge::install(&plan).unwrap();
+        set_handler(libc::SIGTERM, libc::SIG_DFL, 0);
+        purge::install(&plan).unwrap();
+
+        raise(libc::SIGTERM);
+    });
+
+    assert_eq!(ended.status.signal(), Some(libc::SIGTERM), "{ended:?}");
+}
+
+#[test]
+fn a_handler_runs_on_the_stack_that_it_asked_for() {
+    extern "C" fn tell(_: i32) {
+        exit_now(if common::on_alternate_stack() { 41 } else { 40 });
+    }
+    for (flags, expected) in [(0, 40), (libc::SA_ONSTACK, 41)] {
+        let ended = in_child_with(flags, |flags| {
+            set_handler(libc::SIGTERM, tell as *const () as usize, flags);
+            purge::install(&Plan::default()).unwrap();
+            raise(libc::SIGTERM);
+        });
+
+        assert_eq!(ended.status.code(), Some(expected), "{ended:?}");
+    }
+}
+
+#[test]
 fn a_plan_in_a_panicking_thread_is_an_error_and_no_second_panic() {
     struct Installs;
     impl Drop for Installs {

@@ -167,6 +167,15 @@ pub fn set_handler(signal: i32, handler: libc::sighandler_t, flags: i32) {
     assert_eq!(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }, 0);
 }
 
+/// Whether this is a handler on the thread's alternate stack.
+pub fn on_alternate_stack() -> bool {
+    // SAFETY: zero is valid for every field.
+    let mut now: libc::stack_t = unsafe { std::mem::zeroed() };
+    // SAFETY: nothing is set; `now` is a valid place for the answer.
+    assert_eq!(unsafe { libc::sigaltstack(std::ptr::null(), &raw mut now) }, 0);
+    now.ss_flags & libc::SS_ONSTACK != 0
+}
+
 /// The address of the handler that stands for a signal.
 pub fn handler_of(signal: i32) -> usize {
     // SAFETY: zero is valid for every field.
