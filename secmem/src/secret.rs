@@ -237,8 +237,9 @@ impl Secret {
     ///
     /// # Errors
     ///
-    /// [`Error::Expired`], [`Error::Wiped`], [`Error::Purged`] if the secret has ended, [`Error::Forked`] in a forked
-    /// child. `f` has not run then.
+    /// [`Error::Expired`], [`Error::Wiped`], [`Error::Spent`], [`Error::Purged`] if the secret has ended, [`Error::Forked`] in a
+    /// forked child. `f` has not run then. [`Error::Purged`] also if a forced purge came while `f` ran: what it may have made of
+    /// zeros is dropped.
     #[inline]
     pub fn with<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
         match &self.life {

@@ -7,7 +7,7 @@
 //! one are gone, even where their slots were never marked. It takes no lock and allocates nothing.
 
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
 
 use super::gate::{Gate, Need};
 use super::magazine::Place;
@@ -330,13 +330,14 @@ pub(crate) fn in_use() -> bool {
 
 /// Overwrites every arena, used or not, with zeros. Async-signal-safe.
 ///
-/// Accesses that run in other threads read zeros from now on; their next one fails.
+/// Accesses that run in other threads read zeros from now on, and fail when they end.
 pub(crate) fn purge_forced() {
     if fork::in_child() {
         return;
     }
     WALKING.fetch_add(1, Ordering::SeqCst);
     GENERATION.fetch_add(1, Ordering::SeqCst);
+    fence(Ordering::SeqCst); // whoever sees a zero sees the generation turned, if it asks behind a fence
     // Memory that is closed comes last: if a thread that stands still comes to close it meanwhile, the store faults, and the rest
     // has been overwritten by then.
     let open = all().filter(|arena| arena.gate.is_none());

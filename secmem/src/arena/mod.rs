@@ -21,6 +21,7 @@ mod state;
 
 use std::fmt;
 use std::ptr::NonNull;
+use std::sync::atomic::{Ordering, fence};
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use enclosure::Enclosure;
@@ -245,7 +246,7 @@ impl Slot {
         let result = f(bytes);
         drop(access);
         opened.map_or(Ok(()), Opened::close)?;
-        Ok(result)
+        self.not_overtaken().map(|()| result)
     }
 
     /// Lets `f` read and write the bytes.
@@ -261,7 +262,15 @@ impl Slot {
         let result = f(bytes);
         drop(access);
         opened.map_or(Ok(()), Opened::close)?;
-        Ok(result)
+        self.not_overtaken().map(|()| result)
+    }
+
+    /// Whether an access that has run saw the secret, and not the zeros of a forced purge: what it made of those is no result.
+    #[inline]
+    fn not_overtaken(&self) -> Result<(), Error> {
+        // Pairs with the purge's: who has read a zero of its making finds the generation turned.
+        fence(Ordering::Acquire);
+        if list::is_current(self.generation) { Ok(()) } else { Err(Error::Purged) }
     }
 
     /// Opens the memory where it is closed between accesses.
