@@ -97,6 +97,29 @@ fn without_a_lock_budget_there_is_an_error_that_names_the_call() {
 }
 
 #[test]
+fn a_limit_of_files_below_an_arena_makes_it_shorter_or_of_mlock_and_ends_no_process() {
+    for (number, limit) in [(0, 0), (1, 16 << 10)] {
+        let ended = in_child_with(number, |number| {
+            common::limit_file_size([0, 16 << 10][number as usize]);
+            let short = Secret::options().backend(Backend::MemfdSecret).zeroed(32);
+            let long = Secret::options().backend(Backend::MemfdSecret).zeroed(100_000);
+            for refused in [(number == 0).then_some(&short), Some(&long)].into_iter().flatten() {
+                let Err(Error::Refused { call: "getrlimit (RLIMIT_FSIZE)", source, .. }) = refused else {
+                    panic!("{refused:?}")
+                };
+                assert_eq!(source.raw_os_error(), Some(libc::EFBIG));
+            }
+            let secret = Secret::new(if number == 0 { 32 } else { 100_000 }).unwrap();
+            assert_eq!(secret.protection().reached, Backend::Mlock);
+            assert_eq!(secret.protection().why.map(|why| why.errno), Some(libc::EFBIG));
+            assert_eq!(short.is_ok(), number == 1);
+        });
+
+        assert!(ended.status.success(), "{limit}: {ended:?}");
+    }
+}
+
+#[test]
 fn a_used_up_lock_budget_is_an_error_and_frees_with_the_secrets() {
     let ended = in_child(|| {
         limit_locked_memory(20 << 10); // a 16 KiB arena and one of 4 KiB

@@ -375,8 +375,8 @@ fn map_shared(kind: Kind, policy: Policy, len: usize, mut size: usize) -> Result
         let smaller = size / 2 >= least;
         let strict = if smaller { policy.with(Control::Lock, demand_for_size(policy)) } else { policy };
         match Mapping::new(kind, size, sys::page_size(), strict) {
-            // mlock says ENOMEM where the budget is used up, mmap of memfd_secret EAGAIN.
-            Err(Refusal { errno: libc::ENOMEM | libc::EAGAIN, .. }) if smaller => size /= 2,
+            // mlock says ENOMEM where the budget is used up, mmap of memfd_secret EAGAIN; EFBIG is said of the limit of files.
+            Err(Refusal { errno: libc::ENOMEM | libc::EAGAIN | libc::EFBIG, .. }) if smaller => size /= 2,
             Err(_) if strict != policy => return Mapping::new(kind, size, sys::page_size(), policy),
             result => return result,
         }
