@@ -382,7 +382,8 @@ impl Secret {
 /// [`Secret::wipe`] under the name that generic code calls; later accesses are [`Error::Wiped`].
 impl Zeroize for Secret {
     fn zeroize(&mut self) {
-        // An error here is a fork, where there is nothing to wipe, or a missing random pass: zeros stand there even so.
+        // An error here is a fork, where there is nothing to wipe; a missing random pass, and zeros stand there even so; or
+        // sealed memory that did not open, which the drop tries again, and a purge.
         let _ = self.wipe();
     }
 }

@@ -192,21 +192,30 @@ impl Arena {
     }
 
     /// Does the duties to overwrite slots, and opens the memory once for all of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Access`]: the memory could not be opened, and the bytes stand. Whoever ends these slots next tries again, a purge
+    /// at the latest, and nobody gets them meanwhile; so it is no harm if there is nobody to tell. [`Error::Random`]: zeros
+    /// stand there.
     #[cold]
     fn overwrite(&'static self, duties: &[(usize, Duty)]) -> Result<(), Error> {
-        let wiped = self.open(Need::Write).inspect_err(|_| self.set_stuck()).and_then(|opened| {
-            let one = |(index, duty): &(usize, Duty)| {
-                let len = self.slot(*index).len.load(Ordering::Acquire);
-                // SAFETY: the duty is given once in the slot's life, when no access runs and none can begin, so nobody
-                // refers to the bytes; the memory stays mapped and shown until `cleaned` lets the owner give the slot back.
-                unsafe { wipe::wipe_raw(self.slot_start(*index), len, duty.schedule) }
-            };
-            let wiped = duties.iter().map(one).fold(Ok(()), Result::and); // each one, whatever came of the others
-            drop(opened); // before anybody can unmap it
-            wiped
-        });
+        let opened = self.open(Need::Write).inspect_err(|_| {
+            self.set_stuck(); // first: who finds a slot that failed finds its memory closed to others
+            for (index, _) in duties {
+                self.slot(*index).state.failed();
+                stats::count(Count::NotWiped);
+            }
+        })?;
+        let one = |(index, duty): &(usize, Duty)| {
+            let len = self.slot(*index).len.load(Ordering::Acquire);
+            // SAFETY: the duty is given to one at a time, when no access runs and none can begin, so nobody refers to the
+            // bytes; the memory stays mapped and shown until `cleaned` lets the owner give the slot back.
+            unsafe { wipe::wipe_raw(self.slot_start(*index), len, duty.schedule) }
+        };
+        let wiped = duties.iter().map(one).fold(Ok(()), Result::and); // each one, whatever came of the others
+        drop(opened); // before anybody can unmap it
         for (index, _) in duties {
-            // Where the memory could not be opened they are not, but whoever waits must go on; nobody gets them again.
             self.slot(*index).state.cleaned();
         }
         wiped
@@ -293,8 +302,7 @@ pub(crate) fn purge() {
     for arena in all() {
         for (index, slot) in arena.slots.iter().enumerate() {
             let duty = slot.state.doom(None, Doom::Purged);
-            // Without random bytes the other passes were made and zeros stand there; a purge has nobody to tell.
-            let _ = arena.fulfil(index, duty);
+            let _ = arena.fulfil(index, duty); // a purge has nobody to tell: see `Arena::overwrite`
         }
     }
 }
@@ -311,19 +319,19 @@ pub(crate) fn doom_all(tickets: &[Ticket], doom: Doom) {
         if arena.is_sealed() {
             closed.push((*arena, (*index, duty)));
         } else {
-            // Without random bytes the other passes were made and zeros stand there; a thread has nobody to tell.
-            let _ = arena.overwrite(&[(*index, duty)]);
+            let _ = arena.overwrite(&[(*index, duty)]); // a thread has nobody to tell: see there
         }
     }
     closed.sort_by_key(|(arena, _)| ptr::from_ref(*arena).addr());
     while let Some(&(arena, _)) = closed.last() {
         let first = closed.partition_point(|(other, _)| ptr::from_ref(*other).addr() < ptr::from_ref(arena).addr());
         let duties: Vec<_> = closed.drain(first..).map(|(_, duty)| duty).collect();
-        let _ = arena.overwrite(&duties);
+        let _ = arena.overwrite(&duties); // a thread has nobody to tell
     }
 }
 
-/// Whether an access still runs in any thread. After [`purge`] no other begins. Waits for wipes that are under way.
+/// Whether an access still runs in any thread, or bytes stand that could not be overwritten. After [`purge`] no other begins.
+/// Waits for wipes that are under way.
 pub(crate) fn in_use() -> bool {
     !fork::in_child() && all().flat_map(|arena| &arena.slots).any(|slot| slot.state.in_use())
 }

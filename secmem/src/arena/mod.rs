@@ -378,10 +378,11 @@ impl Drop for Slot {
         let sealed = self.place.arena.is_sealed();
         let ended = if sealed { self.retire_opened() } else { self.retire() };
         if !ended {
-            // An error is a missing random pass, or memory that could not be opened, which nobody gets then. A drop has
-            // nobody to tell.
+            // An error is a missing random pass, or memory that could not be opened. A drop has nobody to tell.
             let _ = self.doom(Doom::Wiped);
-            self.place.meta().state.vacate();
+            if !self.place.meta().state.vacate() {
+                return; // the bytes stand: nobody gets the slot, and a purge tries again
+            }
         }
         pool::give_back(self.place, self.kind, Class { policy: self.policy.of_pages(), sealed });
     }
@@ -439,7 +440,7 @@ impl Drop for Access<'_> {
         if duty.is_none() && !list::is_current(slot.generation) {
             duty = state.doom(Some(slot.epoch), Doom::Purged);
         }
-        // Without random bytes the other passes were made and zeros stand there; an access has nobody to tell.
+        // An access has nobody to tell: see `Arena::overwrite`.
         let _ = slot.place.arena.fulfil(slot.place.index, duty);
     }
 }
@@ -464,5 +465,58 @@ impl Ticket {
         }
         let duty = self.place.meta().state.doom(Some(self.epoch), doom);
         self.place.arena.fulfil(self.place.index, duty)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::{Call, seam};
+
+    /// The bytes of a slot, whether it has ended or not, but for its canaries.
+    fn bytes(slot: &Slot) -> Vec<u8> {
+        let _opened = slot.open(Need::Read).unwrap();
+        let start = slot.start().as_ptr();
+        // SAFETY: the slot is ours, so its memory is mapped, and it is open; volatile, for others overwrite it.
+        (0..slot.len()).map(|at| unsafe { start.wrapping_add(at).read_volatile() }).collect()
+    }
+
+    fn filled(sealed: bool, schedule: Schedule) -> Slot {
+        let mut slot = Slot::new(Policy::from(Backend::Mlock), sealed, 100, schedule).unwrap();
+        slot.write(|bytes| bytes.fill(0xA7)).unwrap();
+        slot
+    }
+
+    #[test]
+    fn a_slot_that_did_not_open_to_be_wiped_is_wiped_by_the_next_one_who_ends_it() {
+        for (first, second) in [(Doom::Wiped, Doom::Wiped), (Doom::Expired, Doom::Purged), (Doom::Spent, Doom::Expired)]
+        {
+            let slot = filled(true, Schedule::Single);
+            seam::fail_next(Call::Access, libc::ENOMEM);
+
+            assert!(matches!(slot.doom(first), Err(Error::Access { .. })));
+            assert_eq!(bytes(&slot), [0xA7; 100]);
+            assert!(slot.place.meta().state.in_use(), "bytes that stand count");
+            slot.doom(second).unwrap();
+
+            assert_eq!((bytes(&slot), seam::left()), (vec![0; 100], 0));
+            assert!(!slot.place.meta().state.in_use());
+        }
+    }
+
+    #[test]
+    fn a_slot_whose_end_was_refused_twice_is_nobodys_and_the_next_purge_wipes_it() {
+        let slot = filled(true, Schedule::Single);
+        let place = slot.place;
+        for _ in 0..2 {
+            seam::fail_next(Call::Access, libc::ENOMEM);
+        }
+
+        drop(slot); // opened to be retired, then to be wiped
+
+        assert!(place.meta().state.in_use() && place.arena.is_stuck());
+        let duty = place.meta().state.doom(None, Doom::Purged);
+        assert!(place.arena.fulfil(place.index, duty).is_ok() && !place.meta().state.in_use());
+        assert_eq!(seam::left(), 0);
     }
 }
