@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering, 
 use super::gate::{Gate, Need};
 use super::magazine::Place;
 use super::mapping::Shields;
-use super::state::{Doom, Duty, State};
+use super::state::{Doom, Duty, Epoch, State};
 use super::{Ticket, fork};
 use crate::error::Error;
 use crate::stats::{self, Count};
@@ -185,6 +185,23 @@ impl Arena {
         &self.slots[index]
     }
 
+    /// Ends a secret and overwrites it, unless somebody uses it, who does that on the way out. Also if another one had ended it
+    /// before, nobody is overwriting it any more when this returns.
+    ///
+    /// # Errors
+    ///
+    /// As `overwrite`.
+    pub(super) fn end_secret(&'static self, index: usize, epoch: Option<Epoch>, doom: Doom) -> Result<(), Error> {
+        let state = &self.slot(index).state;
+        loop {
+            let duty = state.doom(epoch, doom);
+            // The other one may have failed.
+            if duty.is_some() || !state.wait(epoch) {
+                return self.fulfil(index, duty);
+            }
+        }
+    }
+
     /// Does the duty to overwrite a slot, if there is one.
     #[inline]
     pub(super) fn fulfil(&'static self, index: usize, duty: Option<Duty>) -> Result<(), Error> {
@@ -294,15 +311,15 @@ pub(super) fn is_current(generation: u64) -> bool {
     GENERATION.load(Ordering::SeqCst) == generation
 }
 
-/// Ends every secret: unused ones now, used ones when their running access ends. Takes no lock but those of closed memory.
+/// Ends every secret: unused ones now, used ones when their running access ends. Takes no lock but those of closed memory, and
+/// waits for whoever overwrites a secret just then: not for signal handlers.
 pub(crate) fn purge() {
     if fork::in_child() {
         return;
     }
     for arena in all() {
-        for (index, slot) in arena.slots.iter().enumerate() {
-            let duty = slot.state.doom(None, Doom::Purged);
-            let _ = arena.fulfil(index, duty); // a purge has nobody to tell: see `Arena::overwrite`
+        for index in 0..arena.slots.len() {
+            let _ = arena.end_secret(index, None, Doom::Purged); // a purge has nobody to tell: see `Arena::overwrite`
         }
     }
 }

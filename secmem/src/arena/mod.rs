@@ -458,13 +458,13 @@ impl Ticket {
         self.place.len()
     }
 
-    /// Forbids further accesses and overwrites the slot: now if nobody uses it, else when the last access ends.
+    /// Forbids further accesses and overwrites the slot: now if nobody uses it, else when the last access ends, and if another one is
+    /// overwriting it, until that is done.
     pub(crate) fn doom(&self, doom: Doom) -> Result<(), Error> {
         if in_child() {
             return Err(Error::Forked);
         }
-        let duty = self.place.meta().state.doom(Some(self.epoch), doom);
-        self.place.arena.fulfil(self.place.index, duty)
+        self.place.arena.end_secret(self.place.index, Some(self.epoch), doom)
     }
 }
 
@@ -515,8 +515,33 @@ mod tests {
         drop(slot); // opened to be retired, then to be wiped
 
         assert!(place.meta().state.in_use() && place.arena.is_stuck());
-        let duty = place.meta().state.doom(None, Doom::Purged);
-        assert!(place.arena.fulfil(place.index, duty).is_ok() && !place.meta().state.in_use());
+        assert!(place.arena.end_secret(place.index, None, Doom::Purged).is_ok() && !place.meta().state.in_use());
         assert_eq!(seam::left(), 0);
+    }
+
+    #[test]
+    fn who_ends_a_secret_that_another_one_is_overwriting_returns_when_that_is_done() {
+        for epoch in [false, true] {
+            let slot = filled(false, Schedule::Single);
+            let place = slot.place;
+            let duty = place.meta().state.doom(None, Doom::Expired);
+            assert!(duty.is_some());
+            let begins = std::sync::Barrier::new(2);
+
+            let after = std::thread::scope(|scope| {
+                let other = scope.spawn(|| {
+                    begins.wait();
+                    // As `wipe` does, and as a purge.
+                    place.arena.end_secret(place.index, epoch.then_some(slot.epoch), Doom::Wiped).unwrap();
+                    bytes(&slot)
+                });
+                begins.wait();
+                std::thread::sleep(std::time::Duration::from_millis(50)); // for the other one to have gone on, if it would
+                place.arena.fulfil(place.index, duty).unwrap();
+                other.join().unwrap()
+            });
+
+            assert_eq!(after, [0; 100]);
+        }
     }
 }
