@@ -53,6 +53,37 @@ static WALKING: AtomicUsize = AtomicUsize::new(0);
 /// Turned when a forced purge begins and when it ends.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
 
+/// Purges that are no forced ones and are walking the list now.
+static PURGING: AtomicUsize = AtomicUsize::new(0);
+
+/// Turned when one of these begins.
+static PURGES: AtomicU64 = AtomicU64::new(0);
+
+/// A moment, of which [`has_purged`](Self::has_purged) can be asked later.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub(crate) struct Since {
+    purges: u64,
+    purging: bool,
+}
+
+impl Since {
+    /// Now.
+    pub(crate) fn now() -> Self {
+        // In this order: a purge that began between the two is counted, or over.
+        let purges = PURGES.load(Ordering::SeqCst);
+        Self { purges, purging: PURGING.load(Ordering::SeqCst) != 0 }
+    }
+
+    /// Whether a purge ran at that moment, or has begun since. (A forced one turns the [`generation`].)
+    ///
+    /// One that begins after this finds every slot that was occupied before.
+    pub(super) fn has_purged(self) -> bool {
+        fence(Ordering::SeqCst); // behind what occupied the slot; pairs with the purge's
+        self.purging || PURGES.load(Ordering::SeqCst) != self.purges
+    }
+}
+
 impl Arena {
     /// A new arena with room for so many slots, without memory yet, in the list for ever.
     ///
@@ -317,11 +348,15 @@ pub(crate) fn purge() {
     if fork::in_child() {
         return;
     }
+    PURGING.fetch_add(1, Ordering::SeqCst);
+    PURGES.fetch_add(1, Ordering::SeqCst);
+    fence(Ordering::SeqCst); // before any slot is looked at
     for arena in all() {
         for index in 0..arena.slots.len() {
             let _ = arena.end_secret(index, None, Doom::Purged); // a purge has nobody to tell: see `Arena::overwrite`
         }
     }
+    PURGING.fetch_sub(1, Ordering::SeqCst);
 }
 
 /// Ends many slots: unused ones now, used ones when their running access ends. Memory that is closed is opened once for all

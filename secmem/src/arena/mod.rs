@@ -27,7 +27,7 @@ use std::sync::atomic::{Ordering, fence};
 pub(crate) use enclosure::Enclosure;
 pub(crate) use fork::in_child;
 pub(crate) use gate::Need;
-pub(crate) use list::{Opened, doom_all, in_use, purge, purge_forced};
+pub(crate) use list::{Opened, Since, doom_all, in_use, purge, purge_forced};
 pub(crate) use pool::Look;
 pub(crate) use state::Doom;
 
@@ -294,6 +294,13 @@ impl Slot {
     /// A slot of another length like this one.
     pub(crate) fn like(&self, len: usize) -> Result<Self, Error> {
         Self::new(self.policy, self.place.arena.is_sealed(), len, self.place.meta().state.schedule())
+    }
+
+    /// Ends a secret that takes over what another one held, if a purge may have passed this place before it was occupied, and come to
+    /// the other one's when that was given back. `since` is from before this slot was made; to be called when it holds
+    /// everything, before the other one is dropped.
+    pub(crate) fn end_if_purged(&self, since: Since) -> Result<(), Error> {
+        if since.has_purged() { self.doom(Doom::Purged) } else { Ok(()) }
     }
 
     /// An address within the arena, to be told from those of others.
