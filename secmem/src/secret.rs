@@ -434,12 +434,14 @@ mod tests {
             let (moving, staying) = (Arc::new(Mutex::new(grown(options))), grown(options));
 
             let shared = Arc::clone(&moving);
+            let (send, moved) = std::sync::mpsc::channel();
             purge_with_a_pause(options, move || {
                 // To an arena of its own, which the list has now and the purge does not see.
-                let moved = shared.lock().unwrap().extend(&[0xA7; 100_000]);
-                assert!(matches!(moved, Err(Error::Purged)), "{moved:?}");
+                send.send(shared.lock().unwrap().extend(&[0xA7; 100_000])).unwrap();
             });
 
+            let moved = moved.recv().unwrap();
+            assert!(matches!(moved, Err(Error::Purged)), "{moved:?}");
             for bytes in [&*moving.lock().unwrap(), &staying] {
                 assert!(matches!(bytes.with(|_| ()), Err(Error::Purged)), "{:?}", bytes.with(|_| ()));
             }
