@@ -339,7 +339,7 @@ impl Slot {
     #[inline]
     fn check(&self) {
         // A forced purge overwrites canaries too, and turns the generation before it does.
-        if !self.canary().intact() && list::is_current(self.generation) {
+        if !self.canary().intact() && self.not_overtaken().is_ok() {
             canary::damaged();
         }
     }
