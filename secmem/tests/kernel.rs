@@ -3,9 +3,10 @@
 mod common;
 
 use std::os::unix::process::ExitStatusExt;
+use std::time::Duration;
 
 use common::{fork, in_child, in_child_with, limit_locked_memory, map_line, peek, touch, vm_flags};
-use secmem::{Backend, Error, Secret, probe};
+use secmem::{Backend, Error, Options, Secret, TestClock, probe};
 
 const BACKENDS: [Backend; 2] = [Backend::MemfdSecret, Backend::Mlock];
 
@@ -254,6 +255,50 @@ fn a_byte_beside_a_secret_that_changes_between_accesses_ends_the_process_when_th
     let said = String::from_utf8_lossy(&ended.stdout);
     assert!(said.contains("lives") && !said.contains("goes on"), "{ended:?}");
     assert_eq!(ended.status.signal(), Some(libc::SIGABRT), "{ended:?}");
+}
+
+#[test]
+fn a_byte_beside_a_secret_that_changes_ends_the_process_however_the_secret_ends() {
+    let ways: [(&str, fn(Options, TestClock)); 4] = [
+        ("wiped", |options, _| damaged(options).wipe().unwrap()),
+        ("expired", |options, clock| {
+            let _secret = damaged(options.clock(clock).expires_in(Duration::from_secs(1)));
+            clock.advance(Duration::from_secs(1));
+        }),
+        ("purged", |options, _| {
+            let _secret = damaged(options);
+            secmem::purge::purge_all();
+        }),
+        ("dropped by a panic that purges", |options, _| {
+            secmem::purge::install(&secmem::purge::Plan::default()).unwrap();
+            let _secret = damaged(options);
+            let _ = std::panic::catch_unwind(|| panic!("a panic"));
+        }),
+    ];
+    for (number, (way, _)) in (0..).zip(ways) {
+        for backend in 0..2 {
+            let ended = in_child_with(2 * number + backend, |parameter| {
+                let options = Secret::options().backend(BACKENDS[parameter as usize % 2]);
+                println!("begins");
+                ways[parameter as usize / 2].1(options, TestClock::new());
+                println!("goes on");
+            });
+
+            let said = String::from_utf8_lossy(&ended.stdout);
+            assert!(said.contains("begins") && !said.contains("goes on"), "{way}: {ended:?}");
+            assert_eq!(ended.status.signal(), Some(libc::SIGABRT), "{way}: {ended:?}");
+            assert!(!ended.status.core_dumped(), "{way}: {ended:?}");
+        }
+    }
+}
+
+/// A secret with a byte changed behind it.
+fn damaged(options: Options) -> Secret {
+    let mut secret = options.zeroed(32).unwrap();
+    let mut at = std::ptr::null_mut();
+    secret.with_mut(|bytes| at = bytes.as_mut_ptr()).unwrap();
+    common::poke(at.wrapping_add(32));
+    secret
 }
 
 #[test]

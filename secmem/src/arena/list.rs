@@ -7,8 +7,9 @@
 //! one are gone, even where their slots were never marked. It takes no lock and allocates nothing.
 
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
+use super::canary::{self, Canary};
 use super::gate::{Gate, Need};
 use super::magazine::Place;
 use super::mapping::Shields;
@@ -37,12 +38,23 @@ pub(crate) struct Arena {
     slots: Box<[SlotMeta]>,
 }
 
-/// What is known of the slot that begins at a granule.
+/// What is known of the slot that begins at a granule: 16 bytes, for there is one for every 64 bytes of secrets.
 #[derive(Debug, Default)]
 pub(super) struct SlotMeta {
     pub(super) state: State,
-    /// Bytes, in whole granules. Written by the pool while the slot is free.
-    pub(super) len: AtomicUsize,
+    /// What the canaries can be looked at by, written by whoever takes the slot, before it is occupied: bytes that the slot has
+    /// more than the secret and its canaries, less than a page; and the generation of the secret, its lower half.
+    spare: AtomicU16,
+    /// Means nothing where the slot is the whole mapping. Written by the pool while the slot is free.
+    granules: AtomicU16,
+    generation: AtomicU32,
+}
+
+const _: () = assert!(size_of::<SlotMeta>() == 16);
+
+/// The half of a generation that a slot keeps. To be taken for another one it would need 2^31 forced purges in a secret's life.
+const fn lower_half(generation: u64) -> u32 {
+    generation as u32
 }
 
 static HEAD: AtomicPtr<Arena> = AtomicPtr::new(ptr::null_mut());
@@ -216,6 +228,30 @@ impl Arena {
         &self.slots[index]
     }
 
+    /// Bytes of a slot that is taken.
+    #[inline]
+    pub(super) fn slot_len(&self, index: usize) -> usize {
+        if self.is_single() {
+            return self.len.load(Ordering::Acquire);
+        }
+        usize::from(self.slot(index).granules.load(Ordering::Acquire)) * GRANULE
+    }
+
+    /// Notes how long a free slot of a shared arena is.
+    pub(super) fn set_granules(&self, index: usize, granules: u16) {
+        self.slot(index).granules.store(granules, Ordering::Release);
+    }
+
+    /// Notes what is about to stand in a free slot.
+    #[inline(always)]
+    pub(super) fn note(&self, index: usize, secret: usize, generation: u64) {
+        let spare = self.slot_len(index) - canary::BOTH - secret;
+        let meta = self.slot(index);
+        // Occupying the slot releases both. A page has 64 KiB at most.
+        meta.spare.store(u16::try_from(spare).unwrap_or(u16::MAX), Ordering::Relaxed);
+        meta.generation.store(lower_half(generation), Ordering::Relaxed);
+    }
+
     /// Ends a secret and overwrites it, unless somebody uses it, who does that on the way out. Also if another one had ended it
     /// before, nobody is overwriting it any more when this returns.
     ///
@@ -256,7 +292,10 @@ impl Arena {
             }
         })?;
         let one = |(index, duty): &(usize, Duty)| {
-            let len = self.slot(*index).len.load(Ordering::Acquire);
+            let len = self.slot_len(*index);
+            if !cfg!(secmem_ablate = "canary-at-free") {
+                self.check(*index);
+            }
             // SAFETY: the duty is given to one at a time, when no access runs and none can begin, so nobody refers to the
             // bytes; the memory stays mapped and shown until `cleaned` lets the owner give the slot back.
             unsafe { wipe::wipe_raw(self.slot_start(*index), len, duty.schedule) }
@@ -267,6 +306,21 @@ impl Arena {
             self.slot(*index).state.cleaned();
         }
         wiped
+    }
+
+    /// Ends the process if somebody wrote past a secret that is about to be overwritten. For the one who has the duty, while the
+    /// memory is open.
+    fn check(&self, index: usize) {
+        let meta = self.slot(index);
+        let secret = self.slot_len(index) - canary::BOTH - usize::from(meta.spare.load(Ordering::Relaxed));
+        let generation = meta.generation.load(Ordering::Relaxed);
+        // SAFETY: the memory is shown and open, and holds a secret of so many bytes and its canaries: until the duty is done
+        // nobody takes the slot anew.
+        let canary = unsafe { Canary::new(self.slot_start(index), secret) };
+        // A forced purge overwrites canaries too, and turns the generation before it does.
+        if !canary.intact() && !is_overtaken(|now| lower_half(now) == generation) {
+            canary::damaged();
+        }
     }
 }
 
@@ -340,6 +394,14 @@ pub(super) fn generation() -> Result<u64, Error> {
 #[inline]
 pub(super) fn is_current(generation: u64) -> bool {
     GENERATION.load(Ordering::SeqCst) == generation
+}
+
+/// Whether a forced purge has begun since the generation was current that `is_it` knows, to be asked after a look at secret bytes:
+/// what was seen may be its zeros.
+#[inline]
+pub(super) fn is_overtaken(is_it: impl FnOnce(u64) -> bool) -> bool {
+    fence(Ordering::Acquire); // pairs with the purge's: who has read a zero of its making finds the generation turned
+    !is_it(GENERATION.load(Ordering::SeqCst))
 }
 
 /// Ends every secret: unused ones now, used ones when their running access ends. Takes no lock but those of closed memory, and

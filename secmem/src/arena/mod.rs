@@ -21,7 +21,6 @@ mod state;
 
 use std::fmt;
 use std::ptr::NonNull;
-use std::sync::atomic::{Ordering, fence};
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use enclosure::Enclosure;
@@ -175,10 +174,11 @@ pub(crate) struct Slot {
     why: Option<Refusal>,
 }
 
-/// Writes the canaries of a place that nobody but its taker knows: before it is occupied, for a purge in another thread may end
-/// and overwrite what is.
+/// Writes the canaries of a place that nobody but its taker knows, and what they are looked at by: before it is occupied, for a
+/// purge in another thread may end and overwrite what is.
 #[inline(always)]
-fn set_canary(place: &Place, len: usize) {
+fn set_canary(place: &Place, len: usize, generation: u64) {
+    place.arena.note(place.index, len, generation);
     // SAFETY: the place was given to the caller, is shown, open, and holds `len` bytes and their canaries.
     unsafe { Canary::new(place.start(), len) }.set();
 }
@@ -199,7 +199,7 @@ impl Slot {
     fn at_hand(policy: Policy, class: Class, len: usize, schedule: Schedule) -> Option<Self> {
         let generation = list::generation().ok().filter(|_| !in_child())?;
         let (place, kind) = pool::at_hand(policy, class, len)?;
-        set_canary(&place, len);
+        set_canary(&place, len, generation);
         let epoch = place.meta().state.occupy(schedule);
         stats::count(Count::Made);
         Some(Self { place, len, epoch, generation, policy, kind, why: None })
@@ -225,7 +225,7 @@ impl Slot {
                 return Err(error);
             }
         };
-        set_canary(&place, len);
+        set_canary(&place, len, generation);
         let epoch = place.meta().state.occupy(schedule);
         let slot = Self { place, len, epoch, generation, policy, kind, why };
         opened.map_or(Ok(()), Opened::close)?;
@@ -268,9 +268,7 @@ impl Slot {
     /// Whether an access that has run saw the secret, and not the zeros of a forced purge: what it made of those is no result.
     #[inline]
     fn not_overtaken(&self) -> Result<(), Error> {
-        // Pairs with the purge's: who has read a zero of its making finds the generation turned.
-        fence(Ordering::Acquire);
-        if list::is_current(self.generation) { Ok(()) } else { Err(Error::Purged) }
+        if list::is_overtaken(|now| now == self.generation) { Err(Error::Purged) } else { Ok(()) }
     }
 
     /// Opens the memory where it is closed between accesses.
@@ -339,7 +337,7 @@ impl Slot {
     #[inline]
     fn check(&self) {
         // A forced purge overwrites canaries too, and turns the generation before it does.
-        if !self.canary().intact() && self.not_overtaken().is_ok() {
+        if !self.canary().intact() && !list::is_overtaken(|now| now == self.generation) {
             canary::damaged();
         }
     }
@@ -550,5 +548,23 @@ mod tests {
 
             assert_eq!(after, [0; 100]);
         }
+    }
+
+    #[test]
+    fn a_slot_that_a_forced_purge_has_overwritten_is_ended_without_a_word_of_damage() {
+        let ended = seam::in_child(
+            "arena::tests::a_slot_that_a_forced_purge_has_overwritten_is_ended_without_a_word_of_damage",
+            || {
+                for sealed in [false, true] {
+                    let slot = filled(sealed, Schedule::Single);
+                    purge_forced();
+                    slot.doom(Doom::Wiped).unwrap();
+                    drop(slot);
+                    drop(filled(sealed, Schedule::Single));
+                }
+            },
+        );
+
+        assert!(ended.status.success(), "{ended:?}");
     }
 }
