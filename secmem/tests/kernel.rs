@@ -259,7 +259,8 @@ fn a_byte_beside_a_secret_that_changes_between_accesses_ends_the_process_when_th
 
 #[test]
 fn a_byte_beside_a_secret_that_changes_ends_the_process_however_the_secret_ends() {
-    let ways: [(&str, fn(Options, TestClock)); 4] = [
+    type Way = fn(Options, TestClock);
+    let ways: [(&str, Way); 4] = [
         ("wiped", |options, _| damaged(options).wipe().unwrap()),
         ("expired", |options, clock| {
             let _secret = damaged(options.clock(clock).expires_in(Duration::from_secs(1)));
