@@ -45,8 +45,9 @@
 //! - Code that uses a secret leaves parts of it in registers and on its stack; so does a signal that comes meanwhile. What
 //!   a closure copies out is the caller's.
 //! - A forced purge (signal, exit, a panic that aborts) overwrites secrets under running accesses. Those read zeros until
-//!   they end or the process does (the language promises nothing about such a read), and what another thread writes
-//!   after the purge has passed stays until its access ends, or until the process has ended.
+//!   they end or the process does (the language promises nothing about such a read); one that ends is [`Error::Purged`], and its
+//!   result is dropped. What another thread writes after the purge has passed stays until its access ends, or until the
+//!   process has ended.
 //! - SIGKILL, `_exit`, and a crash that is not in the plan run nothing. Pages of memfd_secret are zeroed by the kernel and
 //!   were unreadable before; pages of mlock keep the bytes until the kernel uses them for something else.
 //! - Code that runs in the process reads whatever it can read, also code that a debugger makes it run.

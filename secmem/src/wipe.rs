@@ -4,8 +4,9 @@
 //! `explicit_bzero` at the lengths where that is faster; other bytes always in place. After each pass in place a barrier
 //! tells the compiler that the bytes were looked at, so that no pass can be dropped as dead.
 //!
-//! Nothing here locks or allocates. A signal handler uses `wipe_forced` alone, which makes no call and keeps no state; the random
-//! pass of six has a key (`keystream`).
+//! Nothing here allocates, and one pass locks nothing. A signal handler uses `wipe_forced` alone, which makes no call and keeps no
+//! state. The random pass of six has a key (`keystream`), which the first one in a process draws; others that come just then wait
+//! for it, so six passes have no place in a signal handler, nor in a child that was forked beside other threads.
 #![allow(unsafe_code)] // raw ranges of arenas; vector stores behind a check of the processor; explicit_bzero
 
 use std::ptr::NonNull;

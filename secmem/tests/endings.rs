@@ -34,6 +34,12 @@ fn filled(options: secmem::Options, len: usize) -> Secret {
     options.filled(len, fill).unwrap()
 }
 
+fn filled_with(options: secmem::Options, byte: u8) -> Secret {
+    let mut secret = options.zeroed(32).unwrap();
+    secret.with_mut(|slot| slot.fill(byte)).unwrap();
+    secret
+}
+
 /// One secret of each backend, with the looks pointed at them.
 fn planted(len: usize) -> [Secret; 2] {
     let secrets = BACKENDS.map(|backend| filled(Secret::options().backend(backend), len));
@@ -131,6 +137,49 @@ fn a_handler_that_returns_finds_old_secrets_gone_and_new_ones_possible() {
     });
 
     assert_eq!(ended.status.signal(), Some(libc::SIGTERM), "{ended:?}");
+}
+
+#[test]
+fn an_access_that_a_forced_purge_overtakes_has_no_result() {
+    extern "C" fn nothing(_: i32) {}
+    let ended = in_child(|| {
+        set_handler(libc::SIGTERM, nothing as *const () as usize, 0);
+        purge::install(&Plan::default().signals([libc::SIGTERM])).unwrap();
+        let fill = |slot: &mut [u8]| {
+            raise(libc::SIGTERM);
+            slot.fill(0xA7);
+            Ok::<(), Error>(())
+        };
+        for backend in BACKENDS {
+            let options = Secret::options().backend(backend);
+
+            let [one, other] = [0xA7, 0x5A].map(|byte| filled_with(options, byte));
+            let equal = one.with(|a| {
+                other.with(|b| {
+                    raise(libc::SIGTERM);
+                    secmem::ct::eq(a, b)
+                })
+            });
+            assert!(matches!(equal, Err(Error::Purged)), "{equal:?}");
+
+            let mut written = filled_with(options, 0xA7);
+            let writing = written.with_mut(|_| raise(libc::SIGTERM));
+            assert!(matches!(writing, Err(Error::Purged)), "{writing:?}");
+
+            let made = options.filled(32, fill);
+            assert!(matches!(made, Err(Error::Purged)), "{made:?}");
+
+            let sealed = options.sealed(32).unwrap();
+            let batch = secmem::Sealed::batch(&[&sealed], || sealed.with(|_| raise(libc::SIGTERM)));
+            assert!(matches!(batch, Ok(Err(Error::Purged))), "{batch:?}");
+            let made = options.filled_sealed(32, fill);
+            assert!(matches!(made, Err(Error::Purged)), "{made:?}");
+        }
+        let undisturbed = filled_with(Secret::options(), 0xA7);
+        assert_eq!(undisturbed.with(|bytes| bytes[31]).unwrap(), 0xA7);
+    });
+
+    assert!(ended.status.success(), "{ended:?}");
 }
 
 #[test]

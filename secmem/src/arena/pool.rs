@@ -10,7 +10,6 @@
 use std::cell::Cell;
 use std::ops::Range;
 use std::ptr;
-use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::list::{Arena, GRANULE};
@@ -60,10 +59,10 @@ impl Room {
         if self.free < granules {
             return None;
         }
-        let index = free_run(&self.taken, granules)?;
+        let (index, length) = (free_run(&self.taken, granules)?, u16::try_from(granules).ok()?);
         self.taken[index..index + granules].fill(true);
         self.free -= granules;
-        self.arena.slot(index).len.store(granules * GRANULE, Ordering::Release);
+        self.arena.set_granules(index, length);
         Some(Place { arena: self.arena, index })
     }
 
@@ -360,7 +359,6 @@ fn own(rooms: &mut Vec<Room>, kind: Kind, class: Class, len: usize, news: &mut V
     rooms.iter_mut().filter(|room| room.vacant).try_for_each(Room::unmap)?;
     let mut mapping = Mapping::new(kind, len, sys::page_size(), class.policy)?;
     let room = vacant(rooms, 1, kind, class);
-    room.arena.slot(0).len.store(mapping.len(), Ordering::Release);
     show(room.arena, &mut mapping, news)?;
     room.mapping = Some(mapping);
     room.vacant = false;
@@ -375,8 +373,8 @@ fn map_shared(kind: Kind, policy: Policy, len: usize, mut size: usize) -> Result
         let smaller = size / 2 >= least;
         let strict = if smaller { policy.with(Control::Lock, demand_for_size(policy)) } else { policy };
         match Mapping::new(kind, size, sys::page_size(), strict) {
-            // mlock says ENOMEM where the budget is used up, mmap of memfd_secret EAGAIN.
-            Err(Refusal { errno: libc::ENOMEM | libc::EAGAIN, .. }) if smaller => size /= 2,
+            // mlock says ENOMEM where the budget is used up, mmap of memfd_secret EAGAIN; EFBIG is said of the limit of files.
+            Err(Refusal { errno: libc::ENOMEM | libc::EAGAIN | libc::EFBIG, .. }) if smaller => size /= 2,
             Err(_) if strict != policy => return Mapping::new(kind, size, sys::page_size(), policy),
             result => return result,
         }

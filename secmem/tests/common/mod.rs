@@ -123,6 +123,11 @@ pub fn limit_locked_memory(bytes: u64) {
     }
 }
 
+/// Lets this process make no file longer than so many bytes.
+pub fn limit_file_size(bytes: u64) {
+    limit(libc::RLIMIT_FSIZE, bytes);
+}
+
 /// Makes this process an ordinary user's, readable by others of that user, if it was root's.
 pub fn become_ordinary() {
     // SAFETY: geteuid cannot fail and touches no memory.
