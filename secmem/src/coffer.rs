@@ -38,7 +38,7 @@ use aes_gcm_now::{Aes256Gcm, Key, Nonce, Tag};
 use polyval::Polyval;
 use polyval::universal_hash::UniversalHash;
 
-use crate::arena::{self, Protection};
+use crate::arena::{self, Protection, Since};
 use crate::error::Error;
 use crate::policy::Policy;
 use crate::secret::{Options, Secret};
@@ -186,12 +186,14 @@ impl Inner {
 
     fn rekey(&self) -> Result<(), Error> {
         let mut state = self.lock()?;
+        let since = Since::now();
         let new = pre_key(self.policy)?;
         let mut objects = BTreeMap::new();
         for (id, object) in &state.objects {
             let opened = open(&state.pre_key, Secret::options().policy(self.policy), *id, object)?;
             objects.insert(*id, seal(&new, self.policy, *id, &opened)?);
         }
+        new.slot.end_if_purged(since)?;
         state.pre_key = new; // the old one is wiped
         state.objects = objects;
         state.drawn += 1;
@@ -348,6 +350,7 @@ fn seal(pre_key: &Secret, policy: Policy, id: u64, secret: &Secret) -> Result<Ob
 }
 
 fn open(pre_key: &Secret, options: Options, id: u64, object: &Object) -> Result<Secret, Error> {
+    let since = Since::now();
     let mut opened = options.zeroed(object.ciphertext.len())?;
     let tag = Tag::from(object.tag);
     opened.slot.write(|slot| {
@@ -360,5 +363,6 @@ fn open(pre_key: &Secret, options: Options, id: u64, object: &Object) -> Result<
             cipher.decrypt_inout_detached(&Nonce::from(NONCE), authenticated, slot.into(), &tag)
         })
     })??;
+    opened.slot.end_if_purged(since)?;
     Ok(opened)
 }

@@ -147,7 +147,7 @@ pub fn purge_all() {
 pub fn exec(command: &mut Command) -> io::Error {
     arena::purge();
     if arena::in_use() || arena::register::in_use() {
-        let why = "a secret or a protected stack is being used; it is wiped when that ends";
+        let why = "a secret or a protected stack is being used, and is wiped when that ends, or its memory did not open to be wiped";
         return io::Error::new(io::ErrorKind::ResourceBusy, why);
     }
     command.exec()
