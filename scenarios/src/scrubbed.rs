@@ -275,9 +275,10 @@ fn allocates<A: GlobalAlloc>(
     then(&mut Held::Secmem(&mut key))
 }
 
-/// What [`frees`] and [`grows`] allocate: a size that nothing asks for before the look.
+/// What [`frees`] and [`grows`] allocate: a size that nothing asks for before the look, and that glibc keeps whole for whoever asks
+/// for it again (up to 1032 bytes, one thread's): a longer block would be cut up, or become a part of what lies behind it.
 fn block() -> Layout {
-    Layout::new::<[u8; 1234]>()
+    Layout::new::<[u8; 1000]>()
 }
 
 /// Where in it the key is put: behind what an allocator writes into memory that is free.
