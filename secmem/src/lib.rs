@@ -132,6 +132,17 @@ pub mod probe {
         coffer.flip(bit);
     }
 
+    /// [`ct::eq`](crate::ct::eq) of 16 bytes and more as a processor without AVX2 runs it.
+    ///
+    /// # Panics
+    ///
+    /// If the slices are shorter, or of unequal lengths.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[must_use]
+    pub fn eq_by_sse2(a: &[u8], b: &[u8]) -> bool {
+        crate::ct::eq_by_sse2(a, b)
+    }
+
     /// One past the last data byte of the arena that `secret` lives in: the first byte of the guard page.
     ///
     /// To see that an overrun is caught. Reading it must end the process.

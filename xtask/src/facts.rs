@@ -42,7 +42,7 @@ pub(crate) const FACTS: &[(&str, &[&str])] = &[
             UNCLOSED,
         ],
     ),
-    ("eq-clear", &["nothing_of_the_secret_stays_in_registers"]),
+    ("eq-clear", &["no_register_follows_what_is_compared"]),
     ("guard-after", &["a_read_past_the_arena_ends_the_process", SEALED, UNCLOSED]),
     ("guard-before", &["a_read_before_the_arena_ends_the_process", SEALED, UNCLOSED]),
     ("harden-dumpable", &["a_process_of_the_same_user_reads_before_and_not_after"]),

@@ -434,3 +434,10 @@ pub fn load_into_registers(bytes: &[u8; 37]) {
     // SAFETY: reads 16 bytes of a longer array into a register that is told to be changed.
     unsafe { std::arch::asm!("movdqu xmm9, [{0}]", in(reg) bytes, out("xmm9") _, options(nostack, readonly)) };
 }
+
+/// Leaves a byte in a general register.
+#[cfg(target_arch = "x86_64")]
+pub fn load_byte(byte: &u8) {
+    // SAFETY: reads a byte into a register that is told to be changed.
+    unsafe { std::arch::asm!("movzx r9d, byte ptr [{0}]", in(reg) byte, out("r9") _, options(nostack, readonly)) };
+}
