@@ -26,8 +26,11 @@ const COFFER: (&str, [&str; 4]) = ("coffer", ["coffer-extract", "coffer-pre-key"
 
 /// An ablation, and all the tests that must fail without the protection.
 pub(crate) const FACTS: &[(&str, &[&str])] = &[
-    ("coffer-extract", &["a_wrong_bit_anywhere_in_the_pre_key_opens_nothing"]),
-    ("coffer-pre-key", &["what_one_coffer_stored_is_nothing_to_another", OLD_PRE_KEY]),
+    ("coffer-extract", &[WRONG_BIT]),
+    (
+        "coffer-pre-key",
+        &[WRONG_BIT, "what_one_coffer_stored_is_nothing_to_another", OLD_PRE_KEY], // of zeros the extraction makes zeros, whatever its key
+    ),
     ("coffer-rekey", &[OLD_PRE_KEY]),
     ("coffer-salt", &["equal_contents_have_neither_salt_nor_ciphertext_in_common"]),
     ("damage-dump", &["damage_beside_a_secret_ends_the_process_without_a_core"]),
@@ -98,6 +101,9 @@ pub(crate) const FACTS: &[(&str, &[&str])] = &[
         ],
     ),
 ];
+
+/// Asks whether all of the pre-key is used.
+const WRONG_BIT: &str = "a_wrong_bit_anywhere_in_the_pre_key_opens_nothing";
 
 /// Asks what a new pre-key is for.
 const OLD_PRE_KEY: &str = "what_was_stored_under_an_old_pre_key_is_nothing_to_the_new_one";
