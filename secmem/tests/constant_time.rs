@@ -268,7 +268,8 @@ fn nothing_of_the_secret_stays_in_registers() {
     let secret = secrets()[2];
     let text = naive_hex(&secret).into_bytes();
     let base64 = encoded(STANDARD, &secret).into_bytes();
-    let acts: [(&str, &dyn Fn()); 9] = [
+    let acts: [(&str, &dyn Fn()); 10] = [
+        ("wipe::copy", &|| secmem::wipe::copy(&secret, &mut [0; LEN])),
         ("compare", &|| _ = std::hint::black_box(ct::compare(&secret, &other))),
         ("select", &|| ct::select(Choice::from_bit(1), &secret, &other, &mut [0; LEN])),
         ("copy_if", &|| ct::copy_if(Choice::from_bit(1), &secret, &mut [0; LEN])),
