@@ -28,8 +28,9 @@ const COFFER: (&str, [&str; 4]) = ("coffer", ["coffer-extract", "coffer-pre-key"
 pub(crate) const FACTS: &[(&str, &[&str])] = &[
     ("coffer-extract", &[WRONG_BIT]),
     (
+        // One of zeros is extracted to zeros, whatever the first of its bytes are.
         "coffer-pre-key",
-        &[WRONG_BIT, "what_one_coffer_stored_is_nothing_to_another", OLD_PRE_KEY], // of zeros the extraction makes zeros, whatever its key
+        &[WRONG_BIT, "what_one_coffer_stored_is_nothing_to_another", OLD_PRE_KEY],
     ),
     ("coffer-rekey", &[OLD_PRE_KEY]),
     ("coffer-salt", &["equal_contents_have_neither_salt_nor_ciphertext_in_common"]),
