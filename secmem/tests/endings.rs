@@ -8,6 +8,7 @@ mod common;
 
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -213,6 +214,48 @@ fn a_panic_within_an_access_wipes_when_the_access_unwinds() {
 }
 
 #[test]
+fn what_an_access_writes_after_a_forced_purge_is_wiped_when_it_ends() {
+    extern "C" fn nothing(_: i32) {}
+    let ended = in_child(|| {
+        let [mut used, _other] = planted(32);
+        set_handler(libc::SIGTERM, nothing as *const () as usize, 0);
+        purge::install(&Plan::default().signals([libc::SIGTERM])).unwrap();
+
+        let written = used.with_mut(|bytes| {
+            raise(libc::SIGTERM);
+            assert_eq!(look(), ZEROS);
+            bytes.fill(0xB8);
+            assert_eq!(look(), NOT_ZEROS);
+        });
+
+        assert!(written.is_ok());
+        assert_eq!(look(), ZEROS);
+        assert!(matches!(used.with(|_| ()), Err(Error::Purged)));
+    });
+
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+}
+
+#[test]
+fn damage_beside_one_secret_ends_those_of_every_arena_before_the_process() {
+    for (number, (len, damaged)) in (0..).zip([(32, 0), (32, 1), (100_000, 0), (100_000, 1)]) {
+        let ended = in_child_with(number, |_| {
+            // The look comes with the SIGABRT that ends the process; no plan purges at it.
+            set_handler(libc::SIGABRT, look_in_handler as *const () as usize, 0);
+            let mut secrets = planted(len);
+            let [memfd, mlock] = secrets.each_ref().map(|secret| common::map_line(address(secret)));
+            assert_ne!(memfd, mlock, "both lie in one mapping");
+            assert_eq!(look(), NOT_ZEROS);
+            let _ = secrets[damaged].with_mut(|bytes| common::poke(bytes.as_mut_ptr().wrapping_add(len)));
+        });
+
+        assert_eq!(ended.status.code(), Some(ZEROS), "{len} bytes, secret {damaged}: {ended:?}");
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(said.contains("memory beside a secret was overwritten"), "{ended:?}");
+    }
+}
+
+#[test]
 fn purging_on_request_spares_a_running_access_until_its_end() {
     let ended = in_child(|| {
         let [used, unused] = planted(32);
@@ -412,6 +455,53 @@ fn a_deadline_waits_for_the_access_that_runs() {
     assert!(matches!(secret.with_mut(|_| ()), Err(Error::Expired)));
     assert!(secret.wipe().is_ok());
     assert!(matches!(secret.with(|_| ()), Err(Error::Expired)));
+}
+
+/// The time of the steady clock at which the thread of this name will be woken, if it waits for one: what the kernel says of
+/// the call that the thread is in, FUTEX_WAIT_BITSET with a time (futex(2)).
+fn wakes_at(thread: &str) -> Option<Duration> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+    let has_name = |task: &PathBuf| std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == thread);
+    let call = std::fs::read_to_string(tasks.into_iter().find(has_name)?.join("syscall")).unwrap();
+    let words: Vec<&str> = call.split_whitespace().collect(); // the call's number, its arguments, or "running"
+    if words[0] != libc::SYS_futex.to_string() {
+        return None;
+    }
+    let place = usize::from_str_radix(words[4].trim_start_matches("0x"), 16).unwrap();
+    let mut time = [0; 16];
+    if place == 0 || common::read_own(place, &mut time) < time.len() {
+        return None;
+    }
+    let [seconds, nanos] = [0, 8].map(|at| u64::from_ne_bytes(time[at..at + 8].try_into().unwrap()));
+    Some(Duration::new(seconds, nanos as u32))
+}
+
+#[test]
+fn the_thread_of_the_deadlines_sleeps_until_the_earliest_and_no_shorter() {
+    if let Err(error) = std::fs::read("/proc/thread-self/syscall") {
+        return common::skipped(&format!("the kernel does not show what a thread waits for: {error}"));
+    }
+    let ended = in_child(|| {
+        let mut secrets = Vec::new();
+        // Each is earlier than those before it, for which the thread sleeps by then.
+        for seconds in [90_000, 7200, 3600] {
+            let span = Duration::from_secs(seconds);
+            let before = common::steady_time() + span;
+            secrets.push(filled(Secret::options().expires_in(span), 32));
+
+            let patience = Instant::now() + Duration::from_secs(60);
+            loop {
+                let wakes = wakes_at("secmem-deadline");
+                if wakes.is_some_and(|wakes| wakes >= before && wakes <= common::steady_time() + span) {
+                    break;
+                }
+                assert!(Instant::now() < patience, "{before:?} is to come, and the thread sleeps until {wakes:?}");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    });
+
+    assert!(ended.status.success(), "{ended:?}");
 }
 
 #[test]

@@ -355,6 +355,14 @@ pub fn read_own(start: usize, into: &mut [u8]) -> usize {
     memory.read_at(into, start as u64).unwrap_or(0)
 }
 
+/// The clock by which threads sleep.
+pub fn steady_time() -> std::time::Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a valid place for the answer.
+    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) }, 0);
+    std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 /// Whether a terminal shows what is typed. Async-signal-safe.
 pub fn terminal_shows(terminal: i32) -> bool {
     // SAFETY: zero is valid for every field.
