@@ -8,7 +8,8 @@ mod common;
 
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -190,6 +191,54 @@ fn a_panic_ends_every_secret_before_the_next_hook_runs() {
     assert_eq!(ended.status.code(), Some(ZEROS), "{ended:?}");
 }
 
+/// Builds a program of these tests, and the library with it, so that panics abort. `None` where no cargo is there.
+///
+/// Cargo builds tests so that panics unwind, whatever a profile says.
+fn with_aborting_panics(name: &str) -> Option<PathBuf> {
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("panic-abort");
+    let tool = |name: &str, variable| Command::new(std::env::var_os(variable).unwrap_or_else(|| name.into()));
+    let run = |mut command: Command| {
+        // What builds these tests may be an instrument, of which the program is no part.
+        let flags = ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "RUSTC_WORKSPACE_WRAPPER"];
+        flags.iter().for_each(|flag| _ = command.env_remove(flag));
+        let output = command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).output().ok()?;
+        assert!(output.status.success(), "{command:?}: {output:?}");
+        Some(())
+    };
+    let mut library = tool("cargo", "CARGO");
+    library.args(["build", "--locked", "--offline", "--quiet", "--package", "secmem", "--lib"]);
+    library.args(["--no-default-features", "--config", "profile.dev.panic=\"abort\"", "--target-dir"]).arg(&target);
+    run(library)?;
+    let (built, program) = (target.join("debug"), target.join(name));
+    let mut compiler = tool("rustc", "RUSTC");
+    compiler.args(["--edition", "2024", "-C", "panic=abort", "-L"]).arg(built.join("deps")).arg("--extern");
+    compiler.arg(format!("secmem={}", built.join("libsecmem.rlib").display()));
+    compiler.arg(Path::new("tests/programs").join(name).with_extension("rs")).arg("-o").arg(&program);
+    run(compiler)?;
+    Some(program)
+}
+
+#[test]
+fn a_panic_that_aborts_wipes_under_the_access_that_panics() {
+    let Some(program) = with_aborting_panics("panic_abort") else { return common::skipped("no cargo, or no rustc") };
+
+    let ended = Command::new(program).output().unwrap();
+
+    assert_eq!(ended.status.code(), Some(ZEROS), "{ended:?}");
+}
+
+#[test]
+fn a_panic_that_unwinds_leaves_the_access_that_panics_its_bytes() {
+    let ended = in_child(|| {
+        let [used, _unused] = planted(32);
+        std::panic::set_hook(Box::new(|_| exit_now(look())));
+        purge::install(&Plan::default()).unwrap();
+        let _ = used.with(|bytes| assert!(bytes.is_empty(), "this is the panic"));
+    });
+
+    assert_eq!(ended.status.code(), Some(NOT_ZEROS), "{ended:?}");
+}
+
 #[test]
 fn a_panic_within_an_access_wipes_when_the_access_unwinds() {
     let ended = in_child(|| {
@@ -280,11 +329,11 @@ fn purging_on_request_spares_a_running_access_until_its_end() {
 fn exec_purges_first_and_comes_back_only_if_it_fails() {
     let ended = in_child(|| {
         let [mut secret, _other] = planted(32);
-        let missing = purge::exec(&mut std::process::Command::new("/nowhere/to/be/found"));
+        let missing = purge::exec(&mut Command::new("/nowhere/to/be/found"));
         assert_eq!(missing.kind(), std::io::ErrorKind::NotFound);
         assert_eq!(look(), ZEROS);
         assert!(matches!(secret.with_mut(|_| ()), Err(Error::Purged)));
-        purge::exec(std::process::Command::new("/bin/sh").args(["-c", "exit 23"]));
+        purge::exec(Command::new("/bin/sh").args(["-c", "exit 23"]));
     });
 
     assert_eq!(ended.status.code(), Some(23), "{ended:?}");
@@ -297,7 +346,7 @@ fn exec_within_an_access_is_refused_and_leaves_the_bytes_alone() {
 
         let (error, seen) = used
             .with(|bytes| {
-                let error = purge::exec(&mut std::process::Command::new("/nowhere/to/be/found"));
+                let error = purge::exec(&mut Command::new("/nowhere/to/be/found"));
                 (error, bytes.to_vec())
             })
             .unwrap();
@@ -305,7 +354,7 @@ fn exec_within_an_access_is_refused_and_leaves_the_bytes_alone() {
         assert_eq!((error.kind(), seen), (std::io::ErrorKind::ResourceBusy, vec![0xA7; 32]));
         assert_eq!(look(), ZEROS);
         assert!(matches!(unused.with(|_| ()), Err(Error::Purged)));
-        purge::exec(std::process::Command::new("/bin/sh").args(["-c", "exit 23"]));
+        purge::exec(Command::new("/bin/sh").args(["-c", "exit 23"]));
     });
 
     assert_eq!(ended.status.code(), Some(23), "{ended:?}");
@@ -327,7 +376,7 @@ fn exec_is_refused_while_another_thread_uses_a_secret() {
                 })
             });
             wait_for_begin.recv().unwrap();
-            let error = purge::exec(&mut std::process::Command::new("/bin/true"));
+            let error = purge::exec(&mut Command::new("/bin/true"));
             tried.send(()).unwrap();
 
             assert_eq!(error.kind(), std::io::ErrorKind::ResourceBusy);
