@@ -110,8 +110,11 @@ fn left_by(litter: Function, width: Width, frame: Option<&Frame>) -> Box<Registe
     left
 }
 
+/// A part of the extended state: what is in it, and its number (Intel SDM vol. 1, 13.1).
+type Component = (&'static str, u32);
+
 /// Where `xsave` puts the registers that a litter fills, by name: the legacy region, and what the processor says of the others.
-fn places(components: &[(&'static str, u32)]) -> Vec<(&'static str, Range<usize>)> {
+fn places(components: &[Component]) -> Vec<(&'static str, Range<usize>)> {
     let x87 = (0..8).map(|number| ("x87", 32 + 16 * number..32 + 16 * number + 8));
     let others = components.iter().map(|&(name, component)| {
         let told = __cpuid_count(0xD, component);
@@ -122,12 +125,12 @@ fn places(components: &[(&'static str, u32)]) -> Vec<(&'static str, Range<usize>
 
 #[test]
 fn nothing_that_a_function_leaves_in_registers_or_on_the_stack_gets_past_the_switch() {
-    let mut ways: Vec<(Width, Function, &[(&str, u32)])> = vec![(Width::Sse, litter_sse, &[])];
+    let mut ways: Vec<(Width, Function, &[Component])> = vec![(Width::Sse, litter_sse, &[])];
     if std::arch::is_x86_feature_detected!("avx") {
         ways.push((Width::Avx, litter_avx, &[("upper halves of ymm", 2)]));
     }
     if std::arch::is_x86_feature_detected!("avx512bw") {
-        const ALL: &[(&str, u32)] =
+        const ALL: &[Component] =
             &[("upper halves of ymm", 2), ("masks", 5), ("upper halves of zmm", 6), ("zmm from 16 on", 7)];
         ways.push((Width::Avx, litter_avx512, ALL));
     }
