@@ -205,12 +205,10 @@ fn a_program_started_from_shared_memory_inherits_nothing_and_the_secrets_stay() 
             let secrets = BACKENDS.map(|backend| secret(backend, &[7; 32]));
             assert!(map_line(address(&secrets[0])).contains("secretmem"));
             let sealed = Secret::options().sealed(32).unwrap();
-            let mut statuses = Vec::new();
-
-            statuses.push(start(how, c"/bin/sh", &[c"sh", c"-c", SHOW]));
+            let finds_nothing = || start(how, c"/nowhere/to/be/found", &[c"found"]);
+            let shows = || start(how, c"/bin/sh", &[c"sh", c"-c", SHOW]);
             // Also in the middle of an access, and where the child finds no program and ends beside us.
-            statuses.push(secrets[0].with(|_| start(how, c"/bin/sh", &[c"sh", c"-c", SHOW])).unwrap());
-            statuses.push(sealed.with(|_| start(how, c"/nowhere/to/be/found", &[c"found"])).unwrap());
+            let statuses = [shows(), secrets[0].with(|_| shows()).unwrap(), sealed.with(|_| finds_nothing()).unwrap()];
 
             assert_eq!(statuses, [21 << 8, 21 << 8, 127 << 8]);
             for secret in &secrets {
