@@ -5,7 +5,7 @@ mod common;
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
-use common::{fork, in_child, in_child_with, limit_locked_memory, map_line, peek, touch, vm_flags};
+use common::{Start, fork, in_child, in_child_with, limit_locked_memory, map_line, peek, start, touch, vm_flags};
 use secmem::{Backend, Error, Options, Secret, TestClock, probe};
 
 const BACKENDS: [Backend; 2] = [Backend::MemfdSecret, Backend::Mlock];
@@ -219,6 +219,33 @@ fn the_parent_keeps_its_secret_while_the_child_cannot_load_it() {
     });
 
     assert!(ended.status.success(), "{ended:?}");
+}
+
+#[test]
+fn a_program_started_from_shared_memory_inherits_nothing_and_the_secrets_stay() {
+    const SHOW: &std::ffi::CStr = c"ls -l /proc/$$/fd && cat /proc/$$/maps && exit 21";
+    for (number, how) in (0..).zip([Start::Vfork, Start::Spawn]) {
+        let ended = in_child_with(number, |_| {
+            let secrets = BACKENDS.map(|backend| secret(backend, &[7; 32]));
+            assert!(map_line(address(&secrets[0])).contains("secretmem"));
+            let sealed = Secret::options().sealed(32).unwrap();
+            let finds_nothing = || start(how, c"/nowhere/to/be/found", &[c"found"]);
+            let shows = || start(how, c"/bin/sh", &[c"sh", c"-c", SHOW]);
+            // Also in the middle of an access, and where the child finds no program and ends beside us.
+            let statuses = [shows(), secrets[0].with(|_| shows()).unwrap(), sealed.with(|_| finds_nothing()).unwrap()];
+
+            assert_eq!(statuses, [21 << 8, 21 << 8, 127 << 8]);
+            for secret in &secrets {
+                assert_eq!(secret.with(|bytes| bytes.to_vec()).unwrap(), [7; 32]);
+            }
+            assert!(sealed.with(|bytes| bytes.iter().all(|byte| *byte == 0)).unwrap());
+            assert!(Secret::new(32).is_ok());
+        });
+
+        let shown = String::from_utf8_lossy(&ended.stdout);
+        assert!(ended.status.success() && shown.matches("[stack]").count() == 2, "{how:?}: {ended:?}");
+        assert!(!shown.contains("secretmem"), "{how:?}: {shown}");
+    }
 }
 
 #[test]

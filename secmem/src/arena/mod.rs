@@ -369,6 +369,12 @@ impl Slot {
         Protection::new(self.place.arena.shields(), self.policy, self.kind, self.why)
     }
 
+    /// Where it lies.
+    #[cfg(test)]
+    fn arena(&self) -> &'static list::Arena {
+        self.place.arena
+    }
+
     /// One past the last data byte of the arena: the first byte of its upper guard.
     pub(crate) fn arena_end(&self) -> *const u8 {
         self.place.arena.end()

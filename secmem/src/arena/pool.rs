@@ -443,7 +443,9 @@ fn free_run(taken: &[bool], granules: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arena::{Backend, Slot};
     use crate::sys::seam;
+    use crate::wipe::Schedule;
 
     #[test]
     fn a_run_is_found_where_it_is_and_nowhere_else() {
@@ -474,6 +476,36 @@ mod tests {
         assert!(std::ptr::eq(again.arena, rooms[0].arena));
         assert_eq!((rooms.len(), seam::left()), (1, 0));
         rooms[0].arena.hide();
+    }
+
+    #[test]
+    fn memory_that_could_not_be_overwritten_is_never_handed_out_again() {
+        // Asked for by no other test, so the arena is this one's alone.
+        let policy = Policy::from(Backend::Mlock).with(Control::Guards, Demand::Off);
+        let new = || Slot::new(policy, true, 32, Schedule::Single).unwrap();
+        let is_unused = |arena| lock().iter().any(|room| ptr::eq(room.arena, arena) && room.is_unused());
+        let first = new();
+        let at = first.address();
+        drop(first);
+        let mut stays = new();
+        assert_eq!(stays.address(), at, "what was overwritten is handed out again");
+        let arena = stays.arena();
+        let beside = new();
+        assert!(ptr::eq(beside.arena(), arena));
+        stays.write(|bytes| bytes.fill(0xA7)).unwrap();
+
+        // For the quick way of a drop, and for the other.
+        for _ in 0..2 {
+            seam::fail_next(Call::Access, libc::ENOMEM);
+        }
+        drop(stays);
+
+        assert_eq!((seam::left(), arena.is_stuck()), (0, true));
+        assert!(beside.read(|bytes| bytes.iter().all(|byte| *byte == 0)).unwrap(), "who is there may stay");
+        let others: Vec<_> = (0..100).map(|_| new()).collect();
+        assert!(others.iter().all(|slot| !ptr::eq(slot.arena(), arena)), "somebody got memory beside it");
+        drop((beside, others));
+        assert!(!is_unused(arena), "the kernel would get it back as it stands");
     }
 
     #[test]
