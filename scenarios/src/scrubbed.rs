@@ -277,14 +277,14 @@ fn allocates<A: GlobalAlloc>(
     then(&mut Held::Secmem(&mut key))
 }
 
-/// What [`frees`] and [`grows`] allocate: far more than anything asks for before the look.
+/// What [`frees`] and [`grows`] allocate: a size that nothing asks for before the look, and that glibc keeps whole for whoever asks
+/// for it again (up to 1032 bytes, one thread's): a longer block would be cut up, or become a part of what lies behind it.
 fn block() -> Layout {
-    Layout::new::<[u8; 12_345]>()
+    Layout::new::<[u8; 1000]>()
 }
 
-/// Where in it the key is put: behind what an allocator writes into memory that is free, and behind what it takes from such
-/// memory for others meanwhile, which is its beginning.
-const WITHIN: usize = 8192;
+/// Where in it the key is put: behind what an allocator writes into memory that is free.
+const WITHIN: usize = 256;
 
 fn frees<A: GlobalAlloc>(allocator: &A, key: &[u8; KEY]) {
     if let Some(start) = filled(allocator, key) {
@@ -298,7 +298,7 @@ fn grows<A: GlobalAlloc>(allocator: &A, key: &[u8; KEY]) {
     // A neighbour, so that the allocator has to move what grows.
     // SAFETY: the layout has a size.
     let neighbour = unsafe { allocator.alloc(block()) };
-    let size = 2 * block().size();
+    let size = 8 * block().size();
     // SAFETY: allocated here, with that layout; the size is not zero.
     let moved = unsafe { allocator.realloc(start, block(), size) };
     if !moved.is_null() {

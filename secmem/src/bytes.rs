@@ -63,7 +63,10 @@ impl Bytes {
     ///
     /// As [`extend`](Self::extend).
     pub fn push(&mut self, byte: u8) -> Result<(), Error> {
-        self.extend(&[byte])
+        let mut place = [byte];
+        let added = self.extend(&place);
+        wipe::wipe(&mut place);
+        added
     }
 
     /// Adds bytes. Where they came from is the caller's to wipe.

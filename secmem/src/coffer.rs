@@ -38,7 +38,7 @@ use aes_gcm_now::{Aes256Gcm, Key, Nonce, Tag};
 use polyval::Polyval;
 use polyval::universal_hash::UniversalHash;
 
-use crate::arena::{self, Protection};
+use crate::arena::{self, Protection, Since};
 use crate::error::Error;
 use crate::policy::Policy;
 use crate::secret::{Options, Secret};
@@ -54,6 +54,9 @@ const SALT: usize = 16;
 const TAG: usize = 16;
 
 /// A pre-key, and what is encrypted under it. Copies of the handle are the same coffer.
+///
+/// One call at a time: another thread's waits. With feature `tracing`, a listener that is told something while a call runs must not
+/// use the same coffer, which would wait for itself.
 #[derive(Clone)]
 pub struct Coffer(Arc<Inner>);
 
@@ -164,6 +167,13 @@ impl Coffer {
     pub fn stored(&self) -> Result<usize, Error> {
         Ok(self.0.lock()?.objects.len())
     }
+
+    /// Changes a bit of the pre-key, as a reader of it might have got it wrong.
+    pub(crate) fn flip(&self, bit: usize) {
+        let Ok(mut state) = self.0.lock() else { return };
+        let flipped = state.pre_key.with_mut(|pre_key| pre_key[bit / 8] ^= 1 << (bit % 8));
+        debug_assert!(flipped.is_ok(), "a pre-key that has ended");
+    }
 }
 
 impl fmt::Debug for Coffer {
@@ -183,14 +193,18 @@ impl Inner {
 
     fn rekey(&self) -> Result<(), Error> {
         let mut state = self.lock()?;
+        let since = Since::now();
         let new = pre_key(self.policy)?;
         let mut objects = BTreeMap::new();
         for (id, object) in &state.objects {
             let opened = open(&state.pre_key, Secret::options().policy(self.policy), *id, object)?;
             objects.insert(*id, seal(&new, self.policy, *id, &opened)?);
         }
-        state.pre_key = new; // the old one is wiped
-        state.objects = objects;
+        new.slot.end_if_purged(since)?;
+        if !cfg!(secmem_ablate = "coffer-rekey") {
+            state.pre_key = new; // the old one is wiped
+            state.objects = objects;
+        }
         state.drawn += 1;
         Ok(())
     }
@@ -255,21 +269,21 @@ impl Stored {
         self.len == 0
     }
 
-    /// Exchanges what is stored with another's, as a stray write would.
-    pub(crate) fn swap(&self, other: &Self) {
-        let Ok(mut state) = self.coffer.lock() else { return };
-        let (Some(one), Some(two)) = (state.objects.remove(&self.id), state.objects.remove(&other.id)) else { return };
-        state.objects.extend([(self.id, two), (other.id, one)]);
+    /// Salt, tag and ciphertext, one after the other.
+    pub(crate) fn stands(&self) -> Vec<u8> {
+        let Ok(state) = self.coffer.lock() else { return Vec::new() };
+        let object = state.objects.get(&self.id);
+        object.map_or(Vec::new(), |it| [&it.salt[..], &it.tag, &it.ciphertext].concat())
     }
 
-    /// Changes a bit of what is stored, as a stray write would.
-    pub(crate) fn flip(&self, at: usize) {
+    /// Puts others in their place, as a stray write would.
+    pub(crate) fn overwrite(&self, content: &[u8]) {
         let Ok(mut state) = self.coffer.lock() else { return };
-        let Some(object) = state.objects.get_mut(&self.id) else { return };
-        let all = object.salt.iter_mut().chain(&mut object.tag).chain(&mut object.ciphertext);
-        if let Some(byte) = all.into_iter().nth(at / 8) {
-            *byte ^= 1 << (at % 8);
-        }
+        let (Some(object), Some((salt, rest))) = (state.objects.get_mut(&self.id), content.split_first_chunk()) else {
+            return;
+        };
+        let Some((tag, ciphertext)) = rest.split_first_chunk() else { return };
+        *object = Object { salt: *salt, tag: *tag, ciphertext: ciphertext.into() };
     }
 }
 
@@ -289,7 +303,9 @@ impl fmt::Debug for Stored {
 
 fn pre_key(policy: Policy) -> Result<Secret, Error> {
     let mut pre_key = Secret::options().policy(policy).zeroed(PRE_KEY)?;
-    pre_key.with_mut(keystream::from_kernel)??;
+    if !cfg!(secmem_ablate = "coffer-pre-key") {
+        pre_key.with_mut(keystream::from_kernel)??;
+    }
     Ok(pre_key)
 }
 
@@ -319,7 +335,9 @@ fn key(pre_key: &[u8], salt: &[u8; SALT]) -> Key<Aes256Gcm> {
         unreachable!("the pre-key is longer than that");
     };
     let mut extract = Polyval::new(&(*seed).into());
-    extract.update_padded(content);
+    if !cfg!(secmem_ablate = "coffer-extract") {
+        extract.update_padded(content);
+    }
     let mut expand = blake3::Hasher::new_keyed(last);
     expand.update(&extract.finalize());
     expand.update(salt);
@@ -328,7 +346,9 @@ fn key(pre_key: &[u8], salt: &[u8; SALT]) -> Key<Aes256Gcm> {
 
 fn seal(pre_key: &Secret, policy: Policy, id: u64, secret: &Secret) -> Result<Object, Error> {
     let mut salt = [0; SALT];
-    keystream::from_kernel(&mut salt)?;
+    if !cfg!(secmem_ablate = "coffer-salt") {
+        keystream::from_kernel(&mut salt)?;
+    }
     // In a slot, for it is the content until it is encrypted.
     let mut work = Secret::options().policy(policy).zeroed(secret.len())?;
     secret.with(|content| work.slot.write(|work| wipe::copy(content, work)))??;
@@ -345,6 +365,7 @@ fn seal(pre_key: &Secret, policy: Policy, id: u64, secret: &Secret) -> Result<Ob
 }
 
 fn open(pre_key: &Secret, options: Options, id: u64, object: &Object) -> Result<Secret, Error> {
+    let since = Since::now();
     let mut opened = options.zeroed(object.ciphertext.len())?;
     let tag = Tag::from(object.tag);
     opened.slot.write(|slot| {
@@ -357,5 +378,6 @@ fn open(pre_key: &Secret, options: Options, id: u64, object: &Object) -> Result<
             cipher.decrypt_inout_detached(&Nonce::from(NONCE), authenticated, slot.into(), &tag)
         })
     })??;
+    opened.slot.end_if_purged(since)?;
     Ok(opened)
 }

@@ -19,6 +19,10 @@ use crate::sys;
 ///
 /// [`Error::Random`] if the kernel gave no random bytes.
 pub(crate) fn fill(into: &mut [u8]) -> Result<(), Error> {
+    #[cfg(test)]
+    if sys::seam::left() > 0 {
+        return from_kernel(into); // the key is drawn once in a process, and a test has a refusal planned
+    }
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     if std::arch::is_x86_feature_detected!("aes") {
         return x86::fill(into);

@@ -45,8 +45,9 @@
 //! - Code that uses a secret leaves parts of it in registers and on its stack; so does a signal that comes meanwhile. What
 //!   a closure copies out is the caller's.
 //! - A forced purge (signal, exit, a panic that aborts) overwrites secrets under running accesses. Those read zeros until
-//!   they end or the process does (the language promises nothing about such a read), and what another thread writes
-//!   after the purge has passed stays until its access ends, or until the process has ended.
+//!   they end or the process does (the language promises nothing about such a read); one that ends is [`Error::Purged`], and its
+//!   result is dropped. What another thread writes after the purge has passed stays until its access ends, or until the
+//!   process has ended.
 //! - SIGKILL, `_exit`, and a crash that is not in the plan run nothing. Pages of memfd_secret are zeroed by the kernel and
 //!   were unreadable before; pages of mlock keep the bytes until the kernel uses them for something else.
 //! - Code that runs in the process reads whatever it can read, also code that a debugger makes it run.
@@ -113,16 +114,34 @@ pub use typed::{Plain, Typed};
 pub mod probe {
     use crate::Secret;
 
-    /// Changes a bit of what a coffer stored: salt, tag and ciphertext one after the other.
+    /// What a coffer stored: salt (16 bytes), tag (16 bytes) and ciphertext, one after the other.
     #[cfg(all(feature = "coffer", target_arch = "x86_64"))]
-    pub fn flip(stored: &crate::Stored, bit: usize) {
-        stored.flip(bit);
+    #[must_use]
+    pub fn stored(stored: &crate::Stored) -> Vec<u8> {
+        stored.stands()
     }
 
-    /// Exchanges what a coffer stored for two secrets.
+    /// Puts others in their place.
     #[cfg(all(feature = "coffer", target_arch = "x86_64"))]
-    pub fn swap(one: &crate::Stored, other: &crate::Stored) {
-        one.swap(other);
+    pub fn overwrite(stored: &crate::Stored, content: &[u8]) {
+        stored.overwrite(content);
+    }
+
+    /// Changes a bit of a coffer's pre-key, of 16 KiB.
+    #[cfg(all(feature = "coffer", target_arch = "x86_64"))]
+    pub fn flip_pre_key(coffer: &crate::Coffer, bit: usize) {
+        coffer.flip(bit);
+    }
+
+    /// [`ct::eq`](crate::ct::eq) of 16 bytes and more as a processor without AVX2 runs it.
+    ///
+    /// # Panics
+    ///
+    /// If the slices are shorter, or of unequal lengths.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[must_use]
+    pub fn eq_by_sse2(a: &[u8], b: &[u8]) -> bool {
+        crate::ct::eq_by_sse2(a, b)
     }
 
     /// One past the last data byte of the arena that `secret` lives in: the first byte of the guard page.

@@ -134,7 +134,7 @@ impl Drop for Use<'_> {
             && uses.end()
             && !cfg!(secmem_ablate = "uses")
         {
-            // Without random bytes the other passes were made and zeros stand there; a use has nobody to tell.
+            // Without random bytes zeros stand there, and memory that did not open is tried again; a use has nobody to tell.
             let _ = ticket.doom(Doom::Spent);
         }
     }

@@ -21,7 +21,7 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::arena;
 use crate::error::Error;
@@ -68,7 +68,7 @@ impl Plan {
 
 /// What has been installed, so that a second plan adds what the first had not.
 #[derive(Debug)]
-struct Installed {
+pub(crate) struct Installed {
     panic: bool,
     exit: bool,
     /// By number: whether our handler has been set for that signal.
@@ -89,8 +89,9 @@ pub(crate) const SIGNALS: usize = 65;
 /// - Exit: a forced purge by atexit(3).
 /// - Signals: a handler that purges by force, then does what was to be done before: the application's handler is
 ///   called; the default action ends the process, so that its exit status stays true. Ignored signals stay
-///   ignored. Handlers run on the alternate stack where the thread has one. A handler that the application installs
-///   later replaces this one; it may call this one, which sigaction(2) gave it as the old action.
+///   ignored. The handler runs on the alternate stack where the thread has one, but where the application's did not ask
+///   for it. A handler that the application installs later replaces this one; it may call this one, which sigaction(2)
+///   gave it as the old action.
 ///
 /// Where an application's handler returns into an access that it interrupted, that access goes on over bytes that have
 /// changed under its reference. Plan such a signal only where no access can be running, or not at all.
@@ -108,7 +109,7 @@ pub fn install(plan: &Plan) -> Result<(), Error> {
     if let Some(&signal) = plan.signals.iter().find(|&&signal| !ends_a_process(signal)) {
         return Err(Error::Signal { signal });
     }
-    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut installed = actions();
     if plan.exit && !installed.exit && !cfg!(secmem_ablate = "purge-on-exit") {
         let refused = |source| Error::Install { call: Call::AtExit.name(), signal: None, source };
         sys::at_exit(on_exit).map_err(refused)?;
@@ -146,7 +147,7 @@ pub fn purge_all() {
 pub fn exec(command: &mut Command) -> io::Error {
     arena::purge();
     if arena::in_use() || arena::register::in_use() {
-        let why = "a secret or a protected stack is being used; it is wiped when that ends";
+        let why = "a secret or a protected stack is being used, and is wiped when that ends, or its memory did not open to be wiped";
         return io::Error::new(io::ErrorKind::ResourceBusy, why);
     }
     command.exec()
@@ -174,6 +175,11 @@ pub(crate) fn ends_a_process(signal: c_int) -> bool {
     }
 }
 
+/// Keeps others of this crate from changing what signals do, until it is dropped: each looks at an action, and sets another.
+pub(crate) fn actions() -> MutexGuard<'static, Installed> {
+    INSTALLED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Puts our handler before what stands there, once: `done` says whether that was.
 fn handle(signal: c_int, done: &mut bool) -> Result<(), Error> {
     let refused = |source| Error::Install { call: Call::Action.name(), signal: Some(signal), source };
@@ -189,11 +195,16 @@ fn handle(signal: c_int, done: &mut bool) -> Result<(), Error> {
     }
     let mut action = sys::default_action();
     action.sa_sigaction = ours;
-    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-    if before.sa_sigaction != libc::SIG_DFL {
-        // The application's handler expects its own mask and its own way with interrupted calls.
+    action.sa_flags = libc::SA_SIGINFO;
+    if before.sa_sigaction == libc::SIG_DFL {
+        action.sa_flags |= libc::SA_ONSTACK;
+        // An earlier plan may have found a handler here that the application has taken away since.
+        before_of(signal).store(std::ptr::null_mut(), Ordering::Release);
+    } else {
+        // The application's handler expects its own mask, its own way with interrupted calls, and the stack that it was
+        // written for: an alternate one may be small.
         action.sa_mask = before.sa_mask;
-        action.sa_flags |= before.sa_flags & (libc::SA_RESTART | libc::SA_NODEFER);
+        action.sa_flags |= before.sa_flags & (libc::SA_RESTART | libc::SA_NODEFER | libc::SA_ONSTACK);
         before_of(signal).store(Box::into_raw(Box::new(before)), Ordering::Release);
     }
     // SAFETY: the handler takes three arguments, as SA_SIGINFO says, is a function of this program, and does nothing but

@@ -20,11 +20,13 @@ pub(crate) enum Count {
     Denied,
     /// Memory could not be closed after an access.
     LeftOpen,
+    /// Memory could not be opened to overwrite a secret.
+    NotWiped,
     /// No secret was made, because the kernel refused a call.
     Refused,
 }
 
-const COUNTS: usize = 5;
+const COUNTS: usize = 6;
 
 #[derive(Debug)]
 #[repr(align(64))] // two threads never share a cache line
@@ -123,6 +125,8 @@ pub struct Statistics {
     pub denied: u64,
     /// Times that the kernel refused to close memory after an access.
     pub left_open: u64,
+    /// Times that the kernel refused to open memory that was to be overwritten: the bytes stood until a later end or purge.
+    pub not_wiped: u64,
     /// Mappings that hold secrets, each with its two guards.
     pub arenas: usize,
     /// Bytes of them.
@@ -152,6 +156,7 @@ impl Statistics {
             accesses: sum(Count::Access),
             denied: sum(Count::Denied),
             left_open: sum(Count::LeftOpen),
+            not_wiped: sum(Count::NotWiped),
             arenas: arenas.len(),
             bytes: arenas.iter().map(bytes).sum(),
             stacks: stacks.len(),

@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use common::{fork, in_child, read_own, vm_flags, writable_mappings};
-use secmem::{Backend, Coffer, Error, Policy, Secret, probe};
+use secmem::{Backend, Coffer, Error, Policy, Secret, Stored, probe};
 
 const LENGTHS: [usize; 7] = [0, 1, 31, 32, 33, 4096, 100_000];
 
@@ -48,6 +48,13 @@ fn what_was_stored_comes_back_before_and_after_new_pre_keys() {
     }
 }
 
+/// Changes a bit of what is stored.
+fn flip(stored: &Stored, bit: usize) {
+    let mut content = probe::stored(stored);
+    content[bit / 8] ^= 1 << (bit % 8);
+    probe::overwrite(stored, &content);
+}
+
 #[test]
 fn every_changed_bit_is_seen_and_nothing_is_decrypted() {
     let coffer = Coffer::new().unwrap();
@@ -55,10 +62,10 @@ fn every_changed_bit_is_seen_and_nothing_is_decrypted() {
     let bits = 8 * (16 + 16 + 5); // salt, tag, ciphertext
 
     for bit in 0..bits {
-        probe::flip(&stored, bit);
+        flip(&stored, bit);
         assert!(matches!(stored.open(Secret::options()), Err(Error::Damaged { len: 5 })), "bit {bit}");
         assert!(matches!(coffer.rekey(), Err(Error::Damaged { len: 5 })), "bit {bit}");
-        probe::flip(&stored, bit);
+        flip(&stored, bit);
     }
 
     assert!(stored.open(Secret::options()).unwrap().with(is_pattern).unwrap());
@@ -182,9 +189,70 @@ fn contents_that_have_changed_places_do_not_open() {
     let (one, other) = (one.unwrap(), other.unwrap());
     assert!(one.open(Secret::options()).is_ok() && other.open(Secret::options()).is_ok());
 
-    secmem::probe::swap(&one, &other);
+    let contents = [&one, &other].map(probe::stored);
+    probe::overwrite(&one, &contents[1]);
+    probe::overwrite(&other, &contents[0]);
 
     for stored in [&one, &other] {
         assert!(matches!(stored.open(Secret::options()), Err(Error::Damaged { len: 32 })));
     }
+}
+
+#[test]
+fn equal_contents_have_neither_salt_nor_ciphertext_in_common() {
+    let coffer = Coffer::new().unwrap();
+    let [one, other] = [(); 2].map(|()| coffer.store(&secret(Backend::Auto, 64)).unwrap());
+
+    let (one, other) = (probe::stored(&one), probe::stored(&other));
+
+    for (what, part) in [("salt", 0..16), ("tag", 16..32), ("ciphertext", 32..64), ("ciphertext", 64..96)] {
+        assert_ne!(one[part.clone()], other[part], "the same {what}");
+    }
+}
+
+#[test]
+fn what_one_coffer_stored_is_nothing_to_another() {
+    let [ours, theirs] = [(); 2].map(|()| Coffer::new().unwrap());
+    let [one, other] = [&ours, &theirs].map(|coffer| coffer.store(&secret(Backend::Auto, 32)).unwrap());
+
+    // Both are the first of their coffers, so nothing but the pre-keys tells them apart.
+    probe::overwrite(&other, &probe::stored(&one));
+
+    assert!(one.open(Secret::options()).is_ok());
+    assert!(matches!(other.open(Secret::options()), Err(Error::Damaged { len: 32 })));
+}
+
+#[test]
+fn what_was_stored_under_an_old_pre_key_is_nothing_to_the_new_one() {
+    let coffer = Coffer::new().unwrap();
+    let stored = coffer.store(&secret(Backend::Auto, 32)).unwrap();
+    let old = probe::stored(&stored);
+    probe::overwrite(&stored, &old);
+    assert!(stored.open(Secret::options()).is_ok(), "what is put back unchanged opens");
+
+    coffer.rekey().unwrap();
+
+    assert_ne!(probe::stored(&stored), old);
+    assert!(stored.open(Secret::options()).unwrap().with(is_pattern).unwrap());
+    probe::overwrite(&stored, &old);
+    assert!(matches!(stored.open(Secret::options()), Err(Error::Damaged { len: 32 })));
+}
+
+#[test]
+fn a_wrong_bit_anywhere_in_the_pre_key_opens_nothing() {
+    const PRE_KEY: usize = 16 << 10;
+    let coffer = Coffer::new().unwrap();
+    let stored = coffer.store(&secret(Backend::Auto, 32)).unwrap();
+    // The ends of each part that is used in its own way, and something of each 500 bytes between them.
+    let ends = [0, 15, 16, 31, 32, PRE_KEY / 2, PRE_KEY - 33, PRE_KEY - 32, PRE_KEY - 16, PRE_KEY - 1];
+
+    for (number, byte) in ends.into_iter().chain((0..PRE_KEY).step_by(499)).enumerate() {
+        let bit = 8 * byte + number % 8;
+        probe::flip_pre_key(&coffer, bit);
+        let opened = stored.open(Secret::options());
+        assert!(matches!(opened, Err(Error::Damaged { len: 32 })), "bit {bit}: {opened:?}");
+        probe::flip_pre_key(&coffer, bit);
+    }
+
+    assert!(stored.open(Secret::options()).unwrap().with(is_pattern).unwrap());
 }

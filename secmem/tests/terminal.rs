@@ -246,6 +246,36 @@ fn a_purge_that_is_installed_during_a_question_and_the_next_question_do_not_call
 }
 
 #[test]
+fn a_forked_child_that_a_signal_ends_leaves_its_parents_question_alone() {
+    for purges in [0, 1] {
+        let mut session = at_terminal(purges, |purges| {
+            if purges == 1 {
+                purge::install(&purge::Plan::default()).unwrap();
+            }
+            std::thread::spawn(|| {
+                while common::terminal_shows(0) {
+                    std::thread::yield_now();
+                }
+                let status = common::fork(|| {
+                    common::raise(libc::SIGTERM);
+                    0
+                });
+                assert_eq!((libc::WIFSIGNALED(status), libc::WTERMSIG(status)), (true, libc::SIGTERM));
+                std::fs::write("/dev/tty", "forked").unwrap();
+            });
+            tell(ask(question()));
+        });
+        if !session.shows("forked").contains(QUESTION) {
+            session.shows(QUESTION);
+        }
+        assert!(!session.modes().0.shows_what_is_typed());
+        session.types("abc\n");
+
+        assert_eq!(told(&mut session), "abc");
+    }
+}
+
+#[test]
 fn a_stop_gives_the_terminal_back_and_the_question_is_asked_again() {
     for by_key in [true, false] {
         let mut session = at_terminal(0, |_| tell(ask(question().mask('*'))));

@@ -223,6 +223,30 @@ fn memory_that_cannot_be_opened_or_closed_is_an_error_and_is_counted() {
 }
 
 #[test]
+fn what_could_not_be_wiped_is_told_each_time_and_no_program_takes_the_place_of_this_one() {
+    let ended = in_child(|| {
+        let mut secret = sealed(Backend::Mlock, &[7; 32]);
+        refuse(Refused { number: libc::SYS_mprotect, argument: None }, libc::ENOMEM);
+
+        for _ in 0..2 {
+            let wiped = secret.wipe();
+            assert!(matches!(wiped, Err(Error::Access { call: "mprotect", .. })), "{wiped:?}");
+        }
+        assert!(matches!(secret.with(|_| ()), Err(Error::Wiped | Error::Access { .. })));
+        assert_eq!(Statistics::now().not_wiped, 2);
+        drop(secret);
+        assert_eq!(Statistics::now().not_wiped, 3);
+        let error = purge::exec(&mut std::process::Command::new("true"));
+        assert_eq!(error.kind(), std::io::ErrorKind::ResourceBusy, "{error}");
+        assert_eq!(Statistics::now().not_wiped, 4);
+        println!("still here");
+    });
+
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(String::from_utf8_lossy(&ended.stdout).contains("still here"), "{ended:?}");
+}
+
+#[test]
 fn a_forked_child_is_refused_sealed_memory_and_ends_normally() {
     let ended = in_child(|| {
         for backend in BACKENDS {

@@ -42,7 +42,7 @@ impl Place {
     /// Bytes of the slot.
     #[inline]
     pub(super) fn len(self) -> usize {
-        self.meta().len.load(Ordering::Acquire)
+        self.arena.slot_len(self.index)
     }
 }
 

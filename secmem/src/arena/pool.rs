@@ -10,7 +10,6 @@
 use std::cell::Cell;
 use std::ops::Range;
 use std::ptr;
-use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::list::{Arena, GRANULE};
@@ -60,10 +59,10 @@ impl Room {
         if self.free < granules {
             return None;
         }
-        let index = free_run(&self.taken, granules)?;
+        let (index, length) = (free_run(&self.taken, granules)?, u16::try_from(granules).ok()?);
         self.taken[index..index + granules].fill(true);
         self.free -= granules;
-        self.arena.slot(index).len.store(granules * GRANULE, Ordering::Release);
+        self.arena.set_granules(index, length);
         Some(Place { arena: self.arena, index })
     }
 
@@ -360,7 +359,6 @@ fn own(rooms: &mut Vec<Room>, kind: Kind, class: Class, len: usize, news: &mut V
     rooms.iter_mut().filter(|room| room.vacant).try_for_each(Room::unmap)?;
     let mut mapping = Mapping::new(kind, len, sys::page_size(), class.policy)?;
     let room = vacant(rooms, 1, kind, class);
-    room.arena.slot(0).len.store(mapping.len(), Ordering::Release);
     show(room.arena, &mut mapping, news)?;
     room.mapping = Some(mapping);
     room.vacant = false;
@@ -375,8 +373,8 @@ fn map_shared(kind: Kind, policy: Policy, len: usize, mut size: usize) -> Result
         let smaller = size / 2 >= least;
         let strict = if smaller { policy.with(Control::Lock, demand_for_size(policy)) } else { policy };
         match Mapping::new(kind, size, sys::page_size(), strict) {
-            // mlock says ENOMEM where the budget is used up, mmap of memfd_secret EAGAIN.
-            Err(Refusal { errno: libc::ENOMEM | libc::EAGAIN, .. }) if smaller => size /= 2,
+            // mlock says ENOMEM where the budget is used up, mmap of memfd_secret EAGAIN; EFBIG is said of the limit of files.
+            Err(Refusal { errno: libc::ENOMEM | libc::EAGAIN | libc::EFBIG, .. }) if smaller => size /= 2,
             Err(_) if strict != policy => return Mapping::new(kind, size, sys::page_size(), policy),
             result => return result,
         }
@@ -445,7 +443,9 @@ fn free_run(taken: &[bool], granules: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arena::{Backend, Slot};
     use crate::sys::seam;
+    use crate::wipe::Schedule;
 
     #[test]
     fn a_run_is_found_where_it_is_and_nowhere_else() {
@@ -476,6 +476,36 @@ mod tests {
         assert!(std::ptr::eq(again.arena, rooms[0].arena));
         assert_eq!((rooms.len(), seam::left()), (1, 0));
         rooms[0].arena.hide();
+    }
+
+    #[test]
+    fn memory_that_could_not_be_overwritten_is_never_handed_out_again() {
+        // Asked for by no other test, so the arena is this one's alone.
+        let policy = Policy::from(Backend::Mlock).with(Control::Guards, Demand::Off);
+        let new = || Slot::new(policy, true, 32, Schedule::Single).unwrap();
+        let is_unused = |arena| lock().iter().any(|room| ptr::eq(room.arena, arena) && room.is_unused());
+        let first = new();
+        let at = first.address();
+        drop(first);
+        let mut stays = new();
+        assert_eq!(stays.address(), at, "what was overwritten is handed out again");
+        let arena = stays.arena();
+        let beside = new();
+        assert!(ptr::eq(beside.arena(), arena));
+        stays.write(|bytes| bytes.fill(0xA7)).unwrap();
+
+        // For the quick way of a drop, and for the other.
+        for _ in 0..2 {
+            seam::fail_next(Call::Access, libc::ENOMEM);
+        }
+        drop(stays);
+
+        assert_eq!((seam::left(), arena.is_stuck()), (0, true));
+        assert!(beside.read(|bytes| bytes.iter().all(|byte| *byte == 0)).unwrap(), "who is there may stay");
+        let others: Vec<_> = (0..100).map(|_| new()).collect();
+        assert!(others.iter().all(|slot| !ptr::eq(slot.arena(), arena)), "somebody got memory beside it");
+        drop((beside, others));
+        assert!(!is_unused(arena), "the kernel would get it back as it stands");
     }
 
     #[test]

@@ -34,11 +34,7 @@ pub struct Base64 {
 }
 
 impl Base64 {
-    /// Characters of `len` bytes, padding included.
-    ///
-    /// # Panics
-    ///
-    /// If they are more than a `usize` counts.
+    /// Characters of `len` bytes, padding included; `usize::MAX` if they are more than that.
     #[must_use]
     pub const fn encoded_len(self, len: usize) -> usize {
         if self.padded { len.div_ceil(3).saturating_mul(4) } else { unpadded(len) }

@@ -32,6 +32,13 @@ pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     opaque(gathered.iter().fold(rest, |all, gathered| all | gathered)) == 0
 }
 
+/// [`eq`] of 16 bytes and more as a processor without AVX2 runs it.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+pub(crate) fn eq_by_sse2(a: &[u8], b: &[u8]) -> bool {
+    assert!(a.len() == b.len() && a.len() >= 16, "lengths that this way is not for");
+    opaque(by_hand::steps(a, b)) == 0
+}
+
 /// 0 if two slices of equal length hold the same bytes, else something else.
 #[inline]
 fn differences(a: &[u8], b: &[u8]) -> u64 {

@@ -16,6 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{io, ptr};
 
 use super::InputError;
+use crate::arena;
 use crate::purge::{self, SIGNALS};
 use crate::sys::terminal::{self, Keys, Modes};
 use crate::sys::{self, Call};
@@ -96,9 +97,12 @@ impl<'a> Raw<'a> {
         // From here on, whatever goes wrong, the drop puts back what there is to put back.
         let mut raw = Self { terminal, shared, woken, watched: Vec::new(), _one: one };
         CURRENT.store(ptr::from_ref(&*raw.shared).cast_mut(), Ordering::SeqCst);
-        for signal in watched().chain([libc::SIGCONT]) {
-            if watch(signal).map_err(refused(Call::Action))? {
-                raw.watched.push(signal);
+        {
+            let _actions = purge::actions();
+            for signal in watched().chain([libc::SIGCONT]) {
+                if watch(signal).map_err(refused(Call::Action))? {
+                    raw.watched.push(signal);
+                }
             }
         }
         raw.hide()?;
@@ -144,9 +148,11 @@ impl Drop for Raw<'_> {
     fn drop(&mut self) {
         self.shared.discard();
         self.shared.restore();
+        let actions = purge::actions();
         for signal in self.watched.drain(..) {
             unwatch(signal);
         }
+        drop(actions);
         CURRENT.store(ptr::null_mut(), Ordering::SeqCst);
         while INSIDE.load(Ordering::SeqCst) != 0 {
             std::thread::yield_now(); // a handler in another thread has still to put the terminal back
@@ -195,7 +201,12 @@ fn watch(signal: c_int) -> io::Result<bool> {
     }
     let mut action = sys::default_action();
     action.sa_sigaction = ours();
-    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | before.sa_flags & libc::SA_RESTART;
+    // The application's handler runs on the stack that it was written for: an alternate one may be small.
+    action.sa_flags = libc::SA_SIGINFO
+        | match before.sa_sigaction {
+            libc::SIG_DFL => libc::SA_ONSTACK,
+            _ => before.sa_flags & (libc::SA_RESTART | libc::SA_ONSTACK),
+        };
     action.sa_mask = terminal::all_signals(); // SIGTTOU too, so that a process in the background can put its terminal back
     let place = before_of(signal);
     // SAFETY: null, or a structure that was leaked here for the handler to read.
@@ -246,6 +257,9 @@ pub(crate) fn restore_terminal() {
 
 /// Lets `f` use the terminal of the question, if one is being asked. Async-signal-safe.
 fn with_current(f: impl FnOnce(&Shared)) {
+    if arena::in_child() {
+        return; // the question is our parent's
+    }
     INSIDE.fetch_add(1, Ordering::SeqCst);
     // SAFETY: null, or what a question has put there. That stays until the question has taken the pointer away and has seen
     // nobody inside: whoever came in before that is counted, whoever comes later finds null.

@@ -8,7 +8,8 @@ use crate::arena::{Backend, Enclosure};
 use crate::error::Error;
 use crate::sys::stack::{self, AlternateStack};
 
-/// Bytes beyond the frame that the kernel writes: what a handler of ordinary size needs.
+/// Bytes beyond the frame that the kernel writes: what a handler of ordinary size needs, where this thread had no stack for
+/// handlers, or a smaller one.
 const ROOM: usize = 16 << 10;
 
 /// An alternate stack for as long as it is taken.
@@ -17,7 +18,9 @@ pub(super) struct Handlers(Enclosure);
 
 impl Handlers {
     pub(super) fn new(backend: Backend) -> Result<Self, Error> {
-        Enclosure::new(backend, stack::signal_frame() + ROOM).map(Self)
+        // The application knows what its handlers need.
+        let len = (stack::signal_frame() + ROOM).max(stack::alternate_stack_len());
+        Enclosure::new(backend, len).map(Self)
     }
 
     pub(super) fn enclosure(&self) -> &Enclosure {

@@ -23,6 +23,7 @@ pub(crate) enum Call {
     MapAnonymous,
     MapSecret,
     MemfdSecret,
+    FileLimit,
     Resize,
     Lock,
     DontDump,
@@ -59,6 +60,7 @@ impl Call {
             Self::MapAnonymous => "mmap (anonymous)",
             Self::MapSecret => "mmap (memfd_secret)",
             Self::MemfdSecret => "memfd_secret",
+            Self::FileLimit => "getrlimit (RLIMIT_FSIZE)",
             Self::Resize => "ftruncate",
             Self::Lock => "mlock",
             Self::DontDump => "madvise (MADV_DONTDUMP)",
@@ -193,7 +195,13 @@ pub(crate) fn memfd_secret() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Sets the length of `file`.
+/// Bytes that a file may have. Whoever makes one longer gets SIGXFSZ, which ends the process, before `EFBIG`.
+pub(crate) fn file_limit() -> io::Result<u64> {
+    seam::ask(Call::FileLimit)?;
+    limits(libc::RLIMIT_FSIZE).map(|limit| limit.rlim_cur)
+}
+
+/// Sets the length of `file`, which is no more than [`file_limit`].
 pub(crate) fn resize(file: BorrowedFd<'_>, len: usize) -> io::Result<()> {
     seam::ask(Call::Resize)?;
     let len = libc::off_t::try_from(len).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
@@ -343,9 +351,13 @@ pub(crate) fn set_core_limit(bytes: u64) -> io::Result<()> {
 
 fn core_limits() -> io::Result<libc::rlimit> {
     seam::ask(Call::GetLimit)?;
+    limits(libc::RLIMIT_CORE)
+}
+
+fn limits(of: libc::__rlimit_resource_t) -> io::Result<libc::rlimit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid place for the answer.
-    check(unsafe { libc::getrlimit(libc::RLIMIT_CORE, &raw mut limit) })?;
+    check(unsafe { libc::getrlimit(of, &raw mut limit) })?;
     Ok(limit)
 }
 

@@ -60,3 +60,17 @@ pub(crate) fn left() -> usize {
 pub(crate) fn calls(call: Call) -> usize {
     MADE.with_borrow(|made| made.iter().filter(|of| **of == call).count())
 }
+
+/// Runs `body` in a process of its own, where it may purge: this test program again, with the one test selected, whose name with
+/// its modules `test` is. Must be the first thing in that test.
+#[cfg(test)]
+pub(crate) fn in_child(test: &str, body: impl FnOnce()) -> std::process::Output {
+    const CHILD: &str = "SECMEM_UNIT_TEST_CHILD";
+    if std::env::var(CHILD).as_deref() == Ok(test) {
+        body();
+        std::process::exit(0);
+    }
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", test, "--nocapture", "--test-threads=1"]).env(CHILD, test);
+    child.stdin(std::process::Stdio::null()).output().unwrap()
+}

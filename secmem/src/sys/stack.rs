@@ -30,6 +30,16 @@ pub(crate) unsafe fn alternate_stack(start: NonNull<u8>, len: usize) -> io::Resu
     unsafe { set_alternate_stack(&AlternateStack(new)) }
 }
 
+/// Bytes of the place where this thread's handlers with `SA_ONSTACK` run; 0 if it has none.
+pub(crate) fn alternate_stack_len() -> usize {
+    let mut now = libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: 0, ss_size: 0 };
+    // SAFETY: sets nothing; `now` is a valid place for the answer.
+    match check(unsafe { libc::sigaltstack(ptr::null(), &raw mut now) }) {
+        Ok(()) if now.ss_flags & libc::SS_DISABLE == 0 => now.ss_size,
+        _ => 0,
+    }
+}
+
 /// [`alternate_stack`] for a place that was returned before.
 ///
 /// # Safety

@@ -10,6 +10,7 @@ pub mod step;
 pub mod terminal;
 
 use std::any::type_name_of_val;
+use std::ffi::CStr;
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
@@ -98,6 +99,57 @@ pub fn fork(body: impl FnOnce() -> i32) -> i32 {
     }
 }
 
+/// How another program is started without a copy of this process's memory.
+#[derive(Clone, Copy, Debug)]
+pub enum Start {
+    /// In a child that shares this process's memory, while this thread waits: clone(2) with the flags of vfork(2), and a stack of
+    /// its own, for no compiler here knows that the caller's would be returned to twice.
+    Vfork,
+    /// posix_spawn(3).
+    Spawn,
+}
+
+/// Starts `program` with `args`, and waits for its end. Gives back its wait status; 127 of one that cannot be started.
+pub fn start(how: Start, program: &CStr, args: &[&CStr]) -> i32 {
+    extern "C" fn become_another(image: *mut libc::c_void) -> i32 {
+        let image: *const (*const libc::c_char, *const *const libc::c_char) = image.cast();
+        // SAFETY: the caller, which waits, has passed what it is cast to here.
+        let (program, args) = unsafe { image.read() };
+        let none = [std::ptr::null()];
+        // SAFETY: C strings and arrays that end with a null pointer.
+        unsafe { libc::execve(program, args, none.as_ptr()) };
+        exit_now(127)
+    }
+    let args: Vec<_> = args.iter().map(|arg| arg.as_ptr()).chain([std::ptr::null()]).collect();
+    let mut child = 0;
+    match how {
+        Start::Vfork => {
+            let mut image = (program.as_ptr(), args.as_ptr());
+            let mut stack = vec![0_u128; 4 << 10];
+            let top = stack.as_mut_ptr_range().end.cast();
+            let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+            // SAFETY: the child has the stack for itself, makes system calls alone, and has left this memory when the call returns.
+            child = unsafe { libc::clone(become_another, top, flags, (&raw mut image).cast()) };
+            assert!(child > 0, "{}", std::io::Error::last_os_error());
+        }
+        Start::Spawn => {
+            let (actions, attributes, none) = (std::ptr::null(), std::ptr::null(), [std::ptr::null_mut()]);
+            let args = args.as_ptr().cast();
+            // SAFETY: a valid place for the number, C strings, and arrays that end with a null pointer.
+            let errno = unsafe {
+                libc::posix_spawn(&raw mut child, program.as_ptr(), actions, attributes, args, none.as_ptr())
+            };
+            if errno != 0 {
+                return 127 << 8; // as a wait status
+            }
+        }
+    }
+    let mut status = 0;
+    // SAFETY: waits for the child that was just made; `status` is a valid place.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    status
+}
+
 fn limit_soft(what: libc::__rlimit_resource_t, value: u64) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the structure is a valid place for the answer.
@@ -121,6 +173,11 @@ pub fn limit_locked_memory(bytes: u64) {
         // SAFETY: changes the user of this process alone, which loses CAP_IPC_LOCK by it.
         assert_eq!(unsafe { libc::setresuid(65534, 65534, 65534) }, 0, "{}", std::io::Error::last_os_error());
     }
+}
+
+/// Lets this process make no file longer than so many bytes.
+pub fn limit_file_size(bytes: u64) {
+    limit(libc::RLIMIT_FSIZE, bytes);
 }
 
 /// Makes this process an ordinary user's, readable by others of that user, if it was root's.
@@ -165,6 +222,15 @@ pub fn set_handler(signal: i32, handler: libc::sighandler_t, flags: i32) {
     action.sa_flags = flags;
     // SAFETY: the tests pass handlers that fit the flags and do little.
     assert_eq!(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }, 0);
+}
+
+/// Whether this is a handler on the thread's alternate stack.
+pub fn on_alternate_stack() -> bool {
+    // SAFETY: zero is valid for every field.
+    let mut now: libc::stack_t = unsafe { std::mem::zeroed() };
+    // SAFETY: nothing is set; `now` is a valid place for the answer.
+    assert_eq!(unsafe { libc::sigaltstack(std::ptr::null(), &raw mut now) }, 0);
+    now.ss_flags & libc::SS_ONSTACK != 0
 }
 
 /// The address of the handler that stands for a signal.
@@ -355,6 +421,14 @@ pub fn read_own(start: usize, into: &mut [u8]) -> usize {
     memory.read_at(into, start as u64).unwrap_or(0)
 }
 
+/// The clock by which threads sleep.
+pub fn steady_time() -> std::time::Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a valid place for the answer.
+    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) }, 0);
+    std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
 /// Whether a terminal shows what is typed. Async-signal-safe.
 pub fn terminal_shows(terminal: i32) -> bool {
     // SAFETY: zero is valid for every field.
@@ -433,4 +507,11 @@ impl Drop for Pages {
 pub fn load_into_registers(bytes: &[u8; 37]) {
     // SAFETY: reads 16 bytes of a longer array into a register that is told to be changed.
     unsafe { std::arch::asm!("movdqu xmm9, [{0}]", in(reg) bytes, out("xmm9") _, options(nostack, readonly)) };
+}
+
+/// Leaves a byte in a general register.
+#[cfg(target_arch = "x86_64")]
+pub fn load_byte(byte: &u8) {
+    // SAFETY: reads a byte into a register that is told to be changed.
+    unsafe { std::arch::asm!("movzx r9d, byte ptr [{0}]", in(reg) byte, out("r9") _, options(nostack, readonly)) };
 }
