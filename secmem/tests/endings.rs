@@ -326,7 +326,7 @@ fn what_an_access_writes_after_a_forced_purge_is_wiped_when_it_ends() {
             assert_eq!(look(), NOT_ZEROS);
         });
 
-        assert!(written.is_ok());
+        assert!(matches!(written, Err(Error::Purged)), "{written:?}");
         assert_eq!(look(), ZEROS);
         assert!(matches!(used.with(|_| ()), Err(Error::Purged)));
     });
