@@ -354,7 +354,13 @@ fn core_limits() -> io::Result<libc::rlimit> {
     limits(libc::RLIMIT_CORE)
 }
 
-fn limits(of: libc::__rlimit_resource_t) -> io::Result<libc::rlimit> {
+/// A kind of limit: glibc has a type for it, musl a number.
+#[cfg(target_env = "gnu")]
+type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_env = "gnu"))]
+type Resource = c_int;
+
+fn limits(of: Resource) -> io::Result<libc::rlimit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid place for the answer.
     check(unsafe { libc::getrlimit(of, &raw mut limit) })?;
