@@ -169,9 +169,9 @@ static TABLE: &[Line] = &[
     line(&BARE_VARIABLE,  &WIPE,          "leak@wiped"),
     line(&BARE_VARIABLE,  &FORK,          "leak@child"),
     line(&DECODED_HEX,    &WIPE,          "clean"),
-    line(&BARE_HEX,       &WIPE,          "leak@wiped (fragments)"),
+    line(&BARE_HEX,       &WIPE,          "leak@wiped"),
     line(&DECODED_BASE64, &WIPE,          "clean"),
-    line(&BARE_BASE64,    &WIPE,          "leak@wiped (fragments)"),
+    line(&BARE_BASE64,    &WIPE,          "leak@wiped"),
 
     // What code leaves that uses a secret, and what is left of it within the scrub or under the allocator.
     line(&BARE_STACK,        &WIPE,       "leak@wiped"),

@@ -147,7 +147,7 @@ fn expected(ran: Result<(), secmem::Error>) -> Result<(), Failure> {
 fn nested(plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
     let mut key = key(plant)?;
     let within = |key: &[u8; KEY]| {
-        on_the_stack(key);
+        below(|| on_the_stack(key)); // what makes the second stack ready runs on the first
         scrub::run(|| on_the_stack(key))
     };
     // A flag and no `Result` comes out: what an `Ok` leaves unfilled would carry along what stood on the stack.
