@@ -184,6 +184,9 @@ const OPEN: &str = "open descriptor";
 /// A limit of the library showed more than its one copy: in the core.
 const IN_CORE: &str = "copy in the core";
 
+/// A control whose copy the library wipes, and of which pieces alone were to be found, showed all of it.
+const WHOLE: &str = "whole copy";
+
 /// A row is not as expected and nobody can say that the missing protection did it.
 const UNCLEAR: &str = "inconclusive";
 
@@ -199,6 +202,9 @@ const UNSHIELDED: &str = "exit: no shielded memory seen";
 /// How it tells of such a copy. At any other moment another copy is one that nobody has asked for.
 const WHY_IN_CORE: &str = "core: more than the one copy at the one home of the secret";
 
+/// How it tells of such a control.
+const WHY_WHOLE: &str = "the leaky control was found whole, not in fragments alone";
+
 /// What may be said of a row that is not as expected: never more than all of its reasons bear out, so that a mutant which
 /// hangs, crashes or fails besides has shown nothing.
 fn what(asks: bool, verdict: &str, ended: Option<&str>, reasons: &[&str]) -> &'static str {
@@ -211,6 +217,7 @@ fn what(asks: bool, verdict: &str, ended: Option<&str>, reasons: &[&str]) -> &'s
         (_, Some(ENDED_DENIED)) if asks => DENIED,
         _ if reasons.iter().any(open) && reasons.iter().all(|why| open(why) || *why == UNSHIELDED) => OPEN,
         _ if reasons == [WHY_IN_CORE] => IN_CORE,
+        _ if reasons == [WHY_WHOLE] => WHOLE,
         _ => UNCLEAR,
     }
 }
@@ -433,6 +440,7 @@ mod tests {
         assert_eq!(because(&[open]), OPEN);
         assert_eq!(because(&[open, UNSHIELDED]), OPEN);
         assert_eq!(because(&[WHY_IN_CORE]), IN_CORE);
+        assert_eq!(because(&[WHY_WHOLE]), WHOLE);
         for reasons in [
             &[open, "signal missed: why"][..],
             &[UNSHIELDED],
@@ -452,6 +460,7 @@ mod tests {
         let (_, unshielded) = UNSHIELDED.split_once(": ").unwrap();
 
         assert!(source("snapshot/live.rs").contains(WHY_OPEN));
+        assert!(source("judge.rs").contains(WHY_WHOLE));
         assert!(source("judge.rs").contains(after_the_place) && source("judge.rs").contains(unshielded));
         let protocol = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios/protocol/src/lib.rs");
         let denied = ENDED_DENIED.strip_prefix("exit ").unwrap();

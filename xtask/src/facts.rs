@@ -91,12 +91,16 @@ pub(crate) const FACTS: &[(&str, &[&str])] = &[
             "what_is_too_long_is_an_error_and_nothing_of_it_is_left_to_read",
         ],
     ),
-    ("unmap", &["a_long_secret_gives_its_lock_budget_back"]),
+    (
+        "unmap",
+        &["a_long_secret_gives_its_lock_budget_back", "a_used_up_lock_budget_is_an_error_and_frees_with_the_secrets"],
+    ),
     (
         "wipe-on-fork",
         &[
             "a_forked_child_gets_an_error_and_ends_normally",
             "a_forked_child_is_refused_sealed_memory_and_ends_normally",
+            "a_forked_child_that_a_signal_ends_leaves_its_parents_question_alone",
             SEALED,
             UNCLOSED,
         ],
