@@ -334,14 +334,14 @@ mod tests {
         let file = std::fs::File::create(dir.path().join(said)).unwrap();
         let status = alone.args(["--exact", test, "--nocapture"]).env(ALONE, "1").stderr(file).status().unwrap();
         let said = std::fs::read_to_string(dir.path().join(said)).unwrap();
-        let pid = said.split_once("child ").map(|(_, rest)| rest.trim().to_owned()).expect("a child was made");
+        let pid: i32 = said.split_once("child ").expect("a child was made").1.trim().parse().expect("its number");
 
         assert!(status.success(), "{said}");
         let patience = Instant::now() + Duration::from_secs(60);
         let waits = || std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
         while waits() {
             if Instant::now() > patience {
-                nix::sys::signal::kill(Pid::from_raw(pid.parse().unwrap()), nix::sys::signal::Signal::SIGKILL).unwrap();
+                nix::sys::signal::kill(Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
                 panic!("process {pid} waits for nobody");
             }
             std::thread::sleep(Duration::from_millis(5));
