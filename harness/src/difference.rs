@@ -36,6 +36,9 @@ const GAP: u64 = 8;
 /// Neighbouring bytes that change from run to run which could hold a secret: the strength of the weakest keys in use.
 const TELLING: u64 = 16;
 
+/// Bytes of an address.
+const WORD: usize = 8;
+
 /// The groups of runs.
 const GROUPS: usize = 3;
 
@@ -110,6 +113,18 @@ impl Page {
         }
     }
 
+    /// Whether the word that holds the byte at an offset is an address of what is mapped, under both keys.
+    fn is_address(&self, offset: usize, is_mapped: impl Fn(u64) -> bool) -> bool {
+        let word = |group| {
+            let mut word = [0; WORD];
+            for (at, byte) in (offset / WORD * WORD..).zip(&mut word) {
+                *byte = if at < self.first.len() { self.byte(group, at)? } else { return None };
+            }
+            Some(u64::from_le_bytes(word))
+        };
+        [word(0), word(1)].iter().all(|word| word.is_some_and(&is_mapped))
+    }
+
     /// What the first run of a group saw.
     fn seen(&self, group: usize) -> &[u8] {
         self.views[group].as_ref().map_or(&self.first, |view| &view.bytes)
@@ -133,6 +148,10 @@ struct Image {
 }
 
 impl Image {
+    fn is_mapped(&self, address: u64) -> bool {
+        self.places.as_ref().is_some_and(|places| places.region(address).is_some())
+    }
+
     /// Takes in a piece of a run. Returns how many pages more are kept.
     fn take(&mut self, group: usize, space: &Space, address: u64, bytes: &[u8]) -> usize {
         let mut kept = 0;
@@ -413,9 +432,13 @@ impl Sums {
                 let place = || place(at, image, space, address);
                 match says {
                     Says::Alike => {}
-                    Says::Keyed => keyed.add(space, address, known.holds(space, address), place),
-                    Says::Noise => noise.add(space, address, false, place),
-                    Says::Restless => unknown.add(space, address, false, place),
+                    Says::Keyed => {
+                        let of_words = matches!(space, Space::Memory | Space::General(_));
+                        let is_address = of_words && page.is_address(offset, |address| image.is_mapped(address));
+                        keyed.add(space, address, known.holds(space, address), is_address, place);
+                    }
+                    Says::Noise => noise.add(space, address, false, false, place),
+                    Says::Restless => unknown.add(space, address, false, false, place),
                 }
             }
         }
@@ -459,7 +482,7 @@ struct Stretches {
 
 impl Stretches {
     /// Takes the next byte; they ascend.
-    fn add(&mut self, space: &Space, address: u64, known: bool, place: impl FnOnce() -> Stretch) {
+    fn add(&mut self, space: &Space, address: u64, known: bool, is_address: bool, place: impl FnOnce() -> Stretch) {
         let register = matches!(space, Space::General(_) | Space::Vector(_));
         let same = self.last.as_ref() == Some(space);
         let new = match self.done.last_mut().filter(|_| same) {
@@ -470,6 +493,7 @@ impl Stretches {
                     last.length += 1;
                     last.differing += 1;
                     last.known += u64::from(known);
+                    last.addresses += u64::from(is_address);
                     return;
                 }
                 new
@@ -478,12 +502,13 @@ impl Stretches {
                 last.length = address + 1 - last.address;
                 last.differing += 1;
                 last.known += u64::from(known);
+                last.addresses += u64::from(is_address);
                 return;
             }
             _ => place(),
         };
         self.last = Some(space.clone());
-        self.done.push(Stretch { known: u64::from(known), ..new });
+        self.done.push(Stretch { known: u64::from(known), addresses: u64::from(is_address), ..new });
     }
 }
 
@@ -507,7 +532,7 @@ fn place((moment, process): &At, image: &Image, space: &Space, address: u64) -> 
         Space::Behind(name) => (image.stores.get(name).copied().unwrap_or(Class::Pipe), name.clone(), address),
     };
     let (checkpoint, process) = (moment.clone(), *process);
-    Stretch { checkpoint, process, class, place, address, length: 1, differing: 1, known: 0 }
+    Stretch { checkpoint, process, class, place, address, length: 1, differing: 1, known: 0, addresses: 0 }
 }
 
 /// The extended state of a thread in the first run.
@@ -590,6 +615,20 @@ mod tests {
 
         assert_eq!(shown(&sums.keyed), [(0x1001, 1, 1), (0x100f, 1, 1)]);
         assert_eq!((sums.compared, sums.restless, shown(&sums.noise)), (15, 1, Vec::new()));
+    }
+
+    #[test]
+    fn a_word_is_an_address_where_it_is_one_under_both_keys() {
+        let page = |words: [[u64; 2]; 2]| {
+            let bytes = words.map(|words| words.map(u64::to_le_bytes).concat());
+            let turn = [Some(&bytes[0][..]), Some(&bytes[1]), Some(&bytes[0])];
+            image(&[turn, turn], &OPEN).pages.into_values().next().unwrap()
+        };
+        let is_mapped = |address| (0x1000..0x3000).contains(&address);
+        let told = |page: Page| [0, 1, 7, 8, 15].map(|offset| page.is_address(offset, is_mapped));
+
+        assert_eq!(told(page([[0x1010, 7], [0x2f18, 9]])), [true, true, true, false, false]);
+        assert_eq!(told(page([[0x1010, 0x1000], [0x3010, 0x2000]])), [false, false, false, true, true]);
     }
 
     #[test]

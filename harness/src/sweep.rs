@@ -158,6 +158,7 @@ impl Sweep {
             checkpoints,
             expect,
             turned_by: Vec::new(),
+            asks: false,
             shows: vec!["H16".to_owned()],
             ..row.clone()
         }

@@ -202,6 +202,7 @@ fn row(liar: &Liar) -> Row {
         sole_home: false,
         needs: vec![Need::MemfdSecret],
         turned_by: Vec::new(),
+        asks: false,
         shows: Vec::new(),
         derived: None,
     }

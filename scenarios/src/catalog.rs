@@ -3,7 +3,7 @@
 //! One table. What a row needs besides (checkpoints, status, canary) its holder and its ending know. Expectations
 //! are written as [`scenario_protocol::Expectation`] prints them.
 
-use scenario_protocol::{Claim, Expectation, ParseExpectationError, Row, Shape};
+use scenario_protocol::{Checkpoint, Claim, Expectation, Need, ParseExpectationError, Row, Shape};
 
 use crate::ending::{
     ABORT, DAMAGE, DAMAGE_BETWEEN, EXEC, EXIT, Ending, FORK, OVERRUN, PANIC_ABORT, PANIC_DROP, PANIC_THREAD,
@@ -16,7 +16,7 @@ use crate::holder::{
     ARGV, ENVIRON, GROWN_VEC, Holder, MEMSEC, MOVED_ARRAY, MOVED_BOX, SECMEM_MEMFD, SECMEM_MLOCK, STACK_ARRAY,
     STRING_FORMAT, VEC, ZEROIZE_GROWN_VEC, ZEROIZE_VEC,
 };
-use crate::kept::{FROM_VEC, GROWN_TEXT, IDLE, SEALED, SPENT, TYPED, VAULT};
+use crate::kept::{COFFER, FROM_VEC, GROWN_TEXT, IDLE, SEALED, SPENT, TYPED};
 use crate::managed::{
     MANAGED, MANAGED_COMPARE, MANAGED_EXECUTE, MANAGED_FORCED, MANAGED_HASH, MANAGED_INPUT, MANAGED_REST,
     MANAGED_SHUTDOWN, MANAGED_TEMPLATE,
@@ -151,7 +151,7 @@ static TABLE: &[Line] = &[
     line(&TYPED,        &WIPE,            "clean"),
     line(&IDLE,         &TIMEOUT,         "clean"),
     line(&SPENT,        &WIPE,            "clean"),
-    line(&VAULT,        &WIPE,            "clean"),
+    line(&COFFER,        &WIPE,            "clean"),
 
     // Buffers of a manager.
     line(&MANAGED,          &WIPE,        "clean"),
@@ -354,26 +354,42 @@ impl Line {
             derived: None,
             needs: holder.needs.to_vec(),
             turned_by: owned(&turned_by(holder, ending, &expect)),
+            asks: holder.asks,
             shows: owned(&shows(holder, ending, &expect)),
             expect,
         })
     }
 }
 
-/// The ablated builds of the library under which a row must turn: those that take away what makes it clean.
+/// The ablated builds of the library under which a row must turn: those that take away what makes it as it is.
 fn turned_by(holder: &Holder, ending: &Ending, expect: &Expectation) -> Vec<&'static str> {
-    if !holder.ours || *expect != Expectation::Clean(Claim::Wiped) {
-        return Vec::new(); // not our wipe, or no wipe at all
+    if !holder.ours {
+        return holder.turned_by.to_vec(); // of a control that lets the library wipe one of its copies
     }
-    [&["wipe"], ending.turned_by, holder.turned_by].concat()
+    // A descriptor that stays open is a way into such memory, whatever else is done about it. A new image has none of it.
+    let shielded = holder.needs.contains(&Need::MemfdSecret) && ending.name != EXEC.name;
+    let of_memfd: &[&str] = if shielded { &["descriptor-close"] } else { &[] };
+    match expect {
+        Expectation::Clean(Claim::Wiped) => {}
+        Expectation::Clean(Claim::Shielded) => return of_memfd.to_vec(), // no wipe at all
+        // A limit is one copy in the process's memory, and none in its core.
+        Expectation::Leak { .. } if ending.checkpoints.contains(&Checkpoint::Core) => return vec!["dont-dump"],
+        Expectation::Leak { .. } | Expectation::Either(_) => return Vec::new(),
+    }
+    // A child's copy of private pages is its own; shared ones the parent wipes for both.
+    let copied = ending.name == FORK.name && holder.needs.contains(&Need::Mlock);
+    let of_both: &[&str] = if copied { &["dont-fork"] } else { &[] };
+    [&["wipe"], ending.turned_by, holder.turned_by, of_both, of_memfd].concat()
 }
 
 /// The requirements that a row speaks for.
 fn shows(holder: &Holder, ending: &Ending, expect: &Expectation) -> Vec<&'static str> {
     match expect {
         Expectation::Clean(Claim::Wiped) if holder.ours => {
-            // A protection that is taken out turns it: that is what proves the others (S25).
-            [ending.shows, holder.shows, &["S25"]].concat()
+            // Mutations of the protections (S25) are shown where one is noticed beside the wipe's, which turns them all.
+            let mutated = turned_by(holder, ending, expect).len() > 1;
+            let proof: &[&str] = if mutated { &["S25"] } else { &[] };
+            [ending.shows, holder.shows, proof].concat()
         }
         Expectation::Clean(_) if holder.ours => [ending.shows, holder.shows].concat(),
         // A corpus of known leaks and true negatives; pieces of 6 bytes; one place and moment after another.
@@ -391,13 +407,15 @@ fn owned(words: &[&str]) -> Vec<String> {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
-    use scenario_protocol::{Checkpoint, Ends};
+    use scenario_protocol::Ends;
 
     use super::*;
 
-    /// The ablated builds of the library that rows notice; tests of the kernel's own word notice more (`xtask/src/facts.rs`).
-    const ABLATIONS: [&str; 24] = [
+    /// The ablated builds of the library that rows notice; tests of the library notice more (`xtask/src/facts.rs`).
+    const ABLATIONS: [&str; 36] = [
         "wipe",
+        "descriptor-close",
+        "reseal",
         "purge-on-signal",
         "purge-on-panic",
         "purge-on-exit",
@@ -421,6 +439,16 @@ mod tests {
         "manager-compare",
         "manager-template",
         "environment-wipe",
+        "dont-dump",
+        "dont-fork",
+        "eq-clear",
+        "guard-before",
+        "harden-dumpable",
+        "harden-limit",
+        "lock",
+        "uses",
+        "coffer-encryption",
+        "wipe-on-fork",
     ];
 
     fn all() -> Vec<Row> {
@@ -453,7 +481,7 @@ mod tests {
     fn the_catalogue_holds_enough_rows_and_controls() {
         let rows = all();
 
-        assert!(rows.len() >= 60);
+        assert!(rows.len() >= 150);
         assert!(rows.iter().filter(|row| row.expect.is_leaky_control()).count() >= 20);
         assert!(rows.iter().filter(|row| is_fragments(row)).count() >= 10);
         assert!(rows.iter().any(|row| !row.sole_home && row.expect == Expectation::Clean(Claim::Wiped)));
@@ -538,12 +566,24 @@ mod tests {
     }
 
     #[test]
-    fn only_clean_rows_of_ours_turn() {
-        for row in all() {
-            let may_turn = row.sole_home && row.expect == Expectation::Clean(Claim::Wiped);
+    fn limits_and_shielded_rows_name_what_they_rest_on() {
+        let named = |name: &str| all().into_iter().find(|row| row.name == name).unwrap().turned_by;
 
-            assert_eq!(!row.turned_by.is_empty(), may_turn, "{}", row.name);
+        assert_eq!(named("secmem-mlock/sigsegv"), ["dont-dump"]);
+        assert_eq!(named("secmem-memfd/sigkill"), ["descriptor-close"]);
+        assert_eq!(named("secmem-mlock/sigkill"), [""; 0]);
+        // And two controls, which let the library wipe what they have decoded.
+        let controls: Vec<_> = all().into_iter().filter(|row| !row.sole_home && !row.turned_by.is_empty()).collect();
+        assert!(controls.iter().all(|row| is_fragments(row) && row.turned_by == ["wipe"]), "{controls:?}");
+        assert_eq!(controls.len(), 2);
+    }
+
+    #[test]
+    fn mutations_are_shown_by_rows_that_notice_one_of_their_own() {
+        for row in all().into_iter().filter(|row| row.shows.iter().any(|id| id == "S25")) {
+            assert!(row.turned_by.iter().any(|ablation| ablation != "wipe"), "{}", row.name);
         }
+        assert!(all().iter().any(|row| row.turned_by == ["wipe"] && !row.shows.iter().any(|id| id == "S25")));
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub(crate) struct Holder {
     pub(crate) ours: bool,
     /// Ablations, besides those of the wipe and of the ending, without which it leaks where it is ours.
     pub(crate) turned_by: &'static [&'static str],
+    /// Whether it asks for what the library says, and ends with a denial where that does not hold.
+    pub(crate) asks: bool,
     /// Requirements that its clean rows speak for, besides those of the ending.
     pub(crate) shows: &'static [&'static str],
     /// Plants the canary, lends it to what happens next, drops it.
@@ -83,6 +85,7 @@ pub(crate) static SECMEM_MEMFD: Holder = Holder {
     needs: &[Need::MemfdSecret],
     ours: true,
     turned_by: &[],
+    asks: false,
     shows: &[],
     hold: |plant, then| secmem(Backend::MemfdSecret, plant, then),
 };
@@ -94,6 +97,7 @@ pub(crate) static SECMEM_MLOCK: Holder = Holder {
     needs: &[Need::Mlock],
     ours: true,
     turned_by: &[],
+    asks: false,
     shows: &[],
     hold: |plant, then| secmem(Backend::Mlock, plant, then),
 };
@@ -117,7 +121,7 @@ const fn peer(
     canary_len: usize,
     hold: fn(Plant<'_>, Then<'_>) -> Result<(), Failure>,
 ) -> Holder {
-    Holder { name, canary, canary_len, needs: &[], ours: false, turned_by: &[], shows: &[], hold }
+    Holder { name, canary, canary_len, needs: &[], ours: false, turned_by: &[], asks: false, shows: &[], hold }
 }
 
 impl Plant<'_> {

@@ -1,29 +1,37 @@
 //! The other ways in which secmem keeps a secret: closed between accesses, as text that grows, made of a vector, as a value of a
 //! type, for a while, for so many uses, encrypted.
 
+use std::io;
 use std::time::Duration;
 
 use scenario_protocol::{CanaryKind, Need};
 use scenario_stage::Failure;
-use secmem::{Backend, Options, Secret, Typed, Vault};
+use secmem::{Backend, Coffer, Options, Secret, Typed};
 
 use crate::holder::{Held, Holder, Plant, Then};
+use crate::proved::expect;
 
 /// Bytes of canary.
 const LEN: usize = 64;
 
 /// Memory that is closed to the process itself is open to a reader outside, who so can see that it was wiped.
-pub(crate) static SEALED: Holder = ours("secmem-sealed", CanaryKind::Bytes, &[], &["S5", "S11"], sealed);
+pub(crate) static SEALED: Holder =
+    Holder { asks: true, ..ours("secmem-sealed", CanaryKind::Bytes, &["reseal"], &["S5", "S11"], sealed) };
 /// Each growth leaves a slot behind.
 pub(crate) static GROWN_TEXT: Holder = ours("secmem-text", CanaryKind::Text, &[], &["S11", "S12"], grown_text);
-/// The vector that it is made of has more in its capacity than in its length.
-pub(crate) static FROM_VEC: Holder = ours("secmem-from-vec", CanaryKind::Bytes, &["consumed-wipe"], &["S12"], from_vec);
+/// The vector that it is made of has more in its capacity than in its length. A conversion takes no options: what comes of
+/// it stands where the library prefers.
+pub(crate) static FROM_VEC: Holder = Holder {
+    needs: &[Need::MemfdSecret],
+    ..ours("secmem-from-vec", CanaryKind::Bytes, &["consumed-wipe"], &["S12"], from_vec)
+};
 pub(crate) static TYPED: Holder = ours("secmem-typed", CanaryKind::Bytes, &[], &["S11"], typed);
 /// Nobody uses it for as long as the rows of deadlines wait.
 pub(crate) static IDLE: Holder = ours("secmem-idle", CanaryKind::Bytes, &[], &["S19"], idle);
-pub(crate) static SPENT: Holder = ours("secmem-spent", CanaryKind::Bytes, &[], &["S19"], spent);
+pub(crate) static SPENT: Holder = ours("secmem-spent", CanaryKind::Bytes, &["uses"], &["S19"], spent);
 /// Stored, encrypted anew, opened: what is opened is seen, and nothing is left of the way there.
-pub(crate) static VAULT: Holder = ours("secmem-vault", CanaryKind::Bytes, &[], &["S9", "S13"], vault);
+pub(crate) static COFFER: Holder =
+    ours("secmem-coffer", CanaryKind::Bytes, &["coffer-encryption"], &["S9", "S13"], coffer);
 
 const fn ours(
     name: &'static str,
@@ -32,7 +40,7 @@ const fn ours(
     shows: &'static [&'static str],
     hold: fn(Plant<'_>, Then<'_>) -> Result<(), Failure>,
 ) -> Holder {
-    Holder { name, canary, canary_len: LEN, needs: &[Need::Mlock], ours: true, turned_by, shows, hold }
+    Holder { name, canary, canary_len: LEN, needs: &[Need::Mlock], ours: true, turned_by, asks: false, shows, hold }
 }
 
 /// In memory that an outside reader can read.
@@ -53,10 +61,26 @@ fn sealed(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
     let sealed = options().filled_sealed(plant.len, fill);
     let sealed = sealed.map_err(Failure::while_doing("reading the canary into sealed memory"))?;
     drop(canary);
-    sealed.with(|bytes| _ = std::hint::black_box(bytes)).map_err(Failure::while_doing("opening sealed memory"))?;
+    let at = sealed.with(|bytes| std::hint::black_box(bytes).as_ptr().addr());
+    let at = at.map_err(Failure::while_doing("opening sealed memory"))?;
+    let closed =
+        closed(at).map_err(Failure::while_doing("asking the kernel for what may be done with sealed memory"))?;
+    expect(closed, "finding sealed memory closed between accesses")?;
     then(&mut Held::Kept)?;
     drop(sealed);
     Ok(())
+}
+
+/// Whether the process itself may neither read nor write at an address: proc_pid_maps(5).
+fn closed(at: usize) -> io::Result<bool> {
+    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    let permissions = maps.lines().find_map(|line| {
+        let (range, rest) = line.split_once(' ')?;
+        let (low, high) = range.split_once('-')?;
+        let number = |text| usize::from_str_radix(text, 16).ok();
+        (number(low)?..number(high)?).contains(&at).then_some(rest)
+    });
+    permissions.map(|it| it.starts_with("---")).ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 fn grown_text(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
@@ -116,15 +140,15 @@ fn spent(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn vault(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
+fn coffer(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
     let doing = "storing the canary, or opening what was stored";
     let secret = secret(options(), &mut plant)?;
-    let vault = Vault::with_policy(Backend::Mlock.into()).map_err(Failure::while_doing(doing))?;
-    let stored = vault.store(&secret).map_err(Failure::while_doing(doing))?;
+    let coffer = Coffer::with_policy(Backend::Mlock.into()).map_err(Failure::while_doing(doing))?;
+    let stored = coffer.store(&secret).map_err(Failure::while_doing(doing))?;
     drop(secret);
-    vault.rekey().map_err(Failure::while_doing(doing))?;
+    coffer.rekey().map_err(Failure::while_doing(doing))?;
     let opened = stored.open(options()).map_err(Failure::while_doing(doing))?;
     then(&mut Held::Kept)?;
-    drop((opened, stored, vault));
+    drop((opened, stored, coffer));
     Ok(())
 }

@@ -22,7 +22,7 @@ use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
-use scenario_protocol::{Checkpoint, Ends};
+use scenario_protocol::{Checkpoint, DENIED, Ends};
 use scenario_stage::{Canary, Control, Failure};
 
 use crate::catalog::Line;
@@ -37,7 +37,8 @@ Usage: scenarios list
   run    hold the canary and end as the row NAME says; started by the harness, which
          hands over a control socket (descriptor 3) and the canary's pipe (descriptor 4)
 
-Exit status: as the row says; 64 wrong usage, 70 internal error.
+Exit status: as the row says; 64 wrong usage, 70 internal error, 71 what the library
+says of itself was asked for and does not hold.
 
 Example: what is expected of a bare Vec that is dropped
   scenarios list | jq '.[] | select(.name == \"vec/wipe\") | .expect'
@@ -66,7 +67,7 @@ fn main() -> ExitCode {
         Ok(Ok(End::Panic(payload))) => panic::resume_unwind(payload),
         Ok(Err(failure)) => {
             complain(&format!("scenarios: {failure}\n"));
-            ExitCode::from(EX_SOFTWARE)
+            ExitCode::from(if failure.is_denied() { DENIED } else { EX_SOFTWARE })
         }
         Err(_ours) => ExitCode::from(EX_SOFTWARE),
     }

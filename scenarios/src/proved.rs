@@ -1,5 +1,5 @@
 #![allow(unsafe_code)] // a filter for the process's own system calls
-//! What secmem says of itself, held against the kernel while a secret is there: a row ends with an error, and so is
+//! What secmem says of itself, held against the kernel while a secret is there: a row ends with a denial, and so is
 //! inconclusive, where it says too much or too little.
 
 use std::hint::black_box;
@@ -15,23 +15,32 @@ use crate::holder::{Held, Holder, Plant, Then};
 const LEN: usize = 64;
 
 /// The kernel locks no memory: what requires that is refused, and what prefers it says that it lacks it.
-pub(crate) static REFUSED: Holder = ours("secmem-refused", &[], &["S2"], refused);
+pub(crate) static REFUSED: Holder = ours("secmem-refused", &[], &["lock"], &["S2"], refused);
 /// The kernel confirms what was reached, and the numbers are those of one secret.
-pub(crate) static VERIFIED: Holder = ours("secmem-verified", &[Need::Mlock], &["S3", "S24"], verified);
+pub(crate) static VERIFIED: Holder = ours(
+    "secmem-verified",
+    &[Need::Mlock],
+    &["dont-dump", "dont-fork", "guard-after", "guard-before", "lock", "wipe-on-fork"],
+    &["S3", "S24"],
+    verified,
+);
 /// In a process that dumps no core and that others of the same user cannot read.
-pub(crate) static HARDENED: Holder = ours("secmem-hardened", &[Need::Mlock], &["S15"], hardened);
+pub(crate) static HARDENED: Holder =
+    ours("secmem-hardened", &[Need::Mlock], &["harden-dumpable", "harden-limit"], &["S15"], hardened);
 /// Compared with its twin, in a time that does not depend on either.
-pub(crate) static COMPARED: Holder = ours("secmem-compared", &[Need::Mlock], &["S9", "S17"], compared);
+pub(crate) static COMPARED: Holder = ours("secmem-compared", &[Need::Mlock], &["eq-clear"], &["S9", "S17"], compared);
 /// Everything that shows it is printed, and an error about it besides.
-pub(crate) static PRINTED: Holder = ours("secmem-printed", &[Need::Mlock], &["S18"], printed);
+pub(crate) static PRINTED: Holder =
+    Holder { asks: false, ..ours("secmem-printed", &[Need::Mlock], &[], &["S18"], printed) };
 
 const fn ours(
     name: &'static str,
     needs: &'static [Need],
+    turned_by: &'static [&'static str],
     shows: &'static [&'static str],
     hold: fn(Plant<'_>, Then<'_>) -> Result<(), Failure>,
 ) -> Holder {
-    Holder { name, canary: CanaryKind::Bytes, canary_len: LEN, needs, ours: true, turned_by: &[], shows, hold }
+    Holder { name, canary: CanaryKind::Bytes, canary_len: LEN, needs, ours: true, turned_by, asks: true, shows, hold }
 }
 
 /// In memory that an outside reader can read.
@@ -45,9 +54,9 @@ fn secret(options: Options, plant: &mut Plant<'_>) -> Result<Secret, Failure> {
     secret.map_err(Failure::while_doing("reading the canary into secmem"))
 }
 
-/// An error unless what was said holds.
-fn expect(holds: bool, what: &'static str) -> Result<(), Failure> {
-    if holds { Ok(()) } else { Err(io::Error::other("it does not hold")).map_err(Failure::while_doing(what)) }
+/// A denial unless what was said holds.
+pub(crate) fn expect(holds: bool, what: &'static str) -> Result<(), Failure> {
+    if holds { Ok(()) } else { Err(Failure::denied(what)) }
 }
 
 fn refused(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
@@ -91,6 +100,9 @@ fn compared(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
     let same = secret.with(|bytes| twin.with(|twin| ct::eq(bytes, twin))).and_then(|same| same);
     expect(!same.map_err(Failure::while_doing(doing))?, doing)?;
     drop(twin);
+    // Short enough for ordinary vector registers, and nothing between this and the look.
+    let halves = secret.with(|bytes| ct::eq(&bytes[..LEN / 2], &bytes[LEN / 2..]));
+    expect(!halves.map_err(Failure::while_doing(doing))?, doing)?;
     then(&mut Held::Secmem(&mut secret))
 }
 

@@ -76,6 +76,7 @@ const fn bare(name: &'static str, hold: fn(Plant<'_>, Then<'_>) -> Result<(), Fa
         needs: &[Need::Mlock],
         ours: false,
         turned_by: &[],
+        asks: false,
         shows: &[],
         hold,
     }
@@ -94,6 +95,7 @@ const fn ours(
         needs: &[Need::Mlock],
         ours: true,
         turned_by,
+        asks: false,
         shows,
         hold,
     }
@@ -145,7 +147,7 @@ fn expected(ran: Result<(), secmem::Error>) -> Result<(), Failure> {
 fn nested(plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
     let mut key = key(plant)?;
     let within = |key: &[u8; KEY]| {
-        on_the_stack(key);
+        below(|| on_the_stack(key)); // what makes the second stack ready runs on the first
         scrub::run(|| on_the_stack(key))
     };
     // A flag and no `Result` comes out: what an `Ok` leaves unfilled would carry along what stood on the stack.
@@ -275,9 +277,10 @@ fn allocates<A: GlobalAlloc>(
     then(&mut Held::Secmem(&mut key))
 }
 
-/// What [`frees`] and [`grows`] allocate: a size that nothing asks for before the look.
+/// What [`frees`] and [`grows`] allocate: a size that nothing asks for before the look, and that glibc keeps whole for whoever asks
+/// for it again (up to 1032 bytes, one thread's): a longer block would be cut up, or become a part of what lies behind it.
 fn block() -> Layout {
-    Layout::new::<[u8; 1234]>()
+    Layout::new::<[u8; 1000]>()
 }
 
 /// Where in it the key is put: behind what an allocator writes into memory that is free.

@@ -36,10 +36,9 @@ pub(crate) static DECODED_BASE64: Holder = Holder {
     shows: &["S17"],
     ..ours("secmem-base64", CanaryKind::Bytes, &[], |plant, then| decoded(plant, then, &BASE64))
 };
-pub(crate) static BARE_HEX: Holder =
-    bare("bare-hex", CanaryKind::Bytes, |plant, then| bare_decoded(plant, then, &HEX, naive_hex));
+pub(crate) static BARE_HEX: Holder = decoded_bare("bare-hex", |plant, then| bare_decoded(plant, then, &HEX, naive_hex));
 pub(crate) static BARE_BASE64: Holder =
-    bare("bare-base64", CanaryKind::Bytes, |plant, then| bare_decoded(plant, then, &BASE64, naive_base64));
+    decoded_bare("bare-base64", |plant, then| bare_decoded(plant, then, &BASE64, naive_base64));
 
 const fn ours(
     name: &'static str,
@@ -47,11 +46,36 @@ const fn ours(
     turned_by: &'static [&'static str],
     hold: fn(Plant<'_>, Then<'_>) -> Result<(), Failure>,
 ) -> Holder {
-    Holder { name, canary, canary_len: LEN, needs: &[Need::Mlock], ours: true, turned_by, shows: &["S20"], hold }
+    Holder {
+        name,
+        canary,
+        canary_len: LEN,
+        needs: &[Need::Mlock],
+        ours: true,
+        turned_by,
+        asks: false,
+        shows: &["S20"],
+        hold,
+    }
 }
 
 const fn bare(name: &'static str, canary: CanaryKind, hold: fn(Plant<'_>, Then<'_>) -> Result<(), Failure>) -> Holder {
-    Holder { name, canary, canary_len: LEN, needs: &[Need::Mlock], ours: false, turned_by: &[], shows: &[], hold }
+    Holder {
+        name,
+        canary,
+        canary_len: LEN,
+        needs: &[Need::Mlock],
+        ours: false,
+        turned_by: &[],
+        asks: false,
+        shows: &[],
+        hold,
+    }
+}
+
+/// One that holds what it has decoded as the library does, and so leaves pieces alone.
+const fn decoded_bare(name: &'static str, hold: fn(Plant<'_>, Then<'_>) -> Result<(), Failure>) -> Holder {
+    Holder { turned_by: &["wipe"], ..bare(name, CanaryKind::Bytes, hold) }
 }
 
 /// In memory that an outside reader can read.

@@ -4,24 +4,24 @@
 
 use std::time::Duration;
 
-use secmem::{Error, Secret, Vault, purge};
+use secmem::{Coffer, Error, Secret, purge};
 
 fn main() -> Result<(), Error> {
     purge::install(&purge::Plan::default())?;
-    let vault = Vault::new()?;
-    vault.rekey_every(Duration::from_secs(60))?;
+    let coffer = Coffer::new()?;
+    coffer.rekey_every(Duration::from_secs(60))?;
 
     let stored = {
         let token = Secret::try_from(b"from wherever tokens come".to_vec())?; // the vector is wiped
-        vault.store(&token)?
+        coffer.store(&token)?
     };
 
     for _ in 0..3 {
         let opened = stored.open(Secret::options().expires_in(Duration::from_secs(1)))?;
         let length = opened.consume(|bytes| bytes.len())?;
-        println!("used a token of {length} bytes; the pre-key is {:?}", vault.protection()?.reached);
+        println!("used a token of {length} bytes; the pre-key is {:?}", coffer.protection()?.reached);
     }
-    vault.rekey()?; // on demand, too
-    println!("pre-keys so far: {}", vault.pre_keys()?);
+    coffer.rekey()?; // on demand, too
+    println!("pre-keys so far: {}", coffer.pre_keys()?);
     Ok(())
 }

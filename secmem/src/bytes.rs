@@ -63,7 +63,10 @@ impl Bytes {
     ///
     /// As [`extend`](Self::extend).
     pub fn push(&mut self, byte: u8) -> Result<(), Error> {
-        self.extend(&[byte])
+        let mut place = [byte];
+        let added = self.extend(&place);
+        wipe::wipe(&mut place);
+        added
     }
 
     /// Adds bytes. Where they came from is the caller's to wipe.
@@ -78,7 +81,7 @@ impl Bytes {
             // Twice as long, so that many small steps move everything few times.
             self.secret.relocate(begin, end.max(self.secret.len().saturating_mul(2)).max(FIRST))?;
         }
-        self.secret.slot.write(|slot| wipe::copy(bytes, &mut slot[begin..end]))?;
+        self.secret.change(|slot| wipe::copy(bytes, &mut slot[begin..end]))?;
         self.len = end;
         Ok(())
     }
@@ -94,7 +97,7 @@ impl Bytes {
             self.secret.relocate(self.len, self.len.saturating_mul(2).max(FIRST))?;
         }
         let begin = self.len;
-        let wrote = self.secret.slot.write(|slot| {
+        let wrote = self.secret.change(|slot| {
             let end = begin.saturating_add(most).min(slot.len());
             f(&mut slot[begin..end])
         })?;
@@ -103,7 +106,7 @@ impl Bytes {
 
     /// Wipes the last byte if it is this one.
     pub(crate) fn strip(&mut self, last: u8) -> Result<bool, Error> {
-        let is = self.secret.slot.read(|slot| slot[..self.len].last() == Some(&last))?;
+        let is = self.secret.look(|slot| slot[..self.len].last() == Some(&last))?;
         if is {
             self.truncate(self.len - 1)?;
         }
@@ -112,7 +115,7 @@ impl Bytes {
 
     /// Wipes the last character of UTF-8, and what stands behind it; `false` if there was none.
     pub(crate) fn pop_character(&mut self) -> Result<bool, Error> {
-        let start = self.secret.slot.read(|slot| {
+        let start = self.secret.look(|slot| {
             let is_start = |byte: &u8| byte & 0b1100_0000 != 0b1000_0000; // not a continuation byte
             slot[..self.len].iter().rposition(is_start)
         })?;
@@ -121,7 +124,7 @@ impl Bytes {
 
     /// How many characters of UTF-8 there are.
     pub(crate) fn characters(&self) -> Result<usize, Error> {
-        self.secret.slot.read(|slot| slot[..self.len].iter().filter(|byte| **byte & 0b1100_0000 != 0b1000_0000).count())
+        self.secret.look(|slot| slot[..self.len].iter().filter(|byte| **byte & 0b1100_0000 != 0b1000_0000).count())
     }
 
     /// Keeps the first `len` bytes and wipes the others; does nothing if there are no others.
@@ -132,7 +135,7 @@ impl Bytes {
     pub fn truncate(&mut self, len: usize) -> Result<(), Error> {
         if len < self.len {
             let end = self.len;
-            self.secret.slot.write(|slot| wipe::wipe(&mut slot[len..end]))?;
+            self.secret.change(|slot| wipe::wipe(&mut slot[len..end]))?;
             self.len = len;
         }
         Ok(())
@@ -290,7 +293,7 @@ impl Text {
     ///
     /// [`Error::Utf8`] with the place of the first that cannot be; as [`Secret::with`].
     pub fn from_utf8(bytes: Bytes) -> Result<Self, Error> {
-        let valid = bytes.secret.slot.read(|slot| match std::str::from_utf8(&slot[..bytes.len]) {
+        let valid = bytes.secret.look(|slot| match std::str::from_utf8(&slot[..bytes.len]) {
             Ok(_) => Ok(()),
             Err(error) => Err(Error::Utf8 { at: error.valid_up_to() }),
         })?;

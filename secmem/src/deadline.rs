@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use crate::arena::{Doom, Ticket, in_child};
+use crate::arena::{Doom, Ticket, doom_all, in_child};
 use crate::error::Error;
 use crate::sys;
 
@@ -132,22 +132,35 @@ impl Queue {
         self.order.first().copied()
     }
 
-    /// Takes out what is over at `now`, if something is; an entry whose time has moved is put back at that time.
-    fn take_due(&mut self, now: Time) -> Option<Entry> {
-        loop {
-            let (_, id) = self.first().filter(|(at, _)| *at <= now)?;
-            let mut entry = self.remove(id)?;
+    /// Takes out what is over at `now`, but no more than [`BATCH`]; an entry whose time has moved is put back at that time.
+    /// Who wants to know of it joins `over`.
+    fn take_due(&mut self, now: Time, over: &mut Vec<Arc<Terms>>) -> Vec<Ticket> {
+        let mut due = Vec::new();
+        while due.len() < BATCH
+            && let Some((_, id)) = self.first().filter(|(at, _)| *at <= now)
+            && let Some(mut entry) = self.remove(id)
+        {
             match entry.terms.due(now) {
-                Some(due) if due > now => {
-                    entry.at = due;
+                Some(later) if later > now => {
+                    entry.at = later;
                     self.put(id, entry);
                 }
-                Some(_) => return Some(entry),
+                Some(_) => {
+                    due.push(entry.ticket);
+                    if entry.terms.told.is_some() {
+                        over.push(entry.terms);
+                    }
+                }
                 None => {}
             }
         }
+        due
     }
 }
+
+/// How many are taken out at once: so many that a lock, and the opening of closed memory, are shared by many; so few that the
+/// first is overwritten before the last is looked at.
+const BATCH: usize = 1024;
 
 static QUEUE: Mutex<Queue> = Mutex::new(Queue::new());
 static EARLIER: Condvar = Condvar::new();
@@ -217,13 +230,16 @@ impl TestClock {
 
     /// Moves it on, and ends what is over by then, before this returns.
     pub fn advance(self, span: Duration) {
-        self.0.now.fetch_add(nanos(span), Ordering::SeqCst);
+        let later = |now: u64| Some(now.saturating_add(nanos(span)));
+        let _ = self.0.now.fetch_update(Ordering::SeqCst, Ordering::SeqCst, later); // always some
         let clock = Clock::Test(self);
         let mut over = Vec::new();
-        while let Some(entry) = { clock.queue().take_due(clock.now()) } {
-            // Without random bytes the other passes were made and zeros stand there.
-            let _ = entry.ticket.doom(Doom::Expired);
-            over.push(entry.terms);
+        loop {
+            let due = clock.queue().take_due(clock.now(), &mut over);
+            if due.is_empty() {
+                break;
+            }
+            doom_all(&due, Doom::Expired);
         }
         tell(&mut over);
     }
@@ -302,15 +318,13 @@ fn watch() {
             queue = EARLIER.wait_timeout(queue, left).unwrap_or_else(PoisonError::into_inner).0;
             continue;
         }
-        let due = queue.take_due(clock.now());
+        let known = over.len();
+        let due = queue.take_due(clock.now(), &mut over);
         drop(queue); // overwriting takes time, and needs no lock
-        if let Some(Entry { ticket, terms, .. }) = due
-            && !cfg!(secmem_ablate = "deadline")
-        {
-            end(ticket);
-            if terms.told.is_some() {
-                over.push(terms);
-            }
+        if cfg!(secmem_ablate = "deadline") {
+            over.truncate(known);
+        } else {
+            end(due);
         }
         queue = clock.queue();
     }
@@ -319,18 +333,55 @@ fn watch() {
 /// Bytes from which overwriting a secret must not keep the next one waiting: some milliseconds of it.
 const LONG: usize = 4 << 20;
 
-fn end(ticket: Ticket) {
-    // Without random bytes the other passes were made and zeros stand there; a thread has nobody to tell.
-    let now = move || _ = ticket.doom(Doom::Expired);
-    if ticket.len() < LONG || sys::quiet_thread("secmem-deadline", now).is_err() {
-        now();
+fn end(due: Vec<Ticket>) {
+    let (long, short): (Vec<_>, Vec<_>) = due.into_iter().partition(|ticket| ticket.len() >= LONG);
+    doom_all(&short, Doom::Expired);
+    for ticket in long {
+        let now = move || doom_all(&[ticket], Doom::Expired);
+        if sys::quiet_thread("secmem-deadline", now).is_err() {
+            now();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Secret;
+    use crate::arena::Slot;
+    use crate::policy::Policy;
     use crate::sys::{Call, seam};
+    use crate::wipe::Schedule;
+
+    #[test]
+    fn many_that_are_due_together_open_their_memory_together() {
+        let clock = TestClock::new();
+        let options = Secret::options().clock(clock).expires_in(Duration::from_secs(1));
+        let secrets: Vec<_> = (0..500).map(|_| options.sealed(32).unwrap()).collect();
+        let before = seam::calls(Call::Access);
+
+        clock.advance(Duration::from_secs(1));
+
+        let calls = seam::calls(Call::Access) - before;
+        assert!(secrets.iter().all(|it| matches!(it.with(|_| ()), Err(Error::Expired))));
+        // Twice an arena. Other tests have some there too, so theirs and ours may lie in a few.
+        assert!((2..=20).contains(&calls), "{calls}");
+    }
+
+    #[test]
+    fn no_more_than_a_batch_is_taken_out_at_once() {
+        let clock = Clock::Test(TestClock::new());
+        let terms = Arc::new(Terms::new(clock, Some(Duration::ZERO), None, None));
+        let slot = Slot::new(Policy::default(), false, 1, Schedule::Single).unwrap();
+        let mut queue = Queue::new();
+        for _ in 0..=BATCH {
+            queue.insert(Entry { at: Duration::ZERO, ticket: slot.ticket(), terms: Arc::clone(&terms) });
+        }
+
+        let taken = [(); 3].map(|()| queue.take_due(Duration::ZERO, &mut Vec::new()).len());
+
+        assert_eq!(taken, [BATCH, 1, 0]);
+    }
 
     #[test]
     fn a_thread_that_would_take_signals_is_not_started() {

@@ -145,7 +145,7 @@ pub enum Error {
         /// The call's `errno`.
         source: io::Error,
     },
-    /// What a vault stored is not what it was: it was changed, and was not decrypted.
+    /// What a coffer stored is not what it was: it was changed, and was not decrypted.
     Damaged {
         /// Bytes of it.
         len: usize,

@@ -3,10 +3,11 @@
 //! AES-128 in counter mode under a key that is drawn once in a process. Nobody's secret rests on these bytes: zeros are written
 //! over them at once. So the key stays where it is, and no block of the stream is used twice only because that is easily had.
 //!
-//! A crate's cipher was measured at 5 GB/s here, for it takes its counters from memory; this keeps them in registers, eight blocks
+//! A crate's cipher takes its counters from memory; this keeps them in registers, eight blocks
 //! (with VAES sixteen) at a time. The tests hold it against that crate. Without AES in the processor the kernel's bytes serve.
 #![allow(unsafe_code)] // vector code behind a check of the processor
 
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::Error;
@@ -18,6 +19,10 @@ use crate::sys;
 ///
 /// [`Error::Random`] if the kernel gave no random bytes.
 pub(crate) fn fill(into: &mut [u8]) -> Result<(), Error> {
+    #[cfg(test)]
+    if sys::seam::left() > 0 {
+        return from_kernel(into); // the key is drawn once in a process, and a test has a refusal planned
+    }
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     if std::arch::is_x86_feature_detected!("aes") {
         return x86::fill(into);
@@ -42,6 +47,7 @@ pub(crate) fn from_kernel(mut into: &mut [u8]) -> Result<(), Error> {
 }
 
 /// The first of so many blocks that nobody else has or will get.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 fn take_blocks(count: usize) -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     NEXT.fetch_add(count as u64, Ordering::Relaxed) // wraps after 2^68 bytes

@@ -18,12 +18,15 @@
 //! # What there is
 //!
 //! [`Secret`] for bytes of a known length, [`Bytes`] and [`Text`] for what grows, [`Typed`] for values in place, [`Sealed`] for memory
-//! that is closed between accesses, [`Vault`] for what lies encrypted until it is needed. [`Options`] say how a secret is kept and
+//! that is closed between accesses, [`Coffer`] for what lies encrypted until it is needed. [`Options`] say how a secret is kept and
 //! how long it lives, [`Policy`] what its memory must have, [`Protection`] what it got, [`verify`] whether the kernel agrees,
 //! [`Report`] and [`Statistics`] how the whole process stands. [`input`] reads secrets straight into their place, from a terminal
-//! and elsewhere; [`ct`] compares, chooses and decodes them in constant time. With feature `manager`, `manager::Manager` keeps
-//! buffers by name; with `records`, `records::Keyring` encrypts what is to be stored; with
-//! `pqc`, `pqc::Keys` does so for keys that are derived from a base secret.
+//! and elsewhere; [`ct`] compares, chooses and decodes them in constant time. [`scrub::run`] runs other people's code so that
+//! nothing stays on its stack or in registers, [`WipingAlloc`] overwrites what it frees, [`harden`] closes the process to
+//! others and to core dumps.
+//!
+//! With feature `manager`, `manager::Manager` keeps buffers by name; with `records`, `records::Keyring` encrypts what is to be
+//! stored; with `pqc`, `pqc::Keys` does so for keys that are derived from a base secret.
 //!
 //! No type shows content by `Debug`, and none can be displayed, cloned, copied, dereferenced, hashed, compared by `==` or
 //! serialised. What leaves the protection on purpose is called `expose_…`.
@@ -45,17 +48,20 @@
 //! - Code that uses a secret leaves parts of it in registers and on its stack; so does a signal that comes meanwhile. What
 //!   a closure copies out is the caller's.
 //! - A forced purge (signal, exit, a panic that aborts) overwrites secrets under running accesses. Those read zeros until
-//!   they end or the process does (the language promises nothing about such a read), and what another thread writes
-//!   after the purge has passed stays until its access ends, or until the process has ended.
+//!   they end or the process does (the language promises nothing about such a read); one that ends is [`Error::Purged`], and its
+//!   result is dropped. What another thread writes after the purge has passed stays until its access ends, or until the
+//!   process has ended.
 //! - SIGKILL, `_exit`, and a crash that is not in the plan run nothing. Pages of memfd_secret are zeroed by the kernel and
 //!   were unreadable before; pages of mlock keep the bytes until the kernel uses them for something else.
 //! - Code that runs in the process reads whatever it can read, also code that a debugger makes it run.
+//! - No purge overwrites a protected stack (`scrub`) while code runs on it, in whichever thread.
 //! - A closure that forks must not touch its bytes in the child: they are not mapped there. A child that is made by a raw
 //!   system call or `_Fork`, not by fork(3), in the moment when another thread makes a new arena of `memfd_secret` shares
 //!   that arena for good.
 //! - A [`Secret`] is not sealed between accesses: a stray read in the same process, within the arena, finds it. A [`Sealed`] is.
 //!
-//! Linux, from 4.14 on; memfd_secret from 5.14 on, where the kernel was built with it.
+//! Linux, from 4.14 on; memfd_secret from 5.14 on, where the kernel was built with it. On processors other than x86-64 there
+//! is neither `scrub` nor `coffer`, and what the compiler makes of [`ct`] and of copies can leave words in registers.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("secmem knows the memory calls of Linux alone");
@@ -63,6 +69,8 @@ compile_error!("secmem knows the memory calls of Linux alone");
 mod alloc;
 mod arena;
 mod bytes;
+#[cfg(all(feature = "coffer", target_arch = "x86_64"))]
+pub mod coffer;
 pub mod ct;
 mod deadline;
 mod error;
@@ -91,36 +99,58 @@ mod sys;
 mod trace;
 #[cfg(feature = "typed")]
 mod typed;
-#[cfg(all(feature = "vault", target_arch = "x86_64"))]
-pub mod vault;
 pub mod wipe;
 
 pub use alloc::WipingAlloc;
 pub use arena::{Backend, Protection};
 pub use bytes::{Bytes, Text};
+#[cfg(all(feature = "coffer", target_arch = "x86_64"))]
+pub use coffer::{Coffer, Stored};
 pub use deadline::TestClock;
 pub use error::{Error, Refusal};
 pub use harden::{Posture, harden};
 pub use owner::Owner;
 pub use policy::{Control, Demand, Policy, Reached};
-pub use report::{ArenaReport, Confirmation, Missing, Report, verify};
+pub use report::{ArenaReport, Confirmation, Missing, Report, StackReport, verify};
 pub use sealed::Sealed;
 pub use secret::{Options, Secret};
 pub use stats::Statistics;
 #[cfg(feature = "typed")]
 pub use typed::{Plain, Typed};
-#[cfg(all(feature = "vault", target_arch = "x86_64"))]
-pub use vault::{Stored, Vault};
 
 /// Seams for tests of the protection.
 #[doc(hidden)]
 pub mod probe {
     use crate::Secret;
 
-    /// Changes a bit of what a vault stored: salt, tag and ciphertext one after the other.
-    #[cfg(all(feature = "vault", target_arch = "x86_64"))]
-    pub fn flip(stored: &crate::Stored, bit: usize) {
-        stored.flip(bit);
+    /// What a coffer stored: salt (16 bytes), tag (16 bytes) and ciphertext, one after the other.
+    #[cfg(all(feature = "coffer", target_arch = "x86_64"))]
+    #[must_use]
+    pub fn stored(stored: &crate::Stored) -> Vec<u8> {
+        stored.stands()
+    }
+
+    /// Puts others in their place.
+    #[cfg(all(feature = "coffer", target_arch = "x86_64"))]
+    pub fn overwrite(stored: &crate::Stored, content: &[u8]) {
+        stored.overwrite(content);
+    }
+
+    /// Changes a bit of a coffer's pre-key, of 16 KiB.
+    #[cfg(all(feature = "coffer", target_arch = "x86_64"))]
+    pub fn flip_pre_key(coffer: &crate::Coffer, bit: usize) {
+        coffer.flip(bit);
+    }
+
+    /// [`ct::eq`](crate::ct::eq) of 16 bytes and more as a processor without AVX2 runs it.
+    ///
+    /// # Panics
+    ///
+    /// If the slices are shorter, or of unequal lengths.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[must_use]
+    pub fn eq_by_sse2(a: &[u8], b: &[u8]) -> bool {
+        crate::ct::eq_by_sse2(a, b)
     }
 
     /// One past the last data byte of the arena that `secret` lives in: the first byte of the guard page.

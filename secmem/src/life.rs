@@ -37,7 +37,7 @@ impl Rules {
     pub(crate) fn begin(&self, slot: &Slot, share: Option<Share>, told: Option<Told>) -> Result<Box<Life>, Error> {
         let terms = Arc::new(Terms::new(self.clock, self.expires_in, self.idle, told));
         let deadline = Deadline::set(&terms, slot.ticket())?;
-        Ok(Box::new(Life { deadline, terms, uses: self.uses.map(AtomicU64::new), share }))
+        Ok(Box::new(Life { deadline, terms, uses: self.uses.map(Uses::new), share }))
     }
 }
 
@@ -46,28 +46,32 @@ impl Rules {
 pub(crate) struct Life {
     deadline: Option<Deadline>,
     terms: Arc<Terms>,
-    /// Uses that are left.
-    uses: Option<AtomicU64>,
+    /// How often it may still be used.
+    uses: Option<Uses>,
     share: Option<Share>,
 }
 
 impl Life {
     /// Begins an access: ends the slot if its time has come and the thread was not scheduled yet, and counts the use.
-    pub(crate) fn begin<'a>(&'a self, slot: &Slot) -> Use<'a> {
+    pub(crate) fn begin<'a>(&'a self, slot: &Slot) -> Result<Use<'a>, Error> {
+        let held = self.hold(slot);
+        match &self.uses {
+            None => Ok(Use { held, of: None }),
+            Some(uses) => {
+                let used = Use { held, of: Some((uses, slot.ticket())) };
+                if uses.begin() { Ok(used) } else { Err(Error::Spent) }
+            }
+        }
+    }
+
+    /// The same for a look or a change of this crate's own: no use, but the secret does not rest meanwhile.
+    pub(crate) fn hold(&self, slot: &Slot) -> Held<'_> {
         if self.deadline.is_some() && self.terms.has_passed() {
             // The access that follows says why it fails.
             let _ = slot.doom(Doom::Expired);
         }
         self.terms.begin();
-        let mut last = None;
-        if let Some(uses) = &self.uses {
-            match uses.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)) {
-                Ok(1) => last = Some(slot.ticket()),
-                Ok(_) => {}
-                Err(_) => _ = slot.doom(Doom::Spent), // none were allowed from the beginning, or the last one runs
-            }
-        }
-        Use { life: self, last }
+        Held(self)
     }
 
     /// Whether its time has come, whatever anybody has done about it.
@@ -86,19 +90,57 @@ impl Life {
     }
 }
 
+/// Uses that are left, and those that run.
+#[derive(Debug)]
+struct Uses {
+    left: AtomicU64,
+    running: AtomicU64,
+}
+
+impl Uses {
+    fn new(left: u64) -> Self {
+        Self { left: AtomicU64::new(left), running: AtomicU64::new(0) }
+    }
+
+    /// Counts one that begins; says whether it may. It has to [`end`](Self::end) in either case.
+    fn begin(&self) -> bool {
+        // First: as long as one that may has not ended, no other one finds itself the last.
+        self.running.fetch_add(1, Ordering::AcqRel);
+        self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1)).is_ok()
+    }
+
+    /// Says whether that was the end of the last one.
+    fn end(&self) -> bool {
+        self.running.fetch_sub(1, Ordering::AcqRel) == 1 && self.left.load(Ordering::Acquire) == 0
+    }
+}
+
+/// Somebody is at it: it does not rest. Ends when dropped.
+#[derive(Debug)]
+pub(crate) struct Held<'a>(&'a Life);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.terms.end();
+    }
+}
+
 /// A use that is counted. Ends when dropped.
 #[derive(Debug)]
 pub(crate) struct Use<'a> {
-    life: &'a Life,
+    #[expect(dead_code, reason = "for its drop")]
+    held: Held<'a>,
     /// What the last use ends.
-    last: Option<Ticket>,
+    of: Option<(&'a Uses, Ticket)>,
 }
 
 impl Drop for Use<'_> {
     fn drop(&mut self) {
-        self.life.terms.end();
-        if let Some(ticket) = self.last {
-            // Without random bytes the other passes were made and zeros stand there; a use has nobody to tell.
+        if let Some((uses, ticket)) = &self.of
+            && uses.end()
+            && !cfg!(secmem_ablate = "uses")
+        {
+            // Without random bytes zeros stand there, and memory that did not open is tried again; a use has nobody to tell.
             let _ = ticket.doom(Doom::Spent);
         }
     }

@@ -2,7 +2,12 @@
 //!
 //! Two strengths. *Cooperative* ([`purge_all`], a panic that unwinds): no access begins any more, unused secrets are
 //! wiped at once and used ones when their access ends. *Forced* (signals, exit, a panic that aborts): every arena is
-//! overwritten with zeros where it stands, for nothing will run later. Neither takes a lock.
+//! overwritten with zeros where it stands, for nothing will run later. That takes no lock; the first takes those of closed
+//! memory ([`Sealed`](crate::Sealed)), and so has no place in a signal handler.
+//!
+//! Neither overwrites a protected stack (`scrub`) while code runs on it: a purge reaches secrets, and what that code has made of
+//! them is overwritten when it ends. If the process ends first, by a signal or exit(3), the stacks of its threads stay as
+//! they stand: pages of memfd_secret until the kernel zeroes them, pages of mlock until it uses them again.
 //!
 //! A forced purge changes bytes under the references of running accesses, which the language leaves undefined. The
 //! process is ending then, and what these accesses compute is lost with it, unless a handler of the application
@@ -16,7 +21,7 @@ use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicPtr, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::arena;
 use crate::error::Error;
@@ -63,7 +68,7 @@ impl Plan {
 
 /// What has been installed, so that a second plan adds what the first had not.
 #[derive(Debug)]
-struct Installed {
+pub(crate) struct Installed {
     panic: bool,
     exit: bool,
     /// By number: whether our handler has been set for that signal.
@@ -84,8 +89,9 @@ pub(crate) const SIGNALS: usize = 65;
 /// - Exit: a forced purge by atexit(3).
 /// - Signals: a handler that purges by force, then does what was to be done before: the application's handler is
 ///   called; the default action ends the process, so that its exit status stays true. Ignored signals stay
-///   ignored. Handlers run on the alternate stack where the thread has one. A handler that the application installs
-///   later replaces this one; it may call this one, which sigaction(2) gave it as the old action.
+///   ignored. The handler runs on the alternate stack where the thread has one, but where the application's did not ask
+///   for it. A handler that the application installs later replaces this one; it may call this one, which sigaction(2)
+///   gave it as the old action.
 ///
 /// Where an application's handler returns into an access that it interrupted, that access goes on over bytes that have
 /// changed under its reference. Plan such a signal only where no access can be running, or not at all.
@@ -103,7 +109,7 @@ pub fn install(plan: &Plan) -> Result<(), Error> {
     if let Some(&signal) = plan.signals.iter().find(|&&signal| !ends_a_process(signal)) {
         return Err(Error::Signal { signal });
     }
-    let mut installed = INSTALLED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut installed = actions();
     if plan.exit && !installed.exit && !cfg!(secmem_ablate = "purge-on-exit") {
         let refused = |source| Error::Install { call: Call::AtExit.name(), signal: None, source };
         sys::at_exit(on_exit).map_err(refused)?;
@@ -126,7 +132,8 @@ pub fn install(plan: &Plan) -> Result<(), Error> {
 }
 
 /// Ends every secret: each later access is [`Error::Purged`]. Unused ones are wiped on return, used ones when the access
-/// ends. Does nothing in a forked child, which has no secrets.
+/// ends. Code on a protected stack goes on. Does nothing in a forked child, which has no secrets. Not for signal handlers: it waits for whoever opens or closes a
+/// [`Sealed`](crate::Sealed) secret just then, who may be the one that the signal interrupted.
 pub fn purge_all() {
     arena::purge();
 }
@@ -134,13 +141,14 @@ pub fn purge_all() {
 /// Ends every secret as [`purge_all`] does, then replaces this process by `command`; returns only if that fails.
 ///
 /// execve(2) gives the pages of the old program back without wiping them, and ends its other threads wherever they are.
-/// So it is not called while an access runs in any thread: the error is then [`io::ErrorKind::ResourceBusy`], every secret
-/// has ended, and the call can be made again when the accesses are over. Within an access it always fails. What other
-/// threads make after the purge is not wiped.
+/// So it is not called while an access, or code on a protected stack (`scrub`), runs in any thread: the error is then
+/// [`io::ErrorKind::ResourceBusy`], every secret has ended, and the call can be made again when those are over. Within one it
+/// always fails. What other threads make, or begin to run, after the purge is not wiped.
 pub fn exec(command: &mut Command) -> io::Error {
     arena::purge();
-    if arena::in_use() {
-        return io::Error::new(io::ErrorKind::ResourceBusy, "a secret is being used; it is wiped when that ends");
+    if arena::in_use() || arena::register::in_use() {
+        let why = "a secret or a protected stack is being used, and is wiped when that ends, or its memory did not open to be wiped";
+        return io::Error::new(io::ErrorKind::ResourceBusy, why);
     }
     command.exec()
 }
@@ -158,7 +166,7 @@ extern "C" fn on_exit() {
 }
 
 /// Whether the default action of `signal` ends the process and a handler can come first: signal(7).
-fn ends_a_process(signal: c_int) -> bool {
+pub(crate) fn ends_a_process(signal: c_int) -> bool {
     match signal {
         libc::SIGKILL | libc::SIGSTOP => false,
         libc::SIGCHLD | libc::SIGCONT | libc::SIGURG | libc::SIGWINCH => false,
@@ -167,10 +175,16 @@ fn ends_a_process(signal: c_int) -> bool {
     }
 }
 
+/// Keeps others of this crate from changing what signals do, until it is dropped: each looks at an action, and sets another.
+pub(crate) fn actions() -> MutexGuard<'static, Installed> {
+    INSTALLED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Puts our handler before what stands there, once: `done` says whether that was.
 fn handle(signal: c_int, done: &mut bool) -> Result<(), Error> {
     let refused = |source| Error::Install { call: Call::Action.name(), signal: Some(signal), source };
-    let before = sys::action(signal).map_err(refused)?;
+    // Where a question is being asked, what stood before the question's handler.
+    let before = crate::input::behind(sys::action(signal).map_err(refused)?, signal);
     let ours = on_signal as *const () as libc::sighandler_t;
     if before.sa_sigaction == ours || before.sa_sigaction == libc::SIG_IGN {
         return Ok(());
@@ -181,16 +195,21 @@ fn handle(signal: c_int, done: &mut bool) -> Result<(), Error> {
     }
     let mut action = sys::default_action();
     action.sa_sigaction = ours;
-    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-    if before.sa_sigaction != libc::SIG_DFL {
-        // The application's handler expects its own mask and its own way with interrupted calls.
+    action.sa_flags = libc::SA_SIGINFO;
+    if before.sa_sigaction == libc::SIG_DFL {
+        action.sa_flags |= libc::SA_ONSTACK;
+        // An earlier plan may have found a handler here that the application has taken away since.
+        before_of(signal).store(std::ptr::null_mut(), Ordering::Release);
+    } else {
+        // The application's handler expects its own mask, its own way with interrupted calls, and the stack that it was
+        // written for: an alternate one may be small.
         action.sa_mask = before.sa_mask;
-        action.sa_flags |= before.sa_flags & (libc::SA_RESTART | libc::SA_NODEFER);
+        action.sa_flags |= before.sa_flags & (libc::SA_RESTART | libc::SA_NODEFER | libc::SA_ONSTACK);
         before_of(signal).store(Box::into_raw(Box::new(before)), Ordering::Release);
     }
     // SAFETY: the handler takes three arguments, as SA_SIGINFO says, is a function of this program, and does nothing but
     // atomic operations, stores in place, a look at what the processor can (cpuid, kept in an atomic), calls that
-    // signal-safety(7) lists, and what the application's own handler does.
+    // signal-safety(7) lists, mprotect (a bare system call), and what the application's own handler does.
     unsafe { sys::set_action(signal, &action) }.map_err(refused)?;
     *done = true;
     Ok(())
@@ -210,6 +229,7 @@ fn before_of(signal: c_int) -> &'static AtomicPtr<libc::sigaction> {
 extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let errno = sys::errno();
     arena::purge_forced();
+    crate::input::restore_terminal(); // this handler may have been put over the one that would
     let before = before_of(signal).load(Ordering::Acquire);
     // SAFETY: null, or a structure that `handle` has leaked for this handler to read.
     match unsafe { before.as_ref() } {

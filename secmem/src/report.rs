@@ -6,6 +6,7 @@
 use std::fmt;
 use std::ops::Range;
 
+use crate::arena::register::{self, Stretch};
 use crate::arena::{self, Backend};
 use crate::error::Error;
 use crate::harden::Posture;
@@ -30,8 +31,32 @@ pub struct ArenaReport {
 
 impl ArenaReport {
     pub(crate) fn is_locked(&self) -> bool {
-        self.controls.iter().any(|it| it.control == Control::Lock && it.reached)
+        is_locked(&self.controls)
     }
+}
+
+/// A protected stack, or that of its signal handlers: see `scrub`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StackReport {
+    /// The kind of memory; never [`Backend::Auto`].
+    pub backend: Backend,
+    /// Bytes, whole pages.
+    pub bytes: usize,
+    /// Whether code runs on it; that of the handlers is taken as long as the other one, and does not say so.
+    pub running: bool,
+    /// What came of each control that concerns pages.
+    pub controls: Vec<Reached>,
+}
+
+impl StackReport {
+    pub(crate) fn is_locked(&self) -> bool {
+        is_locked(&self.controls)
+    }
+}
+
+fn is_locked(controls: &[Reached]) -> bool {
+    controls.iter().any(|it| it.control == Control::Lock && it.reached)
 }
 
 /// The state of the whole process, as far as it concerns secrets. See [`Report::now`].
@@ -44,6 +69,8 @@ pub struct Report {
     pub fork_witness: Reached,
     /// Every mapping that holds secrets.
     pub arenas: Vec<ArenaReport>,
+    /// Every protected stack, and that of its signal handlers.
+    pub stacks: Vec<StackReport>,
     /// Counts.
     pub statistics: Statistics,
 }
@@ -59,6 +86,7 @@ impl Report {
             posture: Posture::now()?,
             fork_witness: arena::fork_witness(Policy::default()),
             arenas: arenas(),
+            stacks: stacks(),
             statistics: Statistics::now(),
         })
     }
@@ -73,12 +101,36 @@ impl fmt::Display for Report {
             let ArenaReport { backend, bytes, live, sealed, controls } = arena;
             let sealed = if *sealed { ", sealed" } else { "" };
             writeln!(f, "arena: {backend}, {bytes} bytes, {live} secrets{sealed}")?;
-            for control in controls.iter().filter(|control| control.is_degraded()) {
-                writeln!(f, "  {control}")?;
-            }
+            write_degraded(f, controls)?;
+        }
+        for stack in &self.stacks {
+            let StackReport { backend, bytes, running, controls } = stack;
+            let running = if *running { ", running" } else { "" };
+            writeln!(f, "stack: {backend}, {bytes} bytes{running}")?;
+            write_degraded(f, controls)?;
         }
         Ok(())
     }
+}
+
+fn write_degraded(f: &mut fmt::Formatter<'_>, controls: &[Reached]) -> fmt::Result {
+    controls.iter().filter(|control| control.is_degraded()).try_for_each(|control| writeln!(f, "  {control}"))
+}
+
+/// The controls that concern single pages, as a stretch has them.
+fn of_pages(stretch: &Stretch) -> Vec<Reached> {
+    let whole = [Control::MemfdSecret, Control::ForkWitness];
+    stretch.protection.controls().filter(|it| !whole.contains(&it.control)).collect()
+}
+
+pub(crate) fn stacks() -> Vec<StackReport> {
+    let report = |stack: &Stretch| StackReport {
+        backend: stack.protection.reached,
+        bytes: stack.data.len(),
+        running: stack.is_running(),
+        controls: of_pages(stack),
+    };
+    register::look(|all| all.iter().map(|stack| report(stack)).collect())
 }
 
 pub(crate) fn arenas() -> Vec<ArenaReport> {
@@ -95,14 +147,16 @@ pub(crate) fn arenas() -> Vec<ArenaReport> {
     })
 }
 
-/// What the kernel says of the mappings that hold secrets. See [`verify`].
+/// What the kernel says of the mappings that hold secrets, and of protected stacks. See [`verify`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use]
 pub struct Confirmation {
-    /// Mappings that were looked up.
+    /// Mappings of secrets that were looked up.
     pub arenas: usize,
-    /// Bytes of them.
+    /// Protected stacks that were looked up, and those of their signal handlers.
+    pub stacks: usize,
+    /// Bytes of all of them.
     pub bytes: usize,
     /// What should be there, and is not.
     pub missing: Vec<Missing>,
@@ -126,7 +180,7 @@ pub enum Missing {
         control: Control,
         /// The kind of memory that lacks it.
         backend: Backend,
-        /// Bytes of the arena.
+        /// Bytes of the arena or stack.
         bytes: usize,
     },
     /// The memory may be used in another way than it should: sealed memory that is open, or pages made executable.
@@ -140,15 +194,20 @@ pub enum Missing {
     Unmapped {
         /// The kind of memory.
         backend: Backend,
-        /// Bytes of the arena.
+        /// Bytes of the arena or stack.
         bytes: usize,
     },
+    /// The page by which a forked child knows that it is one is no longer zeroed in it: the child would take itself for its
+    /// parent.
+    ForkWitness,
 }
 
-/// Asks the kernel whether every mapping that holds secrets still has what it had when it was made: locked (`lo`), out of
-/// dumps (`dd`), out of forked children (`dc`), between pages without access, closed if it is sealed and nobody is within.
+/// Asks the kernel whether every mapping that holds secrets, and every protected stack, still has what it had when it was made:
+/// locked (`lo`), out of dumps (`dd`), out of forked children (`dc`), between pages without access, closed if it is sealed and
+/// nobody is within; and whether the page by which forked children know themselves still is zeroed in them (`wf`).
 ///
-/// Reads `/proc/self/smaps`: some tens of microseconds for each of the process's mappings. It costs no access to a secret.
+/// Reads `/proc/self/smaps` once, which costs some ten microseconds for each of the process's mappings, of which an arena and a
+/// stack are three; once more for sealed memory that somebody opened or closed meanwhile. It costs no access to a secret.
 ///
 /// # Errors
 ///
@@ -158,31 +217,62 @@ pub enum Missing {
 ///
 /// proc_pid_smaps(5), *VmFlags*.
 pub fn verify() -> Result<Confirmation, Error> {
-    confirm(|_| true)
+    confirm(|_| true, |_| true)
 }
 
 /// [`verify`] for the arena that holds an address.
 pub(crate) fn verify_at(address: usize) -> Result<Confirmation, Error> {
-    confirm(|look| look.data.contains(&address))
+    confirm(|data| data.contains(&address), |_| false)
 }
 
-fn confirm(wanted: impl Fn(&arena::Look) -> bool) -> Result<Confirmation, Error> {
+/// [`verify`] for the stacks at `wanted` addresses.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn verify_stacks(wanted: impl Fn(&Range<usize>) -> bool) -> Result<Confirmation, Error> {
+    confirm(|_| false, wanted)
+}
+
+fn confirm(
+    arenas: impl Fn(&Range<usize>) -> bool,
+    stacks: impl Fn(&Range<usize>) -> bool,
+) -> Result<Confirmation, Error> {
     if arena::in_child() {
         return Err(Error::Forked);
     }
+    let read = || std::fs::read_to_string("/proc/self/smaps").map_err(|source| Error::Verify { source });
+    // Both are locked before the file is read: what it says is what there is, until the end.
     arena::look(|looks| {
-        let mut confirmation = Confirmation::default();
-        for look in looks.filter(|look| wanted(look)) {
-            let look = &look;
-            look.still(|closed| {
-                let smaps = std::fs::read_to_string("/proc/self/smaps").map_err(|source| Error::Verify { source })?;
+        register::look(|stretches| {
+            let mut confirmation = Confirmation::default();
+            let smaps = read()?;
+            let now = areas(&smaps);
+            for look in looks.filter(|look| arenas(&look.data)) {
+                let mut missing = Vec::new();
+                look.still(|closed| {
+                    let expected = Expected::of_arena(&look, closed);
+                    missing = expected.missing(&now);
+                    if look.sealed && !missing.is_empty() {
+                        // It may have been opened or closed since. Now it is not.
+                        missing = expected.missing(&areas(&read()?));
+                    }
+                    Ok::<(), Error>(())
+                })?;
                 confirmation.arenas += 1;
                 confirmation.bytes += look.data.len();
-                confirmation.missing.extend(missing(look, closed, &smaps));
-                Ok::<(), Error>(())
-            })?;
-        }
-        Ok(confirmation)
+                confirmation.missing.extend(missing);
+            }
+            for stretch in stretches.iter().filter(|stretch| stacks(&stretch.data)) {
+                confirmation.stacks += 1;
+                confirmation.bytes += stretch.data.len();
+                let controls = of_pages(stretch);
+                confirmation.missing.extend(Expected::of_stack(stretch, &controls).missing(&now));
+            }
+            if let Some(page) = arena::fork_witness_page()
+                && !now.iter().any(|it| it.range.contains(&page) && it.has("wf"))
+            {
+                confirmation.missing.push(Missing::ForkWitness);
+            }
+            Ok(confirmation)
+        })
     })
 }
 
@@ -219,37 +309,55 @@ fn areas(smaps: &str) -> Vec<Area<'_>> {
     areas
 }
 
-fn missing(look: &arena::Look, closed: bool, smaps: &str) -> Vec<Missing> {
-    let areas = areas(smaps);
-    let (backend, bytes) = (look.backend, look.data.len());
-    let within: Vec<_> =
-        areas.iter().filter(|it| it.range.start < look.data.end && look.data.start < it.range.end).collect();
-    let mapped: usize =
-        within.iter().map(|it| it.range.end.min(look.data.end) - it.range.start.max(look.data.start)).sum();
-    if mapped != bytes {
-        return vec![Missing::Unmapped { backend, bytes }];
+/// How a mapping should be.
+struct Expected<'a> {
+    backend: Backend,
+    data: &'a Range<usize>,
+    controls: &'a [Reached],
+    /// `None` where it always is open, else whether it is closed now.
+    closed: Option<bool>,
+}
+
+impl<'a> Expected<'a> {
+    fn of_arena(look: &'a arena::Look, closed: bool) -> Self {
+        let arena::Look { backend, data, controls, .. } = look;
+        Self { backend: *backend, data, controls, closed: look.sealed.then_some(closed) }
     }
-    let at = |address: usize| areas.iter().find(|it| it.range.contains(&address));
-    let no_access = |address: usize| at(address).is_some_and(|it| it.permissions.starts_with("---"));
-    let confirmed = |control| match control {
-        Control::Lock => within.iter().all(|it| it.has("lo")),
-        Control::DontDump => within.iter().all(|it| it.has("dd")),
-        Control::DontFork => within.iter().all(|it| it.has("dc")),
-        Control::Guards => no_access(look.data.start.wrapping_sub(1)) && no_access(look.data.end),
-        _ => true,
-    };
-    let reached = look.controls.iter().filter(|it| it.reached).map(|it| it.control);
-    let mut missing: Vec<_> = reached
-        .filter(|control| !confirmed(*control))
-        .map(|control| Missing::Control { control, backend, bytes })
-        .collect();
-    let allowed = |it: &&Area<'_>| match (look.sealed, closed) {
-        (false, _) => it.permissions.starts_with("rw-"),
-        (true, true) => it.permissions.starts_with("---"),
-        (true, false) => it.permissions.starts_with("r") && it.permissions.as_bytes().get(2) == Some(&b'-'),
-    };
-    if !within.iter().all(allowed) {
-        missing.push(Missing::Access { backend, bytes });
+
+    fn of_stack(stretch: &'a Stretch, controls: &'a [Reached]) -> Self {
+        Self { backend: stretch.protection.reached, data: &stretch.data, controls, closed: None }
     }
-    missing
+
+    fn missing(&self, areas: &[Area<'_>]) -> Vec<Missing> {
+        let Self { backend, data, controls, closed } = *self;
+        let bytes = data.len();
+        let within: Vec<_> = areas.iter().filter(|it| it.range.start < data.end && data.start < it.range.end).collect();
+        let mapped: usize = within.iter().map(|it| it.range.end.min(data.end) - it.range.start.max(data.start)).sum();
+        if mapped != bytes {
+            return vec![Missing::Unmapped { backend, bytes }];
+        }
+        let at = |address: usize| areas.iter().find(|it| it.range.contains(&address));
+        let no_access = |address: usize| at(address).is_some_and(|it| it.permissions.starts_with("---"));
+        let confirmed = |control| match control {
+            Control::Lock => within.iter().all(|it| it.has("lo")),
+            Control::DontDump => within.iter().all(|it| it.has("dd")),
+            Control::DontFork => within.iter().all(|it| it.has("dc")),
+            Control::Guards => no_access(data.start.wrapping_sub(1)) && no_access(data.end),
+            _ => true,
+        };
+        let reached = controls.iter().filter(|it| it.reached).map(|it| it.control);
+        let mut missing: Vec<_> = reached
+            .filter(|control| !confirmed(*control))
+            .map(|control| Missing::Control { control, backend, bytes })
+            .collect();
+        let allowed = |it: &&Area<'_>| match closed {
+            None => it.permissions.starts_with("rw-"),
+            Some(true) => it.permissions.starts_with("---"),
+            Some(false) => it.permissions.starts_with("r") && it.permissions.as_bytes().get(2) == Some(&b'-'),
+        };
+        if !within.iter().all(allowed) {
+            missing.push(Missing::Access { backend, bytes });
+        }
+        missing
+    }
 }

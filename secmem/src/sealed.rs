@@ -120,7 +120,8 @@ impl Sealed {
     ///
     /// # Errors
     ///
-    /// As [`Secret::wipe`]; [`Error::Access`] if the memory could not be opened for that.
+    /// As [`Secret::wipe`]; [`Error::Access`] if the memory could not be opened for that: the bytes stand, no access
+    /// reaches them any more, and the next call, the drop or a purge tries again.
     pub fn wipe(&mut self) -> Result<(), Error> {
         self.0.wipe()
     }

@@ -7,7 +7,7 @@ use std::{fmt, io};
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::arena::{Backend, Doom, Protection, Slot};
+use crate::arena::{Backend, Doom, Protection, Since, Slot};
 #[cfg(all(feature = "manager", target_arch = "x86_64"))]
 use crate::deadline::Told;
 use crate::deadline::{Clock, TestClock};
@@ -250,14 +250,15 @@ impl Secret {
     ///
     /// # Errors
     ///
-    /// [`Error::Expired`], [`Error::Wiped`], [`Error::Purged`] if the secret has ended, [`Error::Forked`] in a forked
-    /// child. `f` has not run then.
+    /// [`Error::Expired`], [`Error::Wiped`], [`Error::Spent`], [`Error::Purged`] if the secret has ended, [`Error::Forked`] in a
+    /// forked child. `f` has not run then. [`Error::Purged`] also if a forced purge came while `f` ran: what it may have made of
+    /// zeros is dropped.
     #[inline]
     pub fn with<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
         match &self.life {
             None => self.slot.read(f),
             Some(life) => {
-                let _used = life.begin(&self.slot); // until the access has ended
+                let _used = life.begin(&self.slot)?; // until the access has ended
                 self.slot.read(f)
             }
         }
@@ -273,10 +274,22 @@ impl Secret {
         match &self.life {
             None => self.slot.write(f),
             Some(life) => {
-                let _used = life.begin(&self.slot); // until the access has ended
+                let _used = life.begin(&self.slot)?; // until the access has ended
                 self.slot.write(f)
             }
         }
+    }
+
+    /// A change of this crate's own: no use.
+    pub(crate) fn change<R>(&mut self, f: impl FnOnce(&mut [u8]) -> R) -> Result<R, Error> {
+        let _held = self.life.as_ref().map(|life| life.hold(&self.slot));
+        self.slot.write(f)
+    }
+
+    /// A look of this crate's own: no use.
+    pub(crate) fn look<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
+        let _held = self.life.as_ref().map(|life| life.hold(&self.slot));
+        self.slot.read(f)
     }
 
     /// Whether both hold the same bytes, in a time that depends on nothing but their lengths.
@@ -364,12 +377,14 @@ impl Secret {
     }
 
     fn move_to(&mut self, keep: usize, len: usize) -> Result<(), Error> {
+        let since = Since::now();
         let mut slot = self.slot.like(len)?;
         let keep = keep.min(len);
         self.slot.read(|old| slot.write(|new| wipe::copy(&old[..keep], &mut new[..keep])))??;
         if self.life.as_ref().is_some_and(|life| !life.move_to(&slot)) {
             slot.doom(Doom::Expired)?;
         }
+        slot.end_if_purged(since)?;
         self.slot = slot; // the old one is wiped as it is dropped
         Ok(())
     }
@@ -388,7 +403,8 @@ impl Secret {
 /// [`Secret::wipe`] under the name that generic code calls; later accesses are [`Error::Wiped`].
 impl Zeroize for Secret {
     fn zeroize(&mut self) {
-        // An error here is a fork, where there is nothing to wipe, or a missing random pass: zeros stand there even so.
+        // An error here is a fork, where there is nothing to wipe; a missing random pass, and zeros stand there even so; or
+        // sealed memory that did not open, which the drop tries again, and a purge.
         let _ = self.wipe();
     }
 }
@@ -402,5 +418,78 @@ impl fmt::Debug for Secret {
             .field("len", &self.len())
             .field("backend", &self.protection().reached)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::sys::{Call, seam};
+    use crate::{Bytes, arena};
+
+    fn grown(options: Options) -> Bytes {
+        let mut bytes = options.bytes(40).unwrap();
+        bytes.extend(&[0xA7; 40]).unwrap();
+        bytes
+    }
+
+    /// Purges, and while that is at closed memory, behind what was made last and before what was made first, lets `happens` run.
+    fn purge_with_a_pause(options: Options, happens: impl FnOnce() + 'static) {
+        let _pause = options.sealed(32).unwrap();
+        let before = seam::calls(Call::Access);
+        seam::before_next(Call::Access, happens);
+
+        arena::purge();
+
+        assert!(seam::calls(Call::Access) > before, "the purge met no closed memory");
+    }
+
+    #[test]
+    fn a_secret_that_moves_behind_a_purge_s_back_ends_with_it() {
+        let ended = seam::in_child("secret::tests::a_secret_that_moves_behind_a_purge_s_back_ends_with_it", || {
+            let options = Secret::options().backend(Backend::Mlock);
+            let (moving, staying) = (Arc::new(Mutex::new(grown(options))), grown(options));
+
+            let shared = Arc::clone(&moving);
+            let (send, moved) = std::sync::mpsc::channel();
+            purge_with_a_pause(options, move || {
+                // To an arena of its own, which the list has now and the purge does not see.
+                send.send(shared.lock().unwrap().extend(&[0xA7; 100_000])).unwrap();
+            });
+
+            let moved = moved.recv().unwrap();
+            assert!(matches!(moved, Err(Error::Purged)), "{moved:?}");
+            for bytes in [&*moving.lock().unwrap(), &staying] {
+                assert!(matches!(bytes.with(|_| ()), Err(Error::Purged)), "{:?}", bytes.with(|_| ()));
+            }
+            // What is made, and moved, afterwards lives.
+            let mut new = grown(options);
+            new.extend(&[0xA7; 100_000]).unwrap();
+            assert_eq!(new.with(|bytes| bytes[100_000]).unwrap(), 0xA7);
+        });
+
+        assert!(ended.status.success(), "{ended:?}");
+    }
+
+    #[test]
+    fn a_secret_that_is_cut_to_its_length_behind_a_purge_s_back_ends_with_it() {
+        let ended = seam::in_child(
+            "secret::tests::a_secret_that_is_cut_to_its_length_behind_a_purge_s_back_ends_with_it",
+            || {
+                let options = Secret::options().backend(Backend::Mlock);
+                let mut bytes = options.bytes(200_000).unwrap();
+                bytes.extend(&[0xA7; 100_000]).unwrap();
+                let (send, cut) = std::sync::mpsc::channel();
+
+                purge_with_a_pause(options, move || send.send(bytes.into_secret()).unwrap());
+
+                let cut = cut.recv().unwrap().unwrap();
+                assert!(matches!(cut.with(|_| ()), Err(Error::Purged)), "{:?}", cut.with(|_| ()));
+            },
+        );
+
+        assert!(ended.status.success(), "{ended:?}");
     }
 }

@@ -5,7 +5,9 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, TryLockError};
+
+use crate::policy::Reached;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug)]
@@ -18,11 +20,13 @@ pub(crate) enum Count {
     Denied,
     /// Memory could not be closed after an access.
     LeftOpen,
+    /// Memory could not be opened to overwrite a secret.
+    NotWiped,
     /// No secret was made, because the kernel refused a call.
     Refused,
 }
 
-const COUNTS: usize = 5;
+const COUNTS: usize = 6;
 
 #[derive(Debug)]
 #[repr(align(64))] // two threads never share a cache line
@@ -90,7 +94,15 @@ pub(crate) fn count(what: Count) {
 }
 
 fn sum(what: Count) -> u64 {
-    let blocks = BLOCKS.lock().unwrap_or_else(PoisonError::into_inner);
+    // In a forked child the lock may be held for ever, by a thread that is not there: what threads counted is left out then.
+    let locked = match BLOCKS.try_lock() {
+        Err(TryLockError::WouldBlock) if !crate::arena::in_child() => {
+            Some(BLOCKS.lock().unwrap_or_else(PoisonError::into_inner))
+        }
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        locked => locked.ok(),
+    };
+    let blocks = locked.as_deref().map_or(&[][..], Vec::as_slice);
     let counts = blocks.iter().copied().chain([&LATE]).map(|block| block.counts[what as usize].load(Ordering::Relaxed));
     counts.fold(0, u64::wrapping_add)
 }
@@ -113,13 +125,19 @@ pub struct Statistics {
     pub denied: u64,
     /// Times that the kernel refused to close memory after an access.
     pub left_open: u64,
+    /// Times that the kernel refused to open memory that was to be overwritten: the bytes stood until a later end or purge.
+    pub not_wiped: u64,
     /// Mappings that hold secrets, each with its two guards.
     pub arenas: usize,
     /// Bytes of them.
     pub bytes: usize,
-    /// Bytes of them that are never swapped out.
+    /// Protected stacks, and those of their signal handlers, which count by themselves.
+    pub stacks: usize,
+    /// Bytes of them.
+    pub stack_bytes: usize,
+    /// Bytes of secrets' mappings and of stacks that are never swapped out.
     pub locked: usize,
-    /// Controls of those mappings that were asked for and are not there.
+    /// Controls of those mappings and stacks that were asked for and are not there.
     pub degraded: usize,
 }
 
@@ -129,6 +147,8 @@ impl Statistics {
     pub fn now() -> Self {
         let arenas = crate::report::arenas();
         let bytes = |arena: &crate::report::ArenaReport| arena.bytes;
+        let stacks = crate::report::stacks();
+        let degraded = |controls: &[Reached]| controls.iter().filter(|control| control.is_degraded()).count();
         Self {
             made: sum(Count::Made),
             refused: sum(Count::Refused),
@@ -136,10 +156,15 @@ impl Statistics {
             accesses: sum(Count::Access),
             denied: sum(Count::Denied),
             left_open: sum(Count::LeftOpen),
+            not_wiped: sum(Count::NotWiped),
             arenas: arenas.len(),
             bytes: arenas.iter().map(bytes).sum(),
-            locked: arenas.iter().filter(|arena| arena.is_locked()).map(bytes).sum(),
-            degraded: arenas.iter().flat_map(|arena| &arena.controls).filter(|control| control.is_degraded()).count(),
+            stacks: stacks.len(),
+            stack_bytes: stacks.iter().map(|stack| stack.bytes).sum(),
+            locked: arenas.iter().filter(|arena| arena.is_locked()).map(bytes).sum::<usize>()
+                + stacks.iter().filter(|stack| stack.is_locked()).map(|stack| stack.bytes).sum::<usize>(),
+            degraded: arenas.iter().map(|arena| degraded(&arena.controls)).sum::<usize>()
+                + stacks.iter().map(|stack| degraded(&stack.controls)).sum::<usize>(),
         }
     }
 }

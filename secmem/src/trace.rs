@@ -9,35 +9,50 @@ use crate::policy::Control;
 #[cfg(feature = "tracing")]
 const TARGET: &str = "secmem";
 
-/// A mapping was made.
-pub(crate) fn arena_made(bytes: usize, sealed: bool) {
-    #[cfg(feature = "tracing")]
-    tracing::debug!(target: TARGET, bytes, sealed, "memory for secrets was made");
-    #[cfg(not(feature = "tracing"))]
-    let _ = (bytes, sealed);
+/// What happened while a lock was held under which nobody can be told.
+#[cfg_attr(not(feature = "tracing"), expect(dead_code, reason = "nobody listens"))]
+pub(crate) enum News {
+    /// A mapping was made.
+    Made {
+        /// Its data's.
+        bytes: usize,
+        /// Closed between accesses.
+        sealed: bool,
+    },
+    /// A control that was preferred was refused.
+    Degraded(Control, Refusal),
 }
 
-/// A control that was preferred was refused.
-pub(crate) fn degraded(control: Control, why: Refusal) {
-    #[cfg(feature = "tracing")]
-    tracing::warn!(target: TARGET, %control, call = why.call, errno = why.errno, "a protection was refused");
-    #[cfg(not(feature = "tracing"))]
-    let _ = (control, why);
+impl News {
+    pub(crate) fn tell(&self) {
+        #[cfg(feature = "tracing")]
+        match self {
+            Self::Made { bytes, sealed } => {
+                tracing::debug!(target: TARGET, bytes, sealed, "memory for secrets was made");
+            }
+            Self::Degraded(control, why) => {
+                tracing::warn!(target: TARGET, %control, call = why.call, errno = why.errno, "a protection was refused");
+            }
+        }
+    }
 }
 
 /// An access was refused.
 pub(crate) fn denied(error: &Error) {
+    // In a forked child a listener's locks may be held by a thread that is not there.
     #[cfg(feature = "tracing")]
-    tracing::info!(target: TARGET, reason = %error, "an access to a secret was refused");
+    if !crate::arena::in_child() {
+        tracing::info!(target: TARGET, reason = %error, "an access to a secret was refused");
+    }
     #[cfg(not(feature = "tracing"))]
     let _ = error;
 }
 
-/// A vault kept its old pre-key.
-#[cfg(all(feature = "vault", target_arch = "x86_64"))]
+/// A coffer kept its old pre-key.
+#[cfg(all(feature = "coffer", target_arch = "x86_64"))]
 pub(crate) fn rekey_failed(error: &Error) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(target: TARGET, reason = %error, "a vault could not draw a new pre-key");
+    tracing::warn!(target: TARGET, reason = %error, "a coffer could not draw a new pre-key");
     #[cfg(not(feature = "tracing"))]
     let _ = error;
 }

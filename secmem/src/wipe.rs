@@ -4,8 +4,9 @@
 //! `explicit_bzero` at the lengths where that is faster; other bytes always in place. After each pass in place a barrier
 //! tells the compiler that the bytes were looked at, so that no pass can be dropped as dead.
 //!
-//! Nothing here locks or allocates. A signal handler uses `wipe_forced` alone, which makes no call and keeps no state; the random
-//! pass of six has a key (`keystream`).
+//! Nothing here allocates, and one pass locks nothing. A signal handler uses `wipe_forced` alone, which makes no call and keeps no
+//! state. The random pass of six has a key (`keystream`), which the first one in a process draws; others that come just then wait
+//! for it, so six passes have no place in a signal handler, nor in a child that was forked beside other threads.
 #![allow(unsafe_code)] // raw ranges of arenas; vector stores behind a check of the processor; explicit_bzero
 
 use std::ptr::NonNull;
@@ -20,7 +21,7 @@ pub enum Schedule {
     #[default]
     Single,
     /// 0x00, 0xFF, 0xAA, 0x55, random bytes, 0x00: for rules that ask for several passes. The random bytes are AES's where
-    /// the processor has that, under a key of the kernel's; else the kernel's own, which is twenty times slower.
+    /// the processor has that, under a key of the kernel's; else the kernel's own, which is many times slower.
     SixPass,
 }
 
@@ -180,8 +181,12 @@ fn fetch(ahead: &[u8]) {
 
 /// Stores `byte` all over `data`, and lets the compiler know that it matters.
 fn overwrite(data: &mut [u8], byte: u8) {
+    #[cfg(test)]
+    seen::note(data);
     // SAFETY: the slice is writable for its whole length and borrowed exclusively.
     unsafe { overwrite_raw(data.as_mut_ptr(), data.len(), byte) };
+    #[cfg(test)]
+    seen::note(data);
 }
 
 /// [`overwrite`] over a range of raw memory.
@@ -283,9 +288,84 @@ unsafe fn overwrite_chunks(start: *mut u8, len: usize, byte: u8) {
     }
 }
 
+/// The tests' look at what stands in memory before and after each pass of this thread.
+#[cfg(test)]
+mod seen {
+    use std::cell::RefCell;
+
+    thread_local! {
+        static SEEN: RefCell<Option<Vec<Vec<u8>>>> = const { RefCell::new(None) };
+    }
+
+    pub(super) fn note(data: &[u8]) {
+        SEEN.with_borrow_mut(|seen| seen.iter_mut().for_each(|seen| seen.push(data.to_vec())));
+    }
+
+    /// What was noted while `f` ran.
+    pub(super) fn during(f: impl FnOnce()) -> Vec<Vec<u8>> {
+        SEEN.set(Some(Vec::new()));
+        f();
+        SEEN.take().unwrap_or_default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Secret;
+    use crate::sys::{Call, seam};
+
+    /// That memory full of `before` was overwritten six times, block by block: `at` lengths.
+    fn assert_six_passes(seen: &[Vec<u8>], before: u8, lengths: &[usize]) {
+        assert_eq!(seen.len(), 10 * lengths.len(), "five passes of one byte, before and after each");
+        for (seen, &len) in seen.chunks(10).zip(lengths) {
+            for (at, byte) in [before, 0x00, 0x00, 0xFF, 0xFF, 0xAA, 0xAA, 0x55].into_iter().enumerate() {
+                assert!(seen[at] == vec![byte; len], "look {at} of {len} bytes");
+            }
+            let counts = seen[8].iter().fold([0; 256], |mut counts, &byte| {
+                counts[usize::from(byte)] += 1;
+                counts
+            });
+            assert!(counts.into_iter().all(|count| count < len / 2), "no random bytes stand before the last pass");
+            assert!(seen[9] == vec![0; len], "zeros do not come last");
+        }
+    }
+
+    #[test]
+    fn six_passes_are_six_wherever_they_are_asked_for() {
+        for lengths in [&[300][..], &[BLOCK, BLOCK, 100]] {
+            let mut data = vec![0xC3; lengths.iter().sum()];
+            let seen = seen::during(|| wipe_with(&mut data, Schedule::SixPass).unwrap());
+            assert_six_passes(&seen, 0xC3, lengths);
+        }
+
+        let mut secret = Secret::options().wipe(Schedule::SixPass).zeroed(1000).unwrap();
+        secret.with_mut(|bytes| bytes.fill(0xC3)).unwrap();
+        let seen = seen::during(|| secret.wipe().unwrap());
+        // A slot is whole granules, with canaries: what stands there first is more than the secret.
+        assert_eq!((seen.len(), seen[0].iter().filter(|&&byte| byte == 0xC3).count() >= 1000), (10, true));
+        assert_six_passes(&[vec![vec![0xC3; seen[0].len()]], seen[1..].to_vec()].concat(), 0xC3, &[seen[0].len()]);
+    }
+
+    #[test]
+    fn a_single_pass_is_of_zeros() {
+        let mut data = [0xC3; 100];
+
+        let seen = seen::during(|| wipe_with(&mut data, Schedule::Single).unwrap());
+
+        assert_eq!(seen, [[0xC3; 100], [0; 100]]);
+    }
+
+    #[test]
+    fn six_passes_without_random_bytes_are_an_error() {
+        seam::fail_next(Call::Random, libc::ENOSYS);
+        let mut data = [0xC3; 300];
+
+        let result = wipe_with(&mut data, Schedule::SixPass);
+
+        assert!(matches!(result, Err(Error::Random { .. })), "{result:?}");
+        assert_eq!((data, seam::left()), ([0; 300], 0));
+    }
 
     #[test]
     fn every_length_is_wiped_and_its_neighbours_are_not() {

@@ -11,6 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use secmem::ct::base64::{Base64, STANDARD, STANDARD_UNPADDED, URL, URL_UNPADDED};
 use secmem::ct::{self, Choice, CodecError, hex};
+use secmem::probe;
 
 const ALPHABETS: [Base64; 4] = [STANDARD, STANDARD_UNPADDED, URL, URL_UNPADDED];
 
@@ -187,6 +188,9 @@ fn traces(act: impl Fn(&[u8; LEN])) -> Vec<Vec<u64>> {
     secrets().iter().map(|secret| step::trace(|| act(secret)).instructions).collect()
 }
 
+/// Lengths of which each takes another way through `eq`.
+const LENGTHS: [usize; 6] = [7, 12, 20, 37, 100, 300];
+
 fn assert_same(what: &str, traces: &[Vec<u64>]) {
     assert!(traces[0].len() > 20, "{what}: {} instructions are no trace", traces[0].len());
     for (number, trace) in traces.iter().enumerate() {
@@ -198,7 +202,14 @@ fn assert_same(what: &str, traces: &[Vec<u64>]) {
 #[test]
 fn each_function_runs_the_same_instructions_whatever_the_secret() {
     let other = secrets()[2];
-    assert_same("eq", &traces(|secret| _ = std::hint::black_box(ct::eq(secret, &other))));
+    for len in LENGTHS {
+        let other = [other; 9].concat();
+        let differing = secrets().map(|secret| [secret; 9].concat());
+        let compared = differing
+            .iter()
+            .map(|secret| step::trace(|| _ = std::hint::black_box(ct::eq(&secret[..len], &other[..len]))).instructions);
+        assert_same(&format!("eq of {len} bytes"), &compared.collect::<Vec<_>>());
+    }
     assert_same("compare", &traces(|secret| _ = std::hint::black_box(ct::compare(secret, &other))));
     let choice = |secret: &[u8; LEN]| Choice::from_bit(secret[LEN - 1].into());
     assert_same("select", &traces(|secret| ct::select(choice(secret), secret, &other, &mut [0; LEN])));
@@ -257,10 +268,13 @@ fn nothing_of_the_secret_stays_in_registers() {
     let secret = secrets()[2];
     let text = naive_hex(&secret).into_bytes();
     let base64 = encoded(STANDARD, &secret).into_bytes();
-    let acts: [(&str, &dyn Fn()); 8] = [
+    let place = std::cell::RefCell::new(secret); // a copy that an act made would be the act's
+    let acts: [(&str, &dyn Fn()); 10] = [
+        ("wipe::copy", &|| secmem::wipe::copy(&secret, &mut [0; LEN])),
         ("compare", &|| _ = std::hint::black_box(ct::compare(&secret, &other))),
         ("select", &|| ct::select(Choice::from_bit(1), &secret, &other, &mut [0; LEN])),
         ("copy_if", &|| ct::copy_if(Choice::from_bit(1), &secret, &mut [0; LEN])),
+        ("swap_if", &|| ct::swap_if(Choice::from_bit(1), &mut *place.borrow_mut(), &mut [0; LEN])),
         ("look_up", &|| ct::look_up(&secret, 0, &mut [0; LEN])),
         ("hex::encode", &|| _ = std::hint::black_box(hex::encode(&secret, &mut [0; 2 * LEN]))),
         ("hex::decode", &|| _ = std::hint::black_box(hex::decode(&text, &mut [0; LEN]))),
@@ -279,6 +293,50 @@ fn nothing_of_the_secret_stays_in_registers() {
     // The same look at a copy that is made with a register and not cleared.
     let left = step::trace(|| common::load_into_registers(&secret));
     assert!(holds(&left.registers), "the look would not see it");
+}
+
+/// Secrets of one byte over and over: then so are their parts, the differences from what they are compared with, and what is
+/// gathered of those. So whatever stays in a place is the same function of that byte.
+const BYTES: [u8; 4] = [0xC3, 0x59, 0x96, 0x2E];
+
+/// One of them. Its byte is in no register of the caller's.
+#[inline(never)]
+fn secret_of(number: usize, len: usize) -> Vec<u8> {
+    vec![BYTES[number]; len]
+}
+
+/// The places in registers that hold the byte of each secret in turn, or its difference from `other`.
+fn places_that_follow(other: u8, left: impl Fn(usize) -> Vec<u8>) -> Vec<usize> {
+    let left: Vec<Vec<u8>> = (0..BYTES.len()).map(left).collect();
+    let follows = |at: usize, by: u8| left.iter().zip(BYTES).all(|(left, byte)| left[at] == byte ^ by);
+    (0..left[0].len()).filter(|at| follows(*at, 0) || follows(*at, other)).collect()
+}
+
+#[test]
+fn no_register_follows_what_is_compared() {
+    let follow = |len: usize, other: Option<u8>, eq: fn(&[u8], &[u8]) -> bool| {
+        places_that_follow(other.unwrap_or(0), |number| {
+            let secret = secret_of(number, len);
+            let other = other.map_or_else(|| secret.clone(), |byte| vec![byte; len]);
+            step::trace(|| _ = std::hint::black_box(eq(&secret, &other))).registers
+        })
+    };
+    // The ends of each way through `eq`.
+    for len in [1, 2, 7, 8, 15, 16, 17, 32, 33, 37, 63, 64, 65, 100, 127, 128, 129, 256, 300] {
+        for other in [Some(0), Some(0xA7), None] {
+            assert_eq!(follow(len, other, ct::eq), [0_usize; 0], "eq of {len} bytes, with {other:x?}");
+            if len >= 16 {
+                assert_eq!(follow(len, other, probe::eq_by_sse2), [0_usize; 0], "SSE2: {len} bytes, with {other:x?}");
+            }
+        }
+    }
+
+    // A single byte that stays in a register is seen.
+    let left = places_that_follow(0, |number| {
+        let secret = secret_of(number, 1);
+        step::trace(|| common::load_byte(&secret[0])).registers
+    });
+    assert_eq!(left.len(), 1, "the look would not see it: {left:?}");
 }
 
 #[test]

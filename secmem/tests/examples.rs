@@ -84,7 +84,7 @@ fn a_variable_is_taken() {
     assert!(!run("take_a_variable", b"").status.success(), "without one it is an error");
 }
 
-#[cfg(feature = "vault")]
+#[cfg(feature = "coffer")]
 #[test]
 fn a_token_is_sealed_and_opened() {
     let output = run("store_a_token", b"");

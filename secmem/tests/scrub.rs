@@ -1,6 +1,8 @@
 //! Code on a protected stack: what it leaves, how it ends, what it may do.
 #![allow(unsafe_code)] // looks at the stack after its use, signals
 
+mod common;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use secmem::scrub::{self, Stack};
@@ -173,10 +175,7 @@ fn library(dir: &std::path::Path, how: &str) -> Option<std::path::PathBuf> {
     compiler.args(["-shared", "-fPIC", "-fplt", &format!("-Wl,-z,{how}"), "-o"]).arg(&library).arg(&source);
     match compiler.status() {
         Ok(status) if status.success() => Some(library),
-        _ => {
-            eprintln!("skipped: no C compiler that makes a shared library");
-            None
-        }
+        _ => None,
     }
 }
 
@@ -185,7 +184,10 @@ fn a_library_that_is_bound_lazily_is_told_and_one_that_is_not_is_not() {
     let dir = std::env::temp_dir().join(format!("secmem-binding-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let libraries = ["lazy", "now"].map(|how| library(&dir, how));
-    let [Some(lazy), Some(now)] = &libraries else { return };
+    let [Some(lazy), Some(now)] = &libraries else {
+        std::fs::remove_dir_all(&dir).unwrap();
+        return common::skipped("no C compiler that makes a shared library");
+    };
     for library in [lazy, now] {
         let name = std::ffi::CString::new(library.to_str().unwrap()).unwrap();
         // SAFETY: the library has no constructors.

@@ -118,9 +118,10 @@ fn the_terminal_is_as_before_when_a_signal_ends_the_process() {
                 if purges == 1 {
                     purge::install(&purge::Plan::default()).unwrap();
                 }
-                tell(ask(question()));
+                tell(ask(question().mask('*')));
             });
             answer(&mut session, "half of i");
+            session.shows("*********"); // whoever is at work when the purge comes gets an error, and may end the process with it
             session.signal(signal);
 
             let status = session.status();
@@ -215,6 +216,62 @@ fn a_handler_that_returns_ends_the_question_or_lets_it_go_on() {
 
         assert_eq!(told(&mut session), expected, "signal {signal}");
         session.assert_as_before("after a handler that returns");
+    }
+}
+
+#[test]
+fn a_purge_that_is_installed_during_a_question_and_the_next_question_do_not_call_each_other_for_ever() {
+    let mut session = at_terminal(0, |_| {
+        let asked = std::thread::spawn(|| ask(question().mask('*')));
+        while common::handler_of(libc::SIGTERM) == libc::SIG_DFL {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        secmem::purge::install(&secmem::purge::Plan::default()).unwrap();
+        std::fs::write("/dev/tty", "installed").unwrap();
+        assert!(asked.join().unwrap().is_ok());
+        tell(ask(question().mask('+')));
+    });
+    if !session.shows("installed").contains(QUESTION) {
+        session.shows(QUESTION); // it is asked after its handlers stand
+    }
+    session.types("abc\n");
+    answer(&mut session, "def");
+    session.shows("+++");
+
+    session.signal(libc::SIGTERM);
+
+    let status = session.status();
+    assert!(libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGTERM, "{status:#x}");
+    session.assert_as_before("of a process that was ended in its second question");
+}
+
+#[test]
+fn a_forked_child_that_a_signal_ends_leaves_its_parents_question_alone() {
+    for purges in [0, 1] {
+        let mut session = at_terminal(purges, |purges| {
+            if purges == 1 {
+                purge::install(&purge::Plan::default()).unwrap();
+            }
+            std::thread::spawn(|| {
+                while common::terminal_shows(0) {
+                    std::thread::yield_now();
+                }
+                let status = common::fork(|| {
+                    common::raise(libc::SIGTERM);
+                    0
+                });
+                assert_eq!((libc::WIFSIGNALED(status), libc::WTERMSIG(status)), (true, libc::SIGTERM));
+                std::fs::write("/dev/tty", "forked").unwrap();
+            });
+            tell(ask(question()));
+        });
+        if !session.shows("forked").contains(QUESTION) {
+            session.shows(QUESTION);
+        }
+        assert!(!session.modes().0.shows_what_is_typed());
+        session.types("abc\n");
+
+        assert_eq!(told(&mut session), "abc");
     }
 }
 

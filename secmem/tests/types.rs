@@ -145,16 +145,17 @@ fn of_two_readers_the_first_to_end_does_not_close_on_the_other() {
 fn a_panic_within_closes_the_memory() {
     let ended = in_child(|| {
         let mut secret = sealed(Backend::MemfdSecret, &[7; 32]);
+        let at = address(&secret); // to ask for it opens and closes the memory, and would mend what the panic left
 
         assert!(catch_unwind(AssertUnwindSafe(|| secret.with(|_| panic!("reading")))).is_err());
-        assert_eq!(permissions(address(&secret)), "---");
+        assert_eq!(permissions(at), "---");
         assert!(catch_unwind(AssertUnwindSafe(|| secret.with_mut(|_| panic!("writing")))).is_err());
-        assert_eq!(permissions(address(&secret)), "---");
+        assert_eq!(permissions(at), "---");
         assert!(catch_unwind(AssertUnwindSafe(|| Sealed::batch(&[&secret], || panic!("a batch")))).is_err());
-        assert_eq!(permissions(address(&secret)), "---");
+        assert_eq!(permissions(at), "---");
         let filled = Secret::options().filled_sealed(32, |_| Err::<(), _>("no"));
         assert!(matches!(filled, Err(Error::Fill { .. })));
-        assert_eq!(permissions(address(&secret)), "---");
+        assert_eq!(permissions(at), "---");
     });
 
     assert!(ended.status.success(), "{ended:?}");
@@ -219,6 +220,30 @@ fn memory_that_cannot_be_opened_or_closed_is_an_error_and_is_counted() {
 
         assert!(ended.status.success(), "{ended:?}");
     }
+}
+
+#[test]
+fn what_could_not_be_wiped_is_told_each_time_and_no_program_takes_the_place_of_this_one() {
+    let ended = in_child(|| {
+        let mut secret = sealed(Backend::Mlock, &[7; 32]);
+        refuse(Refused { number: libc::SYS_mprotect, argument: None }, libc::ENOMEM);
+
+        for _ in 0..2 {
+            let wiped = secret.wipe();
+            assert!(matches!(wiped, Err(Error::Access { call: "mprotect", .. })), "{wiped:?}");
+        }
+        assert!(matches!(secret.with(|_| ()), Err(Error::Wiped | Error::Access { .. })));
+        assert_eq!(Statistics::now().not_wiped, 2);
+        drop(secret);
+        assert_eq!(Statistics::now().not_wiped, 3);
+        let error = purge::exec(&mut std::process::Command::new("true"));
+        assert_eq!(error.kind(), std::io::ErrorKind::ResourceBusy, "{error}");
+        assert_eq!(Statistics::now().not_wiped, 4);
+        println!("still here");
+    });
+
+    assert!(ended.status.success(), "{ended:?}");
+    assert!(String::from_utf8_lossy(&ended.stdout).contains("still here"), "{ended:?}");
 }
 
 #[test]

@@ -134,9 +134,9 @@ fn worst(verdicts: &[u8]) -> u8 {
 pub(crate) fn rows(workspace: &Workspace, subject: &Path) -> Result<BTreeMap<String, u64>, Failure> {
     let listing = cmd!(workspace.sh, "{subject} list").quiet().read()?;
     let rows: Value = serde_json::from_str(&listing).map_err(|error| Failure::because("reading a catalogue", error))?;
-    let rows = rows.as_array().map(Vec::as_slice).unwrap_or_default();
     let read = |row: &Value| Some((row["name"].as_str()?.to_owned(), row["canary_len"].as_u64()?));
-    Ok(rows.iter().filter_map(read).collect())
+    let rows = rows.as_array().and_then(|rows| rows.iter().map(read).collect());
+    rows.ok_or_else(|| Failure::internal("a catalogue is no array of rows with a name and a length"))
 }
 
 impl Options {

@@ -1,7 +1,7 @@
-//! Protections that no look at memory can miss, because without them the kernel itself says something else: a flag in
-//! smaps, a fault that does not come, an errno, a core where none may be.
+//! Protections of which memory may say nothing, because without them something else is not as it was: a flag in smaps, a
+//! fault that does not come, an errno, a core where none may be, a register, an account.
 //!
-//! The library's tests ask the kernel. Here one protection is taken out, and the test that asks for it must fail.
+//! The library's tests ask the kernel. Here one protection is taken out, and the tests that ask for it must fail, and no other.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,40 +11,142 @@ use crate::child;
 use crate::failure::Failure;
 use crate::workspace::{self, Workspace};
 
-/// The tests' programs, in `secmem/tests/`.
-const PROGRAMS: [&str; 4] = ["kernel", "harden", "types", "terminal"];
+/// The tests' programs, in `secmem/tests/`: what fails in any of them must be of the ablation.
+const PROGRAMS: [&str; 5] = ["harden", "kernel", "lifetimes", "terminal", "types"];
 
-/// An ablation, and the test that must fail without the protection.
-pub(crate) const FACTS: &[(&str, &str)] = &[
-    ("damage-dump", "damage_beside_a_secret_ends_the_process_without_a_core"),
-    ("descriptor-close", "no_descriptor_to_secret_memory_stays_open"),
-    ("dont-dump", "the_kernel_confirms_every_arena"),
-    ("dont-fork", "the_parent_keeps_its_secret_while_the_child_cannot_load_it"),
-    ("guard-after", "a_read_past_the_arena_ends_the_process"),
-    ("guard-before", "a_read_before_the_arena_ends_the_process"),
-    ("harden-dumpable", "a_process_of_the_same_user_reads_before_and_not_after"),
-    ("harden-filter", "the_kernel_says_what_was_set"),
-    ("harden-limit", "the_kernel_says_what_was_set"),
-    ("lock", "the_kernel_confirms_every_arena"),
-    ("reseal", "a_stray_read_between_accesses_and_a_stray_write_in_a_read_end_the_process"),
-    ("terminal-restore", "the_terminal_is_as_before_after_an_answer"),
-    ("unmap", "a_long_secret_gives_its_lock_budget_back"),
-    ("wipe-on-fork", "a_forked_child_gets_an_error_and_ends_normally"),
+/// The program that looks at registers. It stops at each instruction, so it is run for the ablations of [`REGISTERS`] alone.
+const STEPS: &str = "constant_time";
+
+/// Ablations that registers tell.
+const REGISTERS: [&str; 1] = ["eq-clear"];
+
+/// The program that stores what is encrypted, and the ablations that it is run for: with those of the memory's controls more of
+/// it fails than is told here.
+const COFFER: (&str, [&str; 4]) = ("coffer", ["coffer-extract", "coffer-pre-key", "coffer-rekey", "coffer-salt"]);
+
+/// An ablation, and all the tests that must fail without the protection.
+pub(crate) const FACTS: &[(&str, &[&str])] = &[
+    ("coffer-extract", &[WRONG_BIT]),
+    (
+        // One of zeros is extracted to zeros, whatever the first of its bytes are.
+        "coffer-pre-key",
+        &[WRONG_BIT, "what_one_coffer_stored_is_nothing_to_another", OLD_PRE_KEY],
+    ),
+    ("coffer-rekey", &[OLD_PRE_KEY]),
+    ("coffer-salt", &["equal_contents_have_neither_salt_nor_ciphertext_in_common"]),
+    ("damage-dump", &["damage_beside_a_secret_ends_the_process_without_a_core"]),
+    ("descriptor-close", &["no_descriptor_to_secret_memory_stays_open"]),
+    ("dont-dump", &["the_kernel_confirms_every_arena", SEALED, UNCLOSED]),
+    (
+        "dont-fork",
+        &[
+            "the_kernel_confirms_every_arena",
+            "the_parent_keeps_its_secret_while_the_child_cannot_load_it",
+            SEALED,
+            UNCLOSED,
+        ],
+    ),
+    ("eq-clear", &["no_register_follows_what_is_compared"]),
+    ("guard-after", &["a_read_past_the_arena_ends_the_process", MAPPINGS, SEALED, UNCLOSED]),
+    ("guard-before", &["a_read_before_the_arena_ends_the_process", MAPPINGS, SEALED, UNCLOSED]),
+    ("harden-dumpable", &["a_process_of_the_same_user_reads_before_and_not_after"]),
+    ("harden-filter", &["the_kernel_says_what_was_set"]),
+    ("harden-limit", &["the_kernel_says_what_was_set"]),
+    (
+        "lock",
+        &[
+            "a_long_secret_gives_its_lock_budget_back",
+            "a_used_up_lock_budget_is_an_error_and_frees_with_the_secrets",
+            "the_kernel_confirms_every_arena",
+            "without_a_lock_budget_there_is_an_error_that_names_the_call",
+            SEALED,
+            UNCLOSED,
+        ],
+    ),
+    ("quota", &["an_owner_holds_what_it_may_and_no_more"]),
+    (
+        "reseal",
+        &[
+            "a_batch_opens_and_closes_once_for_all_its_reads",
+            "a_panic_within_closes_the_memory",
+            "a_refused_access_closes_the_memory_too",
+            "a_stray_read_between_accesses_and_a_stray_write_in_a_read_end_the_process",
+            "of_two_readers_the_first_to_end_does_not_close_on_the_other",
+            SEALED,
+            UNCLOSED,
+        ],
+    ),
+    (
+        "terminal-restore",
+        &[
+            "a_fault_of_another_thread_leaves_the_terminal_as_before",
+            "a_handler_of_the_application_finds_the_terminal_as_before",
+            "a_handler_that_returns_ends_the_question_or_lets_it_go_on",
+            "a_stop_gives_the_terminal_back_and_the_question_is_asked_again",
+            "an_abort_of_another_thread_leaves_the_terminal_as_before",
+            "the_key_that_quits_ends_the_process_and_the_terminal_is_as_before",
+            "the_terminal_is_as_before_after_an_answer",
+            "the_terminal_is_as_before_after_each_key_that_ends",
+            "the_terminal_is_as_before_when_a_signal_ends_the_process",
+            "what_is_too_long_is_an_error_and_nothing_of_it_is_left_to_read",
+        ],
+    ),
+    (
+        "unmap",
+        &["a_long_secret_gives_its_lock_budget_back", "a_used_up_lock_budget_is_an_error_and_frees_with_the_secrets"],
+    ),
+    (
+        "wipe-on-fork",
+        &[
+            "a_forked_child_gets_an_error_and_ends_normally",
+            "a_forked_child_is_refused_sealed_memory_and_ends_normally",
+            "a_forked_child_that_a_signal_ends_leaves_its_parents_question_alone",
+            SEALED,
+            UNCLOSED,
+        ],
+    ),
 ];
 
-/// The test that asks the kernel for what an ablation takes out.
-pub(crate) fn of(ablation: &str) -> Option<&'static str> {
-    FACTS.iter().find(|(name, _)| *name == ablation).map(|(_, test)| *test)
+/// Asks whether all of the pre-key is used.
+const WRONG_BIT: &str = "a_wrong_bit_anywhere_in_the_pre_key_opens_nothing";
+
+/// Asks what a new pre-key is for.
+const OLD_PRE_KEY: &str = "what_was_stored_under_an_old_pre_key_is_nothing_to_the_new_one";
+
+/// Counts mappings, of which a guard that is none makes one more.
+const MAPPINGS: &str = "ten_thousand_secrets_take_few_mappings";
+
+/// Asks the kernel to confirm sealed memory.
+const SEALED: &str = "sealed_memory_is_open_while_it_is_accessed_and_for_no_more_than_that";
+
+/// Asks it for what sealed memory lacks, which is one thing and no other.
+const UNCLOSED: &str = "memory_that_cannot_be_opened_or_closed_is_an_error_and_is_counted";
+
+/// The tests that ask for what an ablation takes out.
+pub(crate) fn of(ablation: &str) -> Option<&'static [&'static str]> {
+    FACTS.iter().find(|(name, _)| *name == ablation).map(|(_, tests)| *tests)
 }
 
-/// Runs the tests of the library as `wrapper` builds it; the names of those that fail.
+/// The programs of tests that are run for any of these ablations.
+fn programs(ablations: &[&str]) -> Vec<&'static str> {
+    let any_of = |names: &[&str]| ablations.iter().any(|name| names.contains(name));
+    let steps = any_of(&REGISTERS).then_some(STEPS);
+    let coffer = any_of(&COFFER.1).then_some(COFFER.0);
+    PROGRAMS.into_iter().chain(steps).chain(coffer).collect()
+}
+
+/// Runs the tests of the library, those for any of `ablations`, as `wrapper` builds it; the names of those that fail.
 ///
 /// # Errors
 ///
 /// They cannot be built or run, or a program of theirs says nothing that can be read.
-pub(crate) fn failing(workspace: &Workspace, wrapper: Option<&Path>) -> Result<BTreeSet<String>, Failure> {
+pub(crate) fn failing(
+    workspace: &Workspace,
+    wrapper: Option<&Path>,
+    ablations: &[&str],
+) -> Result<BTreeSet<String>, Failure> {
     let mut failed = BTreeSet::new();
-    for program in build(workspace, wrapper)? {
+    for program in build(workspace, wrapper, &programs(ablations))? {
         let doing = || format!("running {}", program.display());
         let mut tests = Command::new(&program);
         // Where cargo would run it. What the failing tests print is wanted to fail.
@@ -58,16 +160,16 @@ pub(crate) fn failing(workspace: &Workspace, wrapper: Option<&Path>) -> Result<B
     Ok(failed)
 }
 
-fn build(workspace: &Workspace, wrapper: Option<&Path>) -> Result<Vec<PathBuf>, Failure> {
+fn build(workspace: &Workspace, wrapper: Option<&Path>, names: &[&str]) -> Result<Vec<PathBuf>, Failure> {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(&workspace.root);
     cargo.args(["test", "--locked", "--package", "secmem", "--no-run", "--message-format=json-render-diagnostics"]);
-    cargo.args(PROGRAMS.iter().flat_map(|name| ["--test", name]));
+    cargo.args(names.iter().flat_map(|name| ["--test", name]));
     if let Some(wrapper) = wrapper {
         cargo.env("RUSTC_WORKSPACE_WRAPPER", wrapper);
     }
     let programs = workspace::executables(&workspace::messages(cargo)?)?;
-    if programs.len() == PROGRAMS.len() {
+    if programs.len() == names.len() {
         Ok(programs.into_iter().map(|(_, path)| path).collect())
     } else {
         Err(Failure::internal(format!("the tests of secmem are {} programs", programs.len())))
@@ -95,15 +197,57 @@ mod tests {
         assert!(read("test two ... FAILED\n").is_err());
     }
 
+    /// The texts in quotation marks, up to a bracket that ends them.
+    fn quoted(text: &str, up_to: char) -> BTreeSet<String> {
+        let (list, _) = text.split_once(up_to).expect("an end");
+        list.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    /// Everything that the sources below `dir` have a compiler leave out.
+    fn used(dir: &Path) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        for entry in std::fs::read_dir(dir).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                names.extend(used(&path));
+            } else {
+                let text = std::fs::read_to_string(path).expect("a source");
+                let after = text.split("secmem_ablate = \"").skip(1);
+                names.extend(after.map(|rest| rest.split('"').next().unwrap_or_default().to_owned()));
+            }
+        }
+        names
+    }
+
+    #[test]
+    fn what_the_manifest_declares_the_library_leaves_out_and_a_row_or_a_fact_notices() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let read = |path| std::fs::read_to_string(root.join(path)).expect("a file");
+        let (manifest, catalogue) = (read("Cargo.toml"), read("scenarios/src/catalog.rs"));
+        let (_, values) = manifest.split_once("cfg(secmem_ablate, values(").expect("what may be left out");
+        let declared = quoted(values, ')');
+        // A test of the catalogue holds this list against what its rows name.
+        let (_, list) = catalogue.split_once("const ABLATIONS: ").expect("what rows name");
+        let (_, list) = list.split_once("= [").expect("a list");
+        let mut noticed = quoted(list, ']');
+        noticed.extend(FACTS.iter().map(|(ablation, _)| (*ablation).to_owned()));
+
+        assert!(declared.len() > 30, "{declared:?}");
+        assert_eq!(declared, noticed);
+        assert_eq!(declared, used(&root.join("secmem/src")));
+    }
+
     #[test]
     fn every_fact_is_a_test_of_the_library() {
         let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../secmem/tests");
-        let text: String = PROGRAMS
-            .map(|name| std::fs::read_to_string(tests.join(name).with_extension("rs")).expect("a source"))
-            .concat();
+        let source = |name| std::fs::read_to_string(tests.join(name).with_extension("rs")).expect("a source");
 
-        for (ablation, test) in FACTS {
-            assert!(text.contains(&format!("\nfn {test}()")), "{ablation}: {test}");
+        for (ablation, tests) in FACTS {
+            assert!(!tests.is_empty(), "{ablation}");
+            let text: String = programs(&[ablation]).into_iter().map(source).collect();
+            for test in *tests {
+                assert!(text.contains(&format!("\nfn {test}()")), "{ablation}: {test}");
+            }
         }
     }
 }

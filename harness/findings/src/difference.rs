@@ -59,6 +59,10 @@ pub struct Stretch {
     /// How many of those belong to a residue that the search for the key's known forms finds too.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub known: u64,
+    /// How many of those that differ lie in words that are addresses of mapped memory under both keys: where something was
+    /// put, as a length that depends on the key decides.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub addresses: u64,
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -113,6 +117,7 @@ mod tests {
             length: differing,
             differing,
             known: 0,
+            addresses: 0,
         };
         let stretches = |bytes: u64| (bytes > 0).then(|| stretch(bytes)).into_iter().collect();
         Difference {

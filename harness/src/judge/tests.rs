@@ -19,6 +19,7 @@ fn row(expect: &str) -> Row {
         sole_home: false,
         needs: Vec::new(),
         turned_by: Vec::new(),
+        asks: false,
         shows: Vec::new(),
         derived: None,
     }

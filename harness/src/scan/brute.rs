@@ -2,7 +2,7 @@
 //! does not begins a run, and every run is followed to its end. No windows, no table, no filter, no pieces.
 
 use super::index::describe;
-use super::{Form, Match, settle};
+use super::{Form, Match, leave_out_echoes, settle};
 use crate::variants;
 
 /// All matches in one stretch of memory, in the order of addresses.
@@ -28,5 +28,7 @@ pub(crate) fn find(needles: &[&[u8]], forms: &[Form], min_length: usize, address
             }
         }
     }
-    settle(matches)
+    let mut matches = settle(matches);
+    leave_out_echoes(&mut matches, min_length);
+    matches
 }

@@ -169,6 +169,7 @@ impl<'a> Scanner<'a> {
             matches.sort_unstable();
             self.unlisted += unlisted;
         }
+        leave_out_echoes(&mut matches, self.index.min_length());
         (matches, self.unlisted)
     }
 
@@ -224,6 +225,29 @@ fn settle(mut matches: Vec<Match>) -> Vec<Match> {
     });
     matches.sort_unstable();
     matches
+}
+
+/// Leaves out pieces in other forms that are a whole copy seen once more: of a run that shares all but fewer bytes with it than
+/// the shortest piece has, nothing is left to tell. A word of the secret is a word of it in any order of words, and what stands
+/// beside the copy goes on like another order one time in 256.
+fn leave_out_echoes(matches: &mut Vec<Match>, min_length: usize) {
+    let mut copies: Vec<(u32, u64, u64)> = matches
+        .iter()
+        .filter(|found| found.whole && found.form == Form::Raw)
+        .map(|found| (found.needle, found.address, found.address.saturating_add(found.length)))
+        .collect();
+    copies.sort_unstable();
+    matches.retain(|found| {
+        if found.whole || found.form.is_derived() {
+            return true;
+        }
+        let (start, end) = (found.address, found.address.saturating_add(found.length));
+        let after = copies.partition_point(|copy| (copy.0, copy.1) <= (found.needle, start));
+        let beside = copies[after.saturating_sub(1)..copies.len().min(after + 1)].iter();
+        let shared =
+            beside.filter(|copy| copy.0 == found.needle).map(|copy| end.min(copy.2).saturating_sub(start.max(copy.1)));
+        found.length - shared.max().unwrap_or(0) >= min_length as u64
+    });
 }
 
 /// Which byte order a text of small characters in UTF-16 has.

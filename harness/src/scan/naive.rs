@@ -1,7 +1,7 @@
 //! What the scanner does, said slowly: every pattern, at every offset, over bytes that lie in one piece.
 
 use super::index::describe;
-use super::{Form, Index, Match, Scanner, settle};
+use super::{Form, Index, Match, Scanner, leave_out_echoes, settle};
 use crate::variants;
 
 /// Pieces of memory, each with its address.
@@ -34,7 +34,9 @@ pub(super) fn find(needles: &[&[u8]], forms: &[Form], min_length: usize, pieces:
             }
         }
     }
-    settle(matches)
+    let mut matches = settle(matches);
+    leave_out_echoes(&mut matches, min_length);
+    matches
 }
 
 /// The pieces, those that touch made one.

@@ -116,6 +116,20 @@ fn two_adjacent_pieces_of_a_secret_are_two_runs() {
 }
 
 #[test]
+fn a_whole_copy_is_not_found_once_more_where_what_stands_beside_it_fits_another_order() {
+    // Its last word, and then a byte that comes after that where the lowest limb stands first.
+    let went_on = [&SECRET[..], &SECRET[16..17]].concat();
+    let found = find(&[(0x7000, &page_with(&went_on, 100))]);
+    assert_eq!((found.len(), found[0].form, found[0].whole), (1, Form::Raw, true), "{found:?}");
+
+    let alone = find(&[(0x7000, &page_with(&went_on[24..], 100))]);
+    assert_eq!((alone.len(), alone[0].form, alone[0].length), (1, Form::Limbs64, 9), "{alone:?}");
+    // From six bytes on, what goes on beside the copy is a residue of its own.
+    let more = [&SECRET[..], &SECRET[16..22]].concat();
+    assert_eq!(find(&[(0x7000, &page_with(&more, 100))]).len(), 2);
+}
+
+#[test]
 fn a_reversed_secret_is_found_as_such() {
     let found = find(&[(0, &page_with(&text(Form::Reversed, 0)[3..], 9))]);
 

@@ -97,7 +97,7 @@ pub(crate) fn spawn_traced(image: &Image<'_>, seize: impl FnOnce(Pid) -> nix::Re
     let pid = match forked {
         ForkResult::Child => {
             let plan = Plan { image, argv: &argv, envp: &envp, moved: &moved };
-            child(&plan, hold_read.as_raw_fd(), error_write.as_raw_fd())
+            child(&plan, [hold_write.as_raw_fd(), hold_read.as_raw_fd()], error_write.as_raw_fd())
         }
         ForkResult::Parent { child } => child,
     };
@@ -209,7 +209,10 @@ struct Plan<'a> {
 }
 
 /// The child's side between fork and exec. Async-signal-safe; never returns.
-fn child(plan: &Plan<'_>, hold: RawFd, report: RawFd) -> ! {
+fn child(plan: &Plan<'_>, [release, hold]: [RawFd; 2], report: RawFd) -> ! {
+    // SAFETY: the number is this process's copy of the end through which we are let go, and nobody uses it: open, it would hide
+    // from us that the tracer is gone, and we would wait for ever with its memory.
+    unsafe { libc::close(release) };
     let errno = become_target(plan, hold);
     let bytes = errno.to_ne_bytes();
     // SAFETY: `bytes` is four readable bytes; a failed write leaves the parent with an end of file, which it reads as
@@ -292,4 +295,56 @@ fn become_target(plan: &Plan<'_>, hold: RawFd) -> i32 {
     // SAFETY: all three are NUL-terminated, `argv` and `envp` end with a null pointer (`pointers`).
     unsafe { libc::execve(image.program.as_ptr(), plan.argv.as_ptr(), plan.envp.as_ptr()) };
     nix::errno::Errno::last_raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[test]
+    fn a_child_whose_tracer_ends_before_it_seizes_does_not_stay_behind() {
+        const ALONE: &str = "HARNESS_TEST_ALONE";
+        if std::env::var_os(ALONE).is_some() {
+            let arguments = [c"true".to_owned()];
+            let descriptors = Descriptors::default();
+            let program = c"/bin/true";
+            let image = Image {
+                program,
+                argv: &arguments,
+                envp: &[],
+                dir: None,
+                cores: false,
+                pid: None,
+                fixed_layout: false,
+                descriptors,
+            };
+            let _ = spawn_traced(&image, |pid| {
+                eprintln!("child {pid}");
+                std::process::exit(0)
+            });
+            unreachable!("it has ended");
+        }
+        let test = "sys::spawn::tests::a_child_whose_tracer_ends_before_it_seizes_does_not_stay_behind";
+        let mut alone = Command::new("/proc/self/exe");
+        // To a file: the child holds it open as long as it lives.
+        let (dir, said) = (tempfile::tempdir().unwrap(), "said");
+        let file = std::fs::File::create(dir.path().join(said)).unwrap();
+        let status = alone.args(["--exact", test, "--nocapture"]).env(ALONE, "1").stderr(file).status().unwrap();
+        let said = std::fs::read_to_string(dir.path().join(said)).unwrap();
+        let pid: i32 = said.split_once("child ").expect("a child was made").1.trim().parse().expect("its number");
+
+        assert!(status.success(), "{said}");
+        let patience = Instant::now() + Duration::from_secs(60);
+        let waits = || std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
+        while waits() {
+            if Instant::now() > patience {
+                nix::sys::signal::kill(Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+                panic!("process {pid} waits for nobody");
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }

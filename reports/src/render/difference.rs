@@ -59,7 +59,7 @@ fn line(text: &mut String, stretch: &Stretch) {
         "" => "anonymous memory".into(),
         place => visible(place),
     };
-    let Stretch { checkpoint, process, class, address, differing, length, known, .. } = stretch;
+    let Stretch { checkpoint, process, class, address, differing, length, known, addresses, .. } = stretch;
     let at = visible(checkpoint);
     let process = if *process == 1 { String::new() } else { format!(", process {process}") };
     let address = match class {
@@ -71,8 +71,16 @@ fn line(text: &mut String, stretch: &Stretch) {
         known if known == differing => ", in a known form".to_owned(),
         known => format!(", {known} of them in a known form"),
     };
+    let addresses = match addresses {
+        0 => String::new(),
+        addresses if addresses == differing => ", of addresses".to_owned(),
+        addresses => format!(", {addresses} of them of addresses"),
+    };
     let class = class.name();
-    let _ = writeln!(text, "    {class} at {at}{process}: {differing} of {length} bytes in {place}{address}{known}");
+    let _ = writeln!(
+        text,
+        "    {class} at {at}{process}: {differing} of {length} bytes in {place}{address}{known}{addresses}"
+    );
 }
 
 #[cfg(test)]
@@ -83,7 +91,7 @@ mod tests {
 
     fn stretch(class: Class, place: &str, address: u64, known: u64) -> Stretch {
         let (checkpoint, process, length, differing) = ("exit".to_owned(), 1, 33, 32);
-        Stretch { checkpoint, process, class, place: place.to_owned(), address, length, differing, known }
+        Stretch { checkpoint, process, class, place: place.to_owned(), address, length, differing, known, addresses: 0 }
     }
 
     fn difference() -> Difference {

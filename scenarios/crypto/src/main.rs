@@ -130,6 +130,7 @@ fn row(victim: &Victim, half: Half) -> Result<Row, scenario_protocol::ParseExpec
         sole_home: half == Half::Scrubbed,
         needs: vec![Need::Mlock],
         turned_by: Vec::new(),
+        asks: false,
         shows: shows.iter().map(|&id| id.to_owned()).collect(),
         derived: victim.derived.map(str::to_owned),
     })

@@ -18,6 +18,10 @@ pub const CONTROL_FD: i32 = 3;
 /// Descriptor in the target from which exactly [`Row::canary_len`] bytes of canary can be read, then end of file.
 pub const CANARY_FD: i32 = 4;
 
+/// Exit status of a row that asked for what the library says, and it does not hold. Any other failure of a row has another,
+/// so that a library that merely fails is not taken for one that was caught.
+pub const DENIED: u8 = 71;
+
 /// A named moment at which memory is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -33,6 +33,10 @@ pub struct Row {
     pub needs: Vec<Need>,
     /// Ablated builds of the library under which this row must turn.
     pub turned_by: Vec<String>,
+    /// Whether the row asks the kernel, by itself, for what the library says: where that does not hold it ends with
+    /// [`DENIED`](crate::DENIED), and so turns without a residue.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub asks: bool,
     /// The requirements (rows of the house's list) that this row speaks for.
     pub shows: Vec<String>,
     /// What the target makes of the canary that is a secret too, by name. It is looked for as the canary is: `PROGRAM

@@ -8,12 +8,23 @@ use std::fmt;
 pub struct Failure {
     doing: &'static str,
     cause: Box<dyn Error + Send + Sync>,
+    denied: bool,
 }
 
 impl Failure {
     /// For `map_err`: names what was being done.
     pub fn while_doing<E: Into<Box<dyn Error + Send + Sync>>>(doing: &'static str) -> impl FnOnce(E) -> Self {
-        move |cause| Self { doing, cause: cause.into() }
+        move |cause| Self { doing, cause: cause.into(), denied: false }
+    }
+
+    /// What the library says was asked for, and does not hold.
+    pub fn denied(doing: &'static str) -> Self {
+        Self { doing, cause: "it does not hold".into(), denied: true }
+    }
+
+    /// Whether it is that, and no failure of anything else.
+    pub fn is_denied(&self) -> bool {
+        self.denied
     }
 }
 

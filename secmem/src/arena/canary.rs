@@ -1,7 +1,9 @@
 //! Bytes on both sides of a secret that must not change while it lives.
 //!
-//! Whoever writes past a secret, or before it, changes them, and is found out when the access ends or the secret does.
-//! Then every arena is overwritten first, and only after that the process is ended, without a dump.
+//! Whoever writes past a secret, or before it, changes them, and is found out when the access ends or the secret does: by being
+//! dropped or wiped, at its deadline, with its last use, in a purge. Then every arena is overwritten first, and only after that
+//! the process is ended, without a dump. A forced purge alone looks at none: the process is ending anyway, or its handlers
+//! are at work.
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering, compiler_fence};

@@ -8,8 +8,9 @@ use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::mapping::{Kind, Mapping};
 use super::pool::refused;
+use super::register::Entry;
 use super::{Backend, Protection, fork};
-use crate::error::{Error, Refusal};
+use crate::error::Error;
 use crate::policy::Policy;
 use crate::{ct, wipe};
 
@@ -21,9 +22,8 @@ const GUARD: usize = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct Enclosure {
     mapping: Mapping,
-    policy: Policy,
-    kind: Kind,
-    why: Option<Refusal>,
+    /// For reports.
+    entry: Entry,
     /// The kernel still knows the place.
     kept: bool,
 }
@@ -51,7 +51,10 @@ impl Enclosure {
                 }
             },
         };
-        Ok(Self { mapping, policy, kind, why, kept: false })
+        let protection = Protection::new(mapping.shields(), policy, kind, why);
+        let start = mapping.data().as_ptr().addr();
+        let entry = Entry::new(start..start + mapping.len(), protection);
+        Ok(Self { mapping, entry, kept: false })
     }
 
     /// The first byte.
@@ -65,7 +68,18 @@ impl Enclosure {
     }
 
     pub(crate) fn protection(&self) -> Protection {
-        Protection::new(self.mapping.shields(), self.policy, self.kind, self.why)
+        self.entry.protection()
+    }
+
+    /// Tells others whether code runs on it.
+    pub(crate) fn set_running(&self, runs: bool) {
+        self.entry.set_running(runs);
+    }
+
+    /// Whether an address lies in it.
+    pub(crate) fn contains(&self, address: usize) -> bool {
+        let start = self.start().as_ptr().addr();
+        (start..start + self.len()).contains(&address)
     }
 
     /// Leaves the pages mapped, whatever happens to this value.
@@ -97,6 +111,7 @@ impl Drop for Enclosure {
             return; // in a child the pages are the parent's
         }
         self.wipe();
+        self.entry.remove();
         // Refused, the pages stay mapped, and are zero; a drop has nobody to tell.
         let _ = self.mapping.unmap();
     }

@@ -6,9 +6,7 @@
 //! And telling whether a fork came while memory was being made that a child would share: `undisturbed`.
 
 use std::ptr::{self, NonNull};
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 use std::{io, thread};
 
@@ -18,8 +16,6 @@ use crate::sys::{self, Call};
 
 /// A page that holds 1 in the process that made it and 0 in its forked children; null before the first secret.
 static WITNESS: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
-
-static MAKING: Mutex<()> = Mutex::new(());
 
 /// Whether this process is a forked child of one that had secrets. Async-signal-safe.
 #[inline]
@@ -35,61 +31,131 @@ pub(crate) fn in_child() -> bool {
 /// The witness where the kernel gives no better one: 0 in children of fork(3) alone, whose handlers set it.
 static PLAIN: AtomicU8 = AtomicU8::new(1);
 
-/// Why there is no page that the kernel zeroes: an errno, [`UNTRIED`], or 0 where there is one.
+/// Why the plain witness had to do: an errno, and the call that it is of, as [`Lack`] packs them.
 static LACKING: AtomicI32 = AtomicI32::new(0);
 
-/// In place of an errno: the policy of the first secret did not ask for such a page.
-const UNTRIED: i32 = -1;
+/// Why there is no page that the kernel zeroes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lack {
+    /// The policy of the first secret did not ask for one.
+    Untried,
+    /// The kernel refused it.
+    Refused(Refusal),
+}
+
+impl Lack {
+    /// The calls that it takes.
+    const CALLS: [Call; 3] = [Call::Reserve, Call::WipeOnFork, Call::Unmap];
+    const UNTRIED: i32 = -1;
+    /// No errno is so high.
+    const ERRNOS: i32 = 1 << 16;
+
+    fn pack((call, source): (Call, io::Error)) -> i32 {
+        let at = Self::CALLS.iter().position(|it| *it == call).and_then(|at| i32::try_from(at).ok());
+        at.unwrap_or(0) * Self::ERRNOS + source.raw_os_error().unwrap_or(libc::EIO)
+    }
+
+    fn unpack(packed: i32) -> Self {
+        match usize::try_from(packed / Self::ERRNOS).ok().and_then(|at| Self::CALLS.get(at)) {
+            Some(call) if packed != Self::UNTRIED => {
+                Self::Refused(Refusal { call: call.name(), errno: packed % Self::ERRNOS })
+            }
+            _ => Self::Untried,
+        }
+    }
+
+    /// Whether a later try may be granted: the kernel was short of memory.
+    fn is_passing(self) -> bool {
+        matches!(self, Self::Refused(Refusal { errno: libc::ENOMEM | libc::EAGAIN, .. }))
+    }
+
+    /// As an error for whoever requires the page.
+    fn refusal(self) -> Refusal {
+        match self {
+            Self::Untried => Refusal { call: Call::WipeOnFork.name(), errno: libc::ENOTSUP },
+            Self::Refused(refusal) => refusal,
+        }
+    }
+}
 
 /// Whether the witness is there that `policy` demands.
 #[inline]
 pub(super) fn watches(policy: Policy) -> bool {
-    let lacks = LACKING.load(Ordering::Relaxed) != 0 && policy.demand(Control::ForkWitness) == Demand::Required;
+    let lacks = policy.demand(Control::ForkWitness) == Demand::Required && lacking().is_some();
     !WITNESS.load(Ordering::Acquire).is_null() && !lacks
 }
 
-/// Sets the witness up, if it is not.
+/// Sets the witness up, if it is not; once more, if it is the plain one for a reason that may have passed.
 pub(super) fn watch(policy: Policy, len: usize) -> Result<(), Error> {
     if WITNESS.load(Ordering::Acquire).is_null() {
         set_up(policy, len)?;
+    } else if lacking().is_some_and(Lack::is_passing) && policy.demand(Control::ForkWitness) != Demand::Off {
+        try_again(policy, len)?;
     }
-    if !watches(policy) {
-        let lacking = LACKING.load(Ordering::Relaxed);
-        let errno = if lacking == UNTRIED { libc::ENOTSUP } else { lacking };
-        return Err(refused(policy, len, Call::WipeOnFork)(io::Error::from_raw_os_error(errno)));
+    match lacking() {
+        Some(lack) if !watches(policy) => {
+            let Refusal { call, errno } = lack.refusal();
+            Err(refused(policy, len, call)(io::Error::from_raw_os_error(errno)))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
-fn refused(policy: Policy, len: usize, call: Call) -> impl Fn(io::Error) -> Error {
+fn refused(policy: Policy, len: usize, call: &'static str) -> impl Fn(io::Error) -> Error {
     let asked = policy.backend();
-    move |source| Error::Refused { asked, tried: asked, len, call: call.name(), before: None, source }
+    move |source| Error::Refused { asked, tried: asked, len, call, before: None, source }
 }
 
+/// Without a lock, which a child that is forked meanwhile would find held for ever: of several threads that are here at once,
+/// the first one's witness stands.
 #[cold]
 fn set_up(policy: Policy, len: usize) -> Result<(), Error> {
-    let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
-    if !WITNESS.load(Ordering::Acquire).is_null() {
-        return Ok(()); // made by another thread meanwhile
-    }
     let lacking = match policy.demand(Control::ForkWitness) {
-        Demand::Off => UNTRIED,
-        demand => match page_witness() {
-            Ok(witness) => {
-                WITNESS.store(witness.as_ptr(), Ordering::Release);
-                return Ok(());
-            }
-            Err((call, source)) if demand == Demand::Required => return Err(refused(policy, len, call)(source)),
-            Err((_, source)) => source.raw_os_error().unwrap_or(libc::EIO),
+        Demand::Off => Lack::UNTRIED,
+        demand => match new_page() {
+            Ok(page) => return take_page(ptr::null_mut(), page, policy, len),
+            Err((call, source)) if demand == Demand::Required => return Err(refused(policy, len, call.name())(source)),
+            Err(refusal) => Lack::pack(refusal),
         },
     };
-    count().map_err(refused(policy, len, Call::AtFork))?;
-    LACKING.store(lacking, Ordering::Relaxed);
-    WITNESS.store(PLAIN.as_ptr(), Ordering::Release);
+    count().map_err(refused(policy, len, Call::AtFork.name()))?;
+    LACKING.store(lacking, Ordering::Release); // it counts if the plain witness stands
+    take_as_witness(ptr::null_mut(), PLAIN.as_ptr());
     Ok(())
 }
 
-fn page_witness() -> Result<NonNull<u8>, (Call, io::Error)> {
+/// Puts a page in place of the plain witness, where the kernel gives one now.
+///
+/// Whoever asks the plain one once more hears the truth, too: it stays.
+#[cold]
+fn try_again(policy: Policy, len: usize) -> Result<(), Error> {
+    match new_page() {
+        Ok(page) => take_page(PLAIN.as_ptr(), page, policy, len),
+        Err(_) => Ok(()), // the plain one stands, for the reason that is known
+    }
+}
+
+/// Makes a page the witness in place of `before`, or gives it back where another thread was faster.
+fn take_page(before: *mut u8, page: NonNull<u8>, policy: Policy, len: usize) -> Result<(), Error> {
+    if take_as_witness(before, page.as_ptr()) {
+        return Ok(());
+    }
+    // SAFETY: the page is ours, and nobody has seen it.
+    unsafe { sys::unmap(page, sys::page_size()) }.map_err(refused(policy, len, Call::Unmap.name()))
+}
+
+fn take_as_witness(before: *mut u8, witness: *mut u8) -> bool {
+    WITNESS.compare_exchange(before, witness, Ordering::AcqRel, Ordering::Acquire).is_ok()
+}
+
+/// Why the witness is no page that the kernel zeroes; `None` where it is one, or there is none yet.
+#[inline]
+fn lacking() -> Option<Lack> {
+    let plain = WITNESS.load(Ordering::Acquire) == PLAIN.as_ptr();
+    plain.then(|| Lack::unpack(LACKING.load(Ordering::Acquire)))
+}
+
+fn new_page() -> Result<NonNull<u8>, (Call, io::Error)> {
     let page = sys::page_size();
     let witness = sys::reserve(page, libc::PROT_READ | libc::PROT_WRITE).map_err(|source| (Call::Reserve, source))?;
     if let Err(source) = arm(witness, page) {
@@ -103,10 +169,19 @@ fn page_witness() -> Result<NonNull<u8>, (Call, io::Error)> {
 /// What came of [`Control::ForkWitness`] in this process, as `policy` sees it.
 pub(super) fn witness(policy: Policy) -> Reached {
     let made = !WITNESS.load(Ordering::Acquire).is_null();
-    let lacking = LACKING.load(Ordering::Relaxed);
-    let why = (lacking > 0).then_some(Refusal { call: Call::WipeOnFork.name(), errno: lacking });
+    let lacking = lacking();
+    let why = match lacking {
+        Some(Lack::Refused(refusal)) => Some(refusal),
+        Some(Lack::Untried) | None => None,
+    };
     let asked = policy.demand(Control::ForkWitness);
-    Reached { control: Control::ForkWitness, asked, reached: made && lacking == 0, why }
+    Reached { control: Control::ForkWitness, asked, reached: made && lacking.is_none(), why }
+}
+
+/// The address of the page that the kernel zeroes in children, where there is one.
+pub(super) fn witness_page() -> Option<usize> {
+    let witness = WITNESS.load(Ordering::Acquire);
+    (!witness.is_null() && witness != PLAIN.as_ptr()).then(|| witness.addr())
 }
 
 fn arm(witness: NonNull<u8>, page: usize) -> std::io::Result<()> {
@@ -124,7 +199,7 @@ static BEGUN: AtomicU64 = AtomicU64::new(0);
 static OVER: AtomicU64 = AtomicU64::new(0);
 
 /// Whether the handlers stand that count forks.
-static COUNTING: Mutex<bool> = Mutex::new(false);
+static COUNTING: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn begins() {
     BEGUN.fetch_add(1, Ordering::SeqCst);
@@ -175,11 +250,73 @@ pub(super) fn undisturbed<T>(
     Err(refusal(libc::EBUSY))
 }
 
+/// Of several threads that are here at once each sets the handlers up: then each fork is counted as often, at its begin and at
+/// its end.
 fn count() -> io::Result<()> {
-    let mut counting = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
-    if !*counting {
+    if !COUNTING.load(Ordering::Acquire) {
         sys::at_fork(begins, is_over, has_made_us)?;
-        *counting = true;
+        COUNTING.store(true, Ordering::Release);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::seam;
+    use crate::{Backend, Options, Secret};
+
+    fn preferring() -> Options {
+        Secret::options().policy(Policy::from(Backend::Mlock).with(Control::ForkWitness, Demand::Preferred))
+    }
+
+    #[test]
+    fn a_lack_of_memory_that_has_passed_is_not_held_against_the_witness() {
+        let ended = seam::in_child(
+            "arena::fork::tests::a_lack_of_memory_that_has_passed_is_not_held_against_the_witness",
+            || {
+                seam::fail_next(Call::WipeOnFork, libc::ENOMEM);
+                let secret = preferring().zeroed(32).unwrap();
+                let refused = Refusal { call: Call::WipeOnFork.name(), errno: libc::ENOMEM };
+                assert_eq!(secret.protection().control(Control::ForkWitness).why, Some(refused));
+                assert_eq!((witness_page(), seam::left()), (None, 0));
+
+                let other = preferring().zeroed(100_000).unwrap();
+
+                for secret in [&secret, &other] {
+                    assert!(secret.protection().control(Control::ForkWitness).reached);
+                    assert!(secret.with(|_| ()).is_ok());
+                }
+                assert!(witness_page().is_some());
+                assert!(Secret::new(32).is_ok(), "which requires the page");
+            },
+        );
+
+        assert!(ended.status.success(), "{ended:?}");
+    }
+
+    #[test]
+    fn the_witness_that_was_refused_tells_by_which_call() {
+        let ended = seam::in_child("arena::fork::tests::the_witness_that_was_refused_tells_by_which_call", || {
+            let refused = Refusal { call: "mmap (address space)", errno: libc::EPERM };
+            seam::fail_next(Call::Reserve, libc::EPERM);
+            let secret = preferring().zeroed(32).unwrap();
+
+            assert_eq!(secret.protection().control(Control::ForkWitness).why, Some(refused));
+            let required = Secret::new(100_000).unwrap_err();
+            assert!(matches!(required, Error::Refused { call: "mmap (address space)", .. }), "{required:?}");
+        });
+
+        assert!(ended.status.success(), "{ended:?}");
+    }
+
+    #[test]
+    fn what_is_lacking_is_unpacked_as_it_was_packed() {
+        for (call, errno) in Lack::CALLS.into_iter().flat_map(|call| [(call, libc::ENOMEM), (call, libc::ENOSYS)]) {
+            let lack = Lack::unpack(Lack::pack((call, io::Error::from_raw_os_error(errno))));
+
+            assert_eq!(lack, Lack::Refused(Refusal { call: call.name(), errno }));
+        }
+        assert_eq!(Lack::unpack(Lack::UNTRIED), Lack::Untried);
+    }
 }

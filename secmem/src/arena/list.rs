@@ -7,12 +7,14 @@
 //! one are gone, even where their slots were never marked. It takes no lock and allocates nothing.
 
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
-use super::fork;
+use super::canary::{self, Canary};
 use super::gate::{Gate, Need};
+use super::magazine::Place;
 use super::mapping::Shields;
-use super::state::{Doom, Duty, State};
+use super::state::{Doom, Duty, Epoch, State};
+use super::{Ticket, fork};
 use crate::error::Error;
 use crate::stats::{self, Count};
 use crate::wipe;
@@ -36,12 +38,23 @@ pub(crate) struct Arena {
     slots: Box<[SlotMeta]>,
 }
 
-/// What is known of the slot that begins at a granule.
+/// What is known of the slot that begins at a granule: 16 bytes, for there is one for every 64 bytes of secrets.
 #[derive(Debug, Default)]
 pub(super) struct SlotMeta {
     pub(super) state: State,
-    /// Bytes, in whole granules. Written by the pool while the slot is free.
-    pub(super) len: AtomicUsize,
+    /// What the canaries can be looked at by, written by whoever takes the slot, before it is occupied: bytes that the slot has
+    /// more than the secret and its canaries, less than a page; and the generation of the secret, its lower half.
+    spare: AtomicU16,
+    /// Means nothing where the slot is the whole mapping. Written by the pool while the slot is free.
+    granules: AtomicU16,
+    generation: AtomicU32,
+}
+
+const _: () = assert!(size_of::<SlotMeta>() == 16);
+
+/// The half of a generation that a slot keeps. To be taken for another one it would need 2^31 forced purges in a secret's life.
+const fn lower_half(generation: u64) -> u32 {
+    generation as u32
 }
 
 static HEAD: AtomicPtr<Arena> = AtomicPtr::new(ptr::null_mut());
@@ -51,6 +64,37 @@ static WALKING: AtomicUsize = AtomicUsize::new(0);
 
 /// Turned when a forced purge begins and when it ends.
 static GENERATION: AtomicU64 = AtomicU64::new(0);
+
+/// Purges that are no forced ones and are walking the list now.
+static PURGING: AtomicUsize = AtomicUsize::new(0);
+
+/// Turned when one of these begins.
+static PURGES: AtomicU64 = AtomicU64::new(0);
+
+/// A moment, of which [`has_purged`](Self::has_purged) can be asked later.
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub(crate) struct Since {
+    purges: u64,
+    purging: bool,
+}
+
+impl Since {
+    /// Now.
+    pub(crate) fn now() -> Self {
+        // In this order: a purge that began between the two is counted, or over.
+        let purges = PURGES.load(Ordering::SeqCst);
+        Self { purges, purging: PURGING.load(Ordering::SeqCst) != 0 }
+    }
+
+    /// Whether a purge ran at that moment, or has begun since. (A forced one turns the [`generation`].)
+    ///
+    /// One that begins after this finds every slot that was occupied before.
+    pub(super) fn has_purged(self) -> bool {
+        fence(Ordering::SeqCst); // behind what occupied the slot; pairs with the purge's
+        self.purging || PURGES.load(Ordering::SeqCst) != self.purges
+    }
+}
 
 impl Arena {
     /// A new arena with room for so many slots, without memory yet, in the list for ever.
@@ -184,30 +228,99 @@ impl Arena {
         &self.slots[index]
     }
 
+    /// Bytes of a slot that is taken.
+    #[inline]
+    pub(super) fn slot_len(&self, index: usize) -> usize {
+        if self.is_single() {
+            return self.len.load(Ordering::Acquire);
+        }
+        usize::from(self.slot(index).granules.load(Ordering::Acquire)) * GRANULE
+    }
+
+    /// Notes how long a free slot of a shared arena is.
+    pub(super) fn set_granules(&self, index: usize, granules: u16) {
+        self.slot(index).granules.store(granules, Ordering::Release);
+    }
+
+    /// Notes what is about to stand in a free slot.
+    #[inline(always)]
+    pub(super) fn note(&self, index: usize, secret: usize, generation: u64) {
+        let spare = self.slot_len(index) - canary::BOTH - secret;
+        let meta = self.slot(index);
+        // Occupying the slot releases both. A page has 64 KiB at most.
+        meta.spare.store(u16::try_from(spare).unwrap_or(u16::MAX), Ordering::Relaxed);
+        meta.generation.store(lower_half(generation), Ordering::Relaxed);
+    }
+
+    /// Ends a secret and overwrites it, unless somebody uses it, who does that on the way out. Also if another one had ended it
+    /// before, nobody is overwriting it any more when this returns.
+    ///
+    /// # Errors
+    ///
+    /// As `overwrite`.
+    pub(super) fn end_secret(&'static self, index: usize, epoch: Option<Epoch>, doom: Doom) -> Result<(), Error> {
+        let state = &self.slot(index).state;
+        loop {
+            let duty = state.doom(epoch, doom);
+            // The other one may have failed.
+            if duty.is_some() || !state.wait(epoch) {
+                return self.fulfil(index, duty);
+            }
+        }
+    }
+
     /// Does the duty to overwrite a slot, if there is one.
     #[inline]
     pub(super) fn fulfil(&'static self, index: usize, duty: Option<Duty>) -> Result<(), Error> {
-        duty.map_or(Ok(()), |duty| self.overwrite(index, duty))
+        duty.map_or(Ok(()), |duty| self.overwrite(&[(index, duty)]))
     }
 
+    /// Does the duties to overwrite slots, and opens the memory once for all of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Access`]: the memory could not be opened, and the bytes stand. Whoever ends these slots next tries again, a purge
+    /// at the latest, and nobody gets them meanwhile; so it is no harm if there is nobody to tell. [`Error::Random`]: zeros
+    /// stand there.
     #[cold]
-    fn overwrite(&'static self, index: usize, Duty { schedule }: Duty) -> Result<(), Error> {
-        let slot = self.slot(index);
-        let opened = match self.open(Need::Write) {
-            Ok(opened) => opened,
-            Err(error) => {
-                self.set_stuck();
-                slot.state.cleaned(); // it is not, but whoever waits for it must go on; nobody gets it again
-                return Err(error);
+    fn overwrite(&'static self, duties: &[(usize, Duty)]) -> Result<(), Error> {
+        let opened = self.open(Need::Write).inspect_err(|_| {
+            self.set_stuck(); // first: who finds a slot that failed finds its memory closed to others
+            for (index, _) in duties {
+                self.slot(*index).state.failed();
+                stats::count(Count::NotWiped);
             }
+        })?;
+        let one = |(index, duty): &(usize, Duty)| {
+            let len = self.slot_len(*index);
+            if !cfg!(secmem_ablate = "canary-at-free") {
+                self.check(*index);
+            }
+            // SAFETY: the duty is given to one at a time, when no access runs and none can begin, so nobody refers to the
+            // bytes; the memory stays mapped and shown until `cleaned` lets the owner give the slot back.
+            unsafe { wipe::wipe_raw(self.slot_start(*index), len, duty.schedule) }
         };
-        let len = slot.len.load(Ordering::Acquire);
-        // SAFETY: the duty is given once in the slot's life, when no access runs and none can begin, so nobody refers to
-        // the bytes; the memory stays mapped and shown until `cleaned` lets the owner give the slot back.
-        let wiped = unsafe { wipe::wipe_raw(self.slot_start(index), len, schedule) };
+        let wiped = duties.iter().map(one).fold(Ok(()), Result::and); // each one, whatever came of the others
         drop(opened); // before anybody can unmap it
-        slot.state.cleaned();
+        for (index, _) in duties {
+            self.slot(*index).state.cleaned();
+        }
         wiped
+    }
+
+    /// Ends the process if somebody wrote past a secret that is about to be overwritten. For the one who has the duty, while the
+    /// memory is open.
+    fn check(&self, index: usize) {
+        let meta = self.slot(index);
+        let secret = self.slot_len(index) - canary::BOTH - usize::from(meta.spare.load(Ordering::Relaxed));
+        let generation = meta.generation.load(Ordering::Relaxed);
+        // SAFETY: the memory is shown and open, and holds a secret of so many bytes and its canaries: until the duty is done
+        // nobody takes the slot anew.
+        let canary = unsafe { Canary::new(self.slot_start(index), secret) };
+        // A forced purge overwrites canaries too, and turns the generation before it does.
+        if !canary.intact() && !is_overtaken(|now| lower_half(now) == generation) {
+            canary::damaged();
+        }
     }
 }
 
@@ -283,35 +396,74 @@ pub(super) fn is_current(generation: u64) -> bool {
     GENERATION.load(Ordering::SeqCst) == generation
 }
 
-/// Ends every secret: unused ones now, used ones when their running access ends. Takes no lock.
+/// Whether a forced purge has begun since the generation was current that `is_it` knows, to be asked after a look at secret bytes:
+/// what was seen may be its zeros.
+#[inline]
+pub(super) fn is_overtaken(is_it: impl FnOnce(u64) -> bool) -> bool {
+    fence(Ordering::Acquire); // pairs with the purge's: who has read a zero of its making finds the generation turned
+    !is_it(GENERATION.load(Ordering::SeqCst))
+}
+
+/// Ends every secret: unused ones now, used ones when their running access ends. Takes no lock but those of closed memory, and
+/// waits for whoever overwrites a secret just then: not for signal handlers.
 pub(crate) fn purge() {
     if fork::in_child() {
         return;
     }
+    PURGING.fetch_add(1, Ordering::SeqCst);
+    PURGES.fetch_add(1, Ordering::SeqCst);
+    fence(Ordering::SeqCst); // before any slot is looked at
     for arena in all() {
-        for (index, slot) in arena.slots.iter().enumerate() {
-            let duty = slot.state.doom(None, Doom::Purged);
-            // Without random bytes the other passes were made and zeros stand there; a purge has nobody to tell.
-            let _ = arena.fulfil(index, duty);
+        for index in 0..arena.slots.len() {
+            let _ = arena.end_secret(index, None, Doom::Purged); // a purge has nobody to tell: see `Arena::overwrite`
         }
+    }
+    PURGING.fetch_sub(1, Ordering::SeqCst);
+}
+
+/// Ends many slots: unused ones now, used ones when their running access ends. Memory that is closed is opened once for all
+/// that lie in it, for a change of what is allowed costs more than to overwrite them.
+pub(crate) fn doom_all(tickets: &[Ticket], doom: Doom) {
+    if fork::in_child() {
+        return;
+    }
+    let mut closed = Vec::new();
+    for Ticket { place: Place { arena, index }, epoch } in tickets {
+        let Some(duty) = arena.slot(*index).state.doom(Some(*epoch), doom) else { continue };
+        if arena.is_sealed() {
+            closed.push((*arena, (*index, duty)));
+        } else {
+            let _ = arena.overwrite(&[(*index, duty)]); // a thread has nobody to tell: see there
+        }
+    }
+    closed.sort_by_key(|(arena, _)| ptr::from_ref(*arena).addr());
+    while let Some(&(arena, _)) = closed.last() {
+        let first = closed.partition_point(|(other, _)| ptr::from_ref(*other).addr() < ptr::from_ref(arena).addr());
+        let duties: Vec<_> = closed.drain(first..).map(|(_, duty)| duty).collect();
+        let _ = arena.overwrite(&duties); // a thread has nobody to tell
     }
 }
 
-/// Whether an access still runs in any thread. After [`purge`] no other begins. Waits for wipes that are under way.
+/// Whether an access still runs in any thread, or bytes stand that could not be overwritten. After [`purge`] no other begins.
+/// Waits for wipes that are under way.
 pub(crate) fn in_use() -> bool {
     !fork::in_child() && all().flat_map(|arena| &arena.slots).any(|slot| slot.state.in_use())
 }
 
 /// Overwrites every arena, used or not, with zeros. Async-signal-safe.
 ///
-/// Accesses that run in other threads read zeros from now on; their next one fails.
+/// Accesses that run in other threads read zeros from now on, and fail when they end.
 pub(crate) fn purge_forced() {
     if fork::in_child() {
         return;
     }
     WALKING.fetch_add(1, Ordering::SeqCst);
     GENERATION.fetch_add(1, Ordering::SeqCst);
-    for arena in all() {
+    fence(Ordering::SeqCst); // whoever sees a zero sees the generation turned, if it asks behind a fence
+    // Memory that is closed comes last: if a thread that stands still comes to close it meanwhile, the store faults, and the rest
+    // has been overwritten by then.
+    let open = all().filter(|arena| arena.gate.is_none());
+    for arena in open.chain(all().filter(|arena| arena.gate.is_some())) {
         let Some(base) = NonNull::new(arena.base.load(Ordering::SeqCst)) else { continue };
         let len = arena.len.load(Ordering::SeqCst);
         if arena.gate.as_ref().is_some_and(|gate| !gate.force(base, len)) {

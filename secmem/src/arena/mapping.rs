@@ -150,6 +150,11 @@ impl Mapping {
         let (data, len) = (self.data, self.len);
         match file {
             Some(file) => {
+                // Beyond the limit of files the call would end the process, also for a file that is on no disk.
+                let limit = sys::file_limit().map_err(refused(Call::FileLimit))?;
+                if u64::try_from(len).is_ok_and(|len| len > limit) {
+                    return Err(refused(Call::FileLimit)(io::Error::from_raw_os_error(libc::EFBIG)));
+                }
                 sys::resize(file.as_fd(), len).map_err(refused(Call::Resize))?;
                 // SAFETY: the pages are the middle of our own fresh reservation; nothing refers to them yet.
                 let made = unsafe { sys::map_secret(data, len, file.as_fd()) };
@@ -299,7 +304,15 @@ mod tests {
     #[test]
     fn every_refused_call_is_named_with_its_errno() {
         let anonymous = [Call::Reserve, Call::MapAnonymous, Call::Lock, Call::DontDump, Call::DontFork];
-        let secret = [Call::MemfdSecret, Call::Reserve, Call::Resize, Call::MapSecret, Call::DontDump, Call::DontFork];
+        let secret = [
+            Call::MemfdSecret,
+            Call::Reserve,
+            Call::FileLimit,
+            Call::Resize,
+            Call::MapSecret,
+            Call::DontDump,
+            Call::DontFork,
+        ];
         let rows = anonymous.map(|call| (Kind::Mlock, call)).into_iter();
         for (kind, call) in rows.chain(secret.map(|call| (Kind::MemfdSecret, call))) {
             seam::fail_next(call, libc::EPERM);

@@ -3,10 +3,12 @@
 //! [`Slot`] is the safe face of it all: memory that is reached by a closure, ends by being doomed, and is overwritten
 //! before anyone else gets it. What the parts do: `mapping` makes protected pages, `list` keeps them where a purge finds
 //! them, `pool` and `magazine` hand them out, `canary` sees that nobody writes past one, `state` says who may touch a slot,
-//! `gate` closes memory between accesses, `fork` tells a child from its parent, `enclosure` is memory beside the pool.
+//! `gate` closes memory between accesses, `fork` tells a child from its parent, `enclosure` is memory beside the pool, which
+//! `register` lists.
 #![allow(unsafe_code)] // mapped memory is reached by address
 
 mod canary;
+#[cfg(target_arch = "x86_64")]
 mod enclosure;
 mod fork;
 mod gate;
@@ -14,15 +16,17 @@ mod list;
 mod magazine;
 mod mapping;
 mod pool;
+pub(crate) mod register;
 mod state;
 
 use std::fmt;
 use std::ptr::NonNull;
 
+#[cfg(target_arch = "x86_64")]
 pub(crate) use enclosure::Enclosure;
 pub(crate) use fork::in_child;
 pub(crate) use gate::Need;
-pub(crate) use list::{Opened, in_use, purge, purge_forced};
+pub(crate) use list::{Opened, Since, doom_all, in_use, purge, purge_forced};
 pub(crate) use pool::Look;
 pub(crate) use state::Doom;
 
@@ -136,6 +140,11 @@ pub(crate) fn fork_witness(policy: Policy) -> Reached {
     fork::witness(policy)
 }
 
+/// The address of the page that the kernel zeroes in forked children, where there is one.
+pub(crate) fn fork_witness_page() -> Option<usize> {
+    fork::witness_page()
+}
+
 /// Calls `f` with what there is to know of each mapping that holds secrets; none is made or given back meanwhile.
 pub(crate) fn look<R>(f: impl FnOnce(&mut dyn Iterator<Item = Look>) -> R) -> R {
     pool::look(f)
@@ -165,6 +174,15 @@ pub(crate) struct Slot {
     why: Option<Refusal>,
 }
 
+/// Writes the canaries of a place that nobody but its taker knows, and what they are looked at by: before it is occupied, for a
+/// purge in another thread may end and overwrite what is.
+#[inline(always)]
+fn set_canary(place: &Place, len: usize, generation: u64) {
+    place.arena.note(place.index, len, generation);
+    // SAFETY: the place was given to the caller, is shown, open, and holds `len` bytes and their canaries.
+    unsafe { Canary::new(place.start(), len) }.set();
+}
+
 impl Slot {
     /// `sealed`: its memory is closed between accesses.
     #[inline(always)] // with the caller: a copy of the value would wait until its parts have left the store buffer
@@ -181,11 +199,10 @@ impl Slot {
     fn at_hand(policy: Policy, class: Class, len: usize, schedule: Schedule) -> Option<Self> {
         let generation = list::generation().ok().filter(|_| !in_child())?;
         let (place, kind) = pool::at_hand(policy, class, len)?;
+        set_canary(&place, len, generation);
         let epoch = place.meta().state.occupy(schedule);
-        let slot = Self { place, len, epoch, generation, policy, kind, why: None };
-        slot.canary().set();
         stats::count(Count::Made);
-        Some(slot)
+        Some(Self { place, len, epoch, generation, policy, kind, why: None })
     }
 
     /// In boxes, so that the value that is at hand needs no place in memory before it is where the caller wants it.
@@ -208,9 +225,9 @@ impl Slot {
                 return Err(error);
             }
         };
+        set_canary(&place, len, generation);
         let epoch = place.meta().state.occupy(schedule);
         let slot = Self { place, len, epoch, generation, policy, kind, why };
-        slot.canary().set();
         opened.map_or(Ok(()), Opened::close)?;
         stats::count(Count::Made);
         Ok(slot)
@@ -229,7 +246,7 @@ impl Slot {
         let result = f(bytes);
         drop(access);
         opened.map_or(Ok(()), Opened::close)?;
-        Ok(result)
+        self.not_overtaken().map(|()| result)
     }
 
     /// Lets `f` read and write the bytes.
@@ -245,7 +262,13 @@ impl Slot {
         let result = f(bytes);
         drop(access);
         opened.map_or(Ok(()), Opened::close)?;
-        Ok(result)
+        self.not_overtaken().map(|()| result)
+    }
+
+    /// Whether an access that has run saw the secret, and not the zeros of a forced purge: what it made of those is no result.
+    #[inline]
+    fn not_overtaken(&self) -> Result<(), Error> {
+        if list::is_overtaken(|now| now == self.generation) { Err(Error::Purged) } else { Ok(()) }
     }
 
     /// Opens the memory where it is closed between accesses.
@@ -269,6 +292,13 @@ impl Slot {
     /// A slot of another length like this one.
     pub(crate) fn like(&self, len: usize) -> Result<Self, Error> {
         Self::new(self.policy, self.place.arena.is_sealed(), len, self.place.meta().state.schedule())
+    }
+
+    /// Ends a secret that takes over what another one held, if a purge may have passed this place before it was occupied, and come to
+    /// the other one's when that was given back. `since` is from before this slot was made; to be called when it holds
+    /// everything, before the other one is dropped.
+    pub(crate) fn end_if_purged(&self, since: Since) -> Result<(), Error> {
+        if since.has_purged() { self.doom(Doom::Purged) } else { Ok(()) }
     }
 
     /// An address within the arena, to be told from those of others.
@@ -307,7 +337,7 @@ impl Slot {
     #[inline]
     fn check(&self) {
         // A forced purge overwrites canaries too, and turns the generation before it does.
-        if !self.canary().intact() && list::is_current(self.generation) {
+        if !self.canary().intact() && !list::is_overtaken(|now| now == self.generation) {
             canary::damaged();
         }
     }
@@ -339,6 +369,12 @@ impl Slot {
         Protection::new(self.place.arena.shields(), self.policy, self.kind, self.why)
     }
 
+    /// Where it lies.
+    #[cfg(test)]
+    fn arena(&self) -> &'static list::Arena {
+        self.place.arena
+    }
+
     /// One past the last data byte of the arena: the first byte of its upper guard.
     pub(crate) fn arena_end(&self) -> *const u8 {
         self.place.arena.end()
@@ -353,10 +389,11 @@ impl Drop for Slot {
         let sealed = self.place.arena.is_sealed();
         let ended = if sealed { self.retire_opened() } else { self.retire() };
         if !ended {
-            // An error is a missing random pass, or memory that could not be opened, which nobody gets then. A drop has
-            // nobody to tell.
+            // An error is a missing random pass, or memory that could not be opened. A drop has nobody to tell.
             let _ = self.doom(Doom::Wiped);
-            self.place.meta().state.vacate();
+            if !self.place.meta().state.vacate() {
+                return; // the bytes stand: nobody gets the slot, and a purge tries again
+            }
         }
         pool::give_back(self.place, self.kind, Class { policy: self.policy.of_pages(), sealed });
     }
@@ -414,7 +451,7 @@ impl Drop for Access<'_> {
         if duty.is_none() && !list::is_current(slot.generation) {
             duty = state.doom(Some(slot.epoch), Doom::Purged);
         }
-        // Without random bytes the other passes were made and zeros stand there; an access has nobody to tell.
+        // An access has nobody to tell: see `Arena::overwrite`.
         let _ = slot.place.arena.fulfil(slot.place.index, duty);
     }
 }
@@ -432,12 +469,108 @@ impl Ticket {
         self.place.len()
     }
 
-    /// Forbids further accesses and overwrites the slot: now if nobody uses it, else when the last access ends.
+    /// Forbids further accesses and overwrites the slot: now if nobody uses it, else when the last access ends, and if another one is
+    /// overwriting it, until that is done.
     pub(crate) fn doom(&self, doom: Doom) -> Result<(), Error> {
         if in_child() {
             return Err(Error::Forked);
         }
-        let duty = self.place.meta().state.doom(Some(self.epoch), doom);
-        self.place.arena.fulfil(self.place.index, duty)
+        self.place.arena.end_secret(self.place.index, Some(self.epoch), doom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::{Call, seam};
+
+    /// The bytes of a slot, whether it has ended or not, but for its canaries.
+    fn bytes(slot: &Slot) -> Vec<u8> {
+        let _opened = slot.open(Need::Read).unwrap();
+        let start = slot.start().as_ptr();
+        // SAFETY: the slot is ours, so its memory is mapped, and it is open; volatile, for others overwrite it.
+        (0..slot.len()).map(|at| unsafe { start.wrapping_add(at).read_volatile() }).collect()
+    }
+
+    fn filled(sealed: bool, schedule: Schedule) -> Slot {
+        let mut slot = Slot::new(Policy::from(Backend::Mlock), sealed, 100, schedule).unwrap();
+        slot.write(|bytes| bytes.fill(0xA7)).unwrap();
+        slot
+    }
+
+    #[test]
+    fn a_slot_that_did_not_open_to_be_wiped_is_wiped_by_the_next_one_who_ends_it() {
+        for (first, second) in [(Doom::Wiped, Doom::Wiped), (Doom::Expired, Doom::Purged), (Doom::Spent, Doom::Expired)]
+        {
+            let slot = filled(true, Schedule::Single);
+            seam::fail_next(Call::Access, libc::ENOMEM);
+
+            assert!(matches!(slot.doom(first), Err(Error::Access { .. })));
+            assert_eq!(bytes(&slot), [0xA7; 100]);
+            assert!(slot.place.meta().state.in_use(), "bytes that stand count");
+            slot.doom(second).unwrap();
+
+            assert_eq!((bytes(&slot), seam::left()), (vec![0; 100], 0));
+            assert!(!slot.place.meta().state.in_use());
+        }
+    }
+
+    #[test]
+    fn a_slot_whose_end_was_refused_twice_is_nobodys_and_the_next_purge_wipes_it() {
+        let slot = filled(true, Schedule::Single);
+        let place = slot.place;
+        for _ in 0..2 {
+            seam::fail_next(Call::Access, libc::ENOMEM);
+        }
+
+        drop(slot); // opened to be retired, then to be wiped
+
+        assert!(place.meta().state.in_use() && place.arena.is_stuck());
+        assert!(place.arena.end_secret(place.index, None, Doom::Purged).is_ok() && !place.meta().state.in_use());
+        assert_eq!(seam::left(), 0);
+    }
+
+    #[test]
+    fn who_ends_a_secret_that_another_one_is_overwriting_returns_when_that_is_done() {
+        for epoch in [false, true] {
+            let slot = filled(false, Schedule::Single);
+            let place = slot.place;
+            let duty = place.meta().state.doom(None, Doom::Expired);
+            assert!(duty.is_some());
+            let begins = std::sync::Barrier::new(2);
+
+            let after = std::thread::scope(|scope| {
+                let other = scope.spawn(|| {
+                    begins.wait();
+                    // As `wipe` does, and as a purge.
+                    place.arena.end_secret(place.index, epoch.then_some(slot.epoch), Doom::Wiped).unwrap();
+                    bytes(&slot)
+                });
+                begins.wait();
+                std::thread::sleep(std::time::Duration::from_millis(50)); // for the other one to have gone on, if it would
+                place.arena.fulfil(place.index, duty).unwrap();
+                other.join().unwrap()
+            });
+
+            assert_eq!(after, [0; 100]);
+        }
+    }
+
+    #[test]
+    fn a_slot_that_a_forced_purge_has_overwritten_is_ended_without_a_word_of_damage() {
+        let ended = seam::in_child(
+            "arena::tests::a_slot_that_a_forced_purge_has_overwritten_is_ended_without_a_word_of_damage",
+            || {
+                for sealed in [false, true] {
+                    let slot = filled(sealed, Schedule::Single);
+                    purge_forced();
+                    slot.doom(Doom::Wiped).unwrap();
+                    drop(slot);
+                    drop(filled(sealed, Schedule::Single));
+                }
+            },
+        );
+
+        assert!(ended.status.success(), "{ended:?}");
     }
 }

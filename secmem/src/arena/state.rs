@@ -9,7 +9,11 @@
 //!
 //! Whoever makes the step to *busy* overwrites the slot: the one who doomed it if nobody was using it, else the last
 //! user on the way out. So a slot is overwritten by one thread alone, never under a running access, and nobody waits
-//! but an owner that gives the slot back while a deadline overwrites it.
+//! but who must know that the bytes are gone: an owner that ends the secret or gives the slot back while somebody else
+//! overwrites it, and a purge.
+//!
+//! Memory that is closed between accesses may not open. Then busy becomes *failed*: the bytes stand, the slot stays doomed, and
+//! whoever dooms it next makes the step to busy again.
 //!
 //! The epoch tells a slot's lives apart: a deadline that fires late cannot doom the next secret in the same place.
 
@@ -64,10 +68,13 @@ const BUSY: u64 = 1 << 36;
 const CLEAN: u64 = 1 << 37;
 /// [`Schedule::SixPass`] was asked for.
 const SIX: u64 = 1 << 38;
+/// Its memory could not be opened to be overwritten.
+const FAILED: u64 = 1 << 40;
 /// One life of the slot; the bits above count them.
-const EPOCH: u64 = 1 << 40;
+const EPOCH: u64 = 1 << 41;
 
-/// The caller got the duty to overwrite the slot, and then to call [`State::cleaned`].
+/// The caller got the duty to overwrite the slot, and then to call [`State::cleaned`], or
+/// [`State::failed`].
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub(crate) struct Duty {
@@ -112,12 +119,33 @@ impl State {
         if before & DOOMED == 0 { None } else { self.step(Some) }
     }
 
-    /// Forbids further accesses; `epoch` is the life that is meant, `None` whichever it is.
+    /// Forbids further accesses; `epoch` is the life that is meant, `None` whichever it is. Gives the duty anew where it failed.
     pub(crate) fn doom(&self, epoch: Option<Epoch>, doom: Doom) -> Option<Duty> {
         self.step(|word| {
-            let meant = epoch.is_none_or(|Epoch(epoch)| epoch == word / EPOCH);
-            (meant && word & LIVE != 0 && word & DOOMED == 0).then_some(word | doom.bit())
+            if !is_meant(word, epoch) || word & LIVE == 0 {
+                return None;
+            }
+            match word & (DOOMED | FAILED) {
+                0 => Some(word | doom.bit()),
+                marks if marks & FAILED != 0 => Some(word & !FAILED),
+                _ => None,
+            }
         })
+    }
+
+    /// Waits for another one who overwrites the slot, or is about to, which ends by itself; says whether there was one.
+    ///
+    /// Not for signal handlers: the thread that they interrupted may be the one.
+    pub(crate) fn wait(&self, epoch: Option<Epoch>) -> bool {
+        let mut waited = false;
+        loop {
+            let word = self.0.load(Ordering::Acquire);
+            if !is_meant(word, epoch) || !is_under_way(word) {
+                return waited;
+            }
+            waited = true;
+            std::thread::yield_now();
+        }
     }
 
     /// Makes a step, and claims the overwriting if the step leaves a doomed slot without users.
@@ -136,7 +164,7 @@ impl State {
     pub(crate) fn retire(&self, epoch: Epoch) -> Option<Duty> {
         let end = |word: u64| {
             let unused = word & (USERS | LIVE | DOOMED | BUSY | CLEAN) == LIVE;
-            (unused && word / EPOCH == epoch.0).then_some(word | WIPED | BUSY)
+            (unused && is_meant(word, Some(epoch))).then_some(word | WIPED | BUSY)
         };
         let old = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, end).ok()?;
         Some(Duty { schedule: schedule(old) })
@@ -165,34 +193,54 @@ impl State {
         self.0.fetch_xor(BUSY | CLEAN, Ordering::AcqRel);
     }
 
-    /// Whether accesses run. Waits for whoever overwrites the slot, which ends by itself.
-    pub(crate) fn in_use(&self) -> bool {
-        let mut word = self.0.load(Ordering::Acquire);
-        while word & BUSY != 0 || due(word) {
-            std::thread::yield_now(); // the last user is on the way out, or overwrites it
-            word = self.0.load(Ordering::Acquire);
-        }
-        word & USERS != 0
+    /// The duty could not be done: the bytes stand.
+    pub(crate) fn failed(&self) {
+        self.0.fetch_xor(BUSY | FAILED, Ordering::AcqRel); // as in `cleaned`
     }
 
-    /// Gives a doomed slot back once it is clean.
-    pub(crate) fn vacate(&self) {
+    /// Whether accesses run, or bytes of an ended secret stand. Waits for whoever overwrites the slot, which ends by itself.
+    pub(crate) fn in_use(&self) -> bool {
         let mut word = self.0.load(Ordering::Acquire);
-        while word & CLEAN == 0 {
+        while is_under_way(word) {
+            std::thread::yield_now();
+            word = self.0.load(Ordering::Acquire);
+        }
+        word & (USERS | FAILED) != 0
+    }
+
+    /// Gives a doomed slot back once it is clean. `false`: it could not be overwritten, and stays as it is, for a purge to
+    /// try again.
+    #[must_use]
+    pub(crate) fn vacate(&self) -> bool {
+        let mut word = self.0.load(Ordering::Acquire);
+        while word & (CLEAN | FAILED) == 0 {
             std::thread::yield_now(); // a deadline or a purge is overwriting it; that ends by itself
             word = self.0.load(Ordering::Acquire);
         }
-        self.0.store((word / EPOCH).wrapping_add(1).wrapping_mul(EPOCH), Ordering::Release);
+        let clean = word & CLEAN != 0;
+        if clean {
+            self.0.store((word / EPOCH).wrapping_add(1).wrapping_mul(EPOCH), Ordering::Release);
+        }
+        clean
     }
+}
+
+fn is_meant(word: u64, epoch: Option<Epoch>) -> bool {
+    epoch.is_none_or(|Epoch(epoch)| epoch == word / EPOCH)
+}
+
+/// Somebody overwrites the slot, or is the last user on the way out and will.
+const fn is_under_way(word: u64) -> bool {
+    word & BUSY != 0 || due(word)
 }
 
 const fn schedule(word: u64) -> Schedule {
     if word & SIX != 0 { Schedule::SixPass } else { Schedule::Single }
 }
 
-/// Doomed, unused, and nobody overwrites it or has done so.
+/// Doomed, unused, and nobody overwrites it or has tried to.
 const fn due(word: u64) -> bool {
-    word & DOOMED != 0 && word & (USERS | BUSY | CLEAN) == 0
+    word & DOOMED != 0 && word & (USERS | BUSY | CLEAN | FAILED) == 0
 }
 
 #[cfg(test)]
@@ -222,6 +270,20 @@ mod tests {
         assert_eq!(state.enter(), Err(Doom::Purged));
         assert_eq!(state.leave(), None);
         assert_eq!(state.leave(), Some(Duty { schedule: Schedule::SixPass }));
+    }
+
+    #[test]
+    fn a_slot_that_could_not_be_overwritten_is_not_given_back_and_the_next_one_tries_again() {
+        let state = State::default();
+        let epoch = state.occupy(Schedule::Single);
+        assert_eq!(state.doom(Some(epoch), Doom::Expired), DUTY);
+        state.failed();
+
+        assert_eq!((state.in_use(), state.vacate(), state.wait(None)), (true, false, false));
+        assert_eq!(state.doom(Some(epoch), Doom::Wiped), DUTY);
+        assert_eq!((state.doom(None, Doom::Purged), state.enter()), (None, Err(Doom::Expired)));
+        state.cleaned();
+        assert_eq!((state.in_use(), state.doom(None, Doom::Purged), state.vacate()), (false, None, true));
     }
 
     #[test]
@@ -260,7 +322,7 @@ mod tests {
         let first = state.occupy(Schedule::Single);
         assert_eq!(state.doom(None, Doom::Wiped), DUTY);
         state.cleaned();
-        state.vacate();
+        assert!(state.vacate());
         let second = state.occupy(Schedule::Single);
 
         assert_ne!(first, second);
@@ -274,7 +336,7 @@ mod tests {
         let _ = state.occupy(Schedule::Single);
         assert_eq!(state.doom(None, Doom::Wiped), DUTY);
         state.cleaned();
-        state.vacate();
+        assert!(state.vacate());
 
         assert_eq!(state.0.load(Ordering::Relaxed), 0);
     }

@@ -34,14 +34,10 @@ pub struct Base64 {
 }
 
 impl Base64 {
-    /// Characters of `len` bytes, padding included.
-    ///
-    /// # Panics
-    ///
-    /// If they are more than a `usize` counts.
+    /// Characters of `len` bytes, padding included; `usize::MAX` if they are more than that.
     #[must_use]
     pub const fn encoded_len(self, len: usize) -> usize {
-        if self.padded { len.div_ceil(3) * 4 } else { unpadded(len) }
+        if self.padded { len.div_ceil(3).saturating_mul(4) } else { unpadded(len) }
     }
 
     /// Bytes that `text` stands for. The padding at its end tells that; how long a secret is, is none.
@@ -157,5 +153,5 @@ impl Base64 {
 
 /// Characters of `len` bytes without padding.
 const fn unpadded(len: usize) -> usize {
-    len / 3 * 4 + (len % 3 * 8).div_ceil(6)
+    (len / 3).saturating_mul(4).saturating_add((len % 3 * 8).div_ceil(6))
 }

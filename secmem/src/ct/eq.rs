@@ -18,7 +18,8 @@ pub fn eq(a: &[u8], b: &[u8]) -> bool {
     opaque(differences(a, b)) == 0
 }
 
-/// Whether all of `bytes` are zero.
+/// Whether all of `bytes` are zero. Of the scrubbed stack alone.
+#[cfg(target_arch = "x86_64")]
 pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     let (steps, rest) = bytes.as_chunks::<64>();
     let mut gathered = [0; 8];
@@ -29,6 +30,13 @@ pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     }
     let rest = rest.iter().fold(0, |gathered, &byte| gathered | u64::from(byte));
     opaque(gathered.iter().fold(rest, |all, gathered| all | gathered)) == 0
+}
+
+/// [`eq`] of 16 bytes and more as a processor without AVX2 runs it.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+pub(crate) fn eq_by_sse2(a: &[u8], b: &[u8]) -> bool {
+    assert!(a.len() == b.len() && a.len() >= 16, "lengths that this way is not for");
+    opaque(by_hand::steps(a, b)) == 0
 }
 
 /// 0 if two slices of equal length hold the same bytes, else something else.
@@ -90,6 +98,7 @@ mod by_hand {
                 "dec {left}",
                 "jnz 2b",
                 "3:",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "xor {byte:e}, {byte:e}",
                 "neg {gathered:e}",
                 "sbb {gathered:e}, {gathered:e}",
@@ -112,6 +121,7 @@ mod by_hand {
                 "xor {gathered}, [{b}]",
                 "xor {last}, [{b} + {len} - 8]",
                 "or {gathered}, {last}",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "xor {last:e}, {last:e}",
                 "neg {gathered}",
                 "sbb {gathered}, {gathered}",
@@ -136,11 +146,14 @@ mod by_hand {
                 "movdqu {z}, [{b} + {len} - 16]",
                 "pxor {y}, {z}",
                 "por {x}, {y}",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "pxor {y}, {y}",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "pxor {z}, {z}",
                 "pcmpeqb {x}, {y}",
                 "pmovmskb {gathered:e}, {x}",
                 "xor {gathered:e}, 0xffff",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "pxor {x}, {x}",
                 a = in(reg) a.as_ptr(), b = in(reg) b.as_ptr(), len = in(reg) a.len(),
                 x = out(xmm_reg) _, y = out(xmm_reg) _, z = out(xmm_reg) _, gathered = out(reg) gathered,
@@ -168,11 +181,14 @@ mod by_hand {
                 "add {at}, 16",
                 "cmp {at}, {last}",
                 "jb 2b",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "pxor {y}, {y}",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "pxor {z}, {z}",
                 "pcmpeqb {x}, {y}",
                 "pmovmskb {gathered:e}, {x}",
                 "xor {gathered:e}, 0xffff",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "pxor {x}, {x}",
                 a = in(reg) a.as_ptr(), b = in(reg) b.as_ptr(), last = in(reg) a.len() - 16, at = out(reg) _,
                 x = out(xmm_reg) _, y = out(xmm_reg) _, z = out(xmm_reg) _, gathered = out(reg) gathered,
@@ -205,12 +221,18 @@ mod by_hand {
                 "xor {gathered:e}, {gathered:e}",
                 "vptest ymm0, ymm0",
                 "setnz {gathered:l}",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "vpxor ymm0, ymm0, ymm0",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "vpxor ymm1, ymm1, ymm1",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "vpxor ymm2, ymm2, ymm2",
                 "vzeroupper",
                 a = in(reg) a.as_ptr(), b = in(reg) b.as_ptr(), len = in(reg) a.len(), n = const N,
-                gathered = out(reg_abcd) gathered, out("xmm0") _, out("xmm1") _, out("xmm2") _,
+                gathered = out(reg_abcd) gathered,
+                out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _, out("xmm4") _, out("xmm5") _,
+                out("xmm6") _, out("xmm7") _, out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+                out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _, // vzeroupper clears the upper half of each
                 options(readonly, nostack, pure),
             );
         }
@@ -255,19 +277,28 @@ mod by_hand {
                 "xor {gathered:e}, {gathered:e}",
                 "vptest ymm0, ymm0",
                 "setnz {gathered:l}",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "vpxor ymm0, ymm0, ymm0",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "vpxor ymm1, ymm1, ymm1",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "vpxor ymm2, ymm2, ymm2",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "vpxor ymm3, ymm3, ymm3",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "vpxor ymm4, ymm4, ymm4",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "vpxor ymm5, ymm5, ymm5",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "vpxor ymm6, ymm6, ymm6",
+                #[cfg(not(secmem_ablate = "eq-clear"))]
                 "vpxor ymm7, ymm7, ymm7",
                 "vzeroupper",
                 a = in(reg) a.as_ptr(), b = in(reg) b.as_ptr(), last = in(reg) a.len() - 128, at = out(reg) _,
                 gathered = out(reg_abcd) gathered,
-                out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
-                out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+                out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _, out("xmm4") _, out("xmm5") _,
+                out("xmm6") _, out("xmm7") _, out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+                out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _, // vzeroupper clears the upper half of each
                 options(readonly, nostack, pure),
             );
         }
@@ -316,6 +347,7 @@ mod tests {
         }
     }
 
+    #[cfg(target_arch = "x86_64")]
     #[test]
     fn a_byte_that_is_not_zero_is_seen_wherever_it_stands() {
         for len in 0..200 {

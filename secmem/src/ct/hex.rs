@@ -16,14 +16,10 @@ use super::words::{load, store};
 /// Bytes that become a word of text.
 const BLOCK: usize = 4;
 
-/// Characters of `len` bytes.
-///
-/// # Panics
-///
-/// If they are more than a `usize` counts.
+/// Characters of `len` bytes; `usize::MAX` if they are more than that.
 #[must_use]
 pub const fn encoded_len(len: usize) -> usize {
-    2 * len
+    len.saturating_mul(2)
 }
 
 /// Bytes of `len` characters; of an odd one there are none, and [`decode`] says so.

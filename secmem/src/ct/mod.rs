@@ -23,6 +23,9 @@ mod words;
 
 pub use choice::Choice;
 pub use eq::eq;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+pub(crate) use eq::eq_by_sse2;
+#[cfg(target_arch = "x86_64")]
 pub(crate) use eq::is_zero;
 pub(crate) use hidden::opaque;
 pub use order::{Order, compare};

@@ -48,6 +48,7 @@ use std::error::Error as StdError;
 use std::{fmt, io};
 
 pub use prompt::Prompt;
+pub(crate) use raw::{behind, restore_terminal};
 pub use stream::Readers;
 
 /// Why a secret was not read. None of it was kept.

@@ -28,7 +28,7 @@ const PIECE: usize = 64;
 ///
 /// The terminal is put back as it was when the answer is there, on an error and on a panic, and before a signal ends or stops the
 /// process: Ctrl-\\, Ctrl-Z, SIGTERM and whatever else can be caught. After a stop the question is written again. Handlers of the
-/// application are called as they would have been; if one returns, the question goes on after SIGUSR1, SIGALRM and others that
+/// application are called on the stack that they ask for, with all signals blocked; if one returns, the question goes on after SIGUSR1, SIGALRM and others that
 /// programs use for their own ends, and is given up after SIGHUP, SIGINT, SIGQUIT, SIGTERM and faults. SIGKILL and SIGSTOP run
 /// nothing of ours.
 ///
@@ -117,7 +117,7 @@ impl<'a> Prompt<'a> {
                 }
                 Event::Typed => {}
             }
-            let got = match typed.slot.write(|piece| sys::read(terminal, piece))? {
+            let got = match typed.change(|piece| sys::read(terminal, piece))? {
                 Ok(0) => return Err(Error::Input(InputError::Nothing)), // hung up
                 Ok(got) => got,
                 Err(error) if matches!(error.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) => {
@@ -128,7 +128,7 @@ impl<'a> Prompt<'a> {
                 }
             };
             for at in 0..got {
-                let step = typed.slot.read(|piece| editor.take(piece[at]))??;
+                let step = typed.look(|piece| editor.take(piece[at]))??;
                 match step {
                     Step::Added => self.show(terminal, step, 1)?,
                     Step::Removed(many) => self.show(terminal, step, many)?,

@@ -8,6 +8,7 @@
 //! uses it any more.
 #![allow(unsafe_code)] // signal handlers
 
+use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
@@ -15,34 +16,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{io, ptr};
 
 use super::InputError;
+use crate::arena;
 use crate::purge::{self, SIGNALS};
 use crate::sys::terminal::{self, Keys, Modes};
 use crate::sys::{self, Call};
 
 /// The signals that end a process by default, but for those that cannot be caught, and the one of job control that the keyboard
 /// sends. SIGTTIN and SIGTTOU come to processes that do not have the terminal.
-const WATCHED: [c_int; 20] = [
-    libc::SIGHUP,
-    libc::SIGINT,
-    libc::SIGQUIT,
-    libc::SIGILL,
-    libc::SIGTRAP,
-    libc::SIGABRT,
-    libc::SIGBUS,
-    libc::SIGFPE,
-    libc::SIGUSR1,
-    libc::SIGSEGV,
-    libc::SIGUSR2,
-    libc::SIGPIPE,
-    libc::SIGALRM,
-    libc::SIGTERM,
-    libc::SIGXCPU,
-    libc::SIGXFSZ,
-    libc::SIGVTALRM,
-    libc::SIGPROF,
-    libc::SIGSYS,
-    libc::SIGTSTP,
-];
+fn watched() -> impl Iterator<Item = c_int> {
+    (1..=libc::SIGRTMAX()).filter(|&signal| purge::ends_a_process(signal)).chain([libc::SIGTSTP])
+}
 
 /// Those after whose handler a question goes on, if it returns. After others it makes no sense any more, or the process is about
 /// to end: a handler of a fault returns to the fault.
@@ -114,9 +97,12 @@ impl<'a> Raw<'a> {
         // From here on, whatever goes wrong, the drop puts back what there is to put back.
         let mut raw = Self { terminal, shared, woken, watched: Vec::new(), _one: one };
         CURRENT.store(ptr::from_ref(&*raw.shared).cast_mut(), Ordering::SeqCst);
-        for signal in WATCHED.into_iter().chain([libc::SIGCONT]) {
-            if watch(signal).map_err(refused(Call::Action))? {
-                raw.watched.push(signal);
+        {
+            let _actions = purge::actions();
+            for signal in watched().chain([libc::SIGCONT]) {
+                if watch(signal).map_err(refused(Call::Action))? {
+                    raw.watched.push(signal);
+                }
             }
         }
         raw.hide()?;
@@ -162,13 +148,17 @@ impl Drop for Raw<'_> {
     fn drop(&mut self) {
         self.shared.discard();
         self.shared.restore();
+        let actions = purge::actions();
         for signal in self.watched.drain(..) {
             unwatch(signal);
         }
+        drop(actions);
         CURRENT.store(ptr::null_mut(), Ordering::SeqCst);
         while INSIDE.load(Ordering::SeqCst) != 0 {
             std::thread::yield_now(); // a handler in another thread has still to put the terminal back
         }
+        // One that came between may have hidden again what is typed: it did not know that the question was over.
+        self.shared.restore();
     }
 }
 
@@ -211,7 +201,12 @@ fn watch(signal: c_int) -> io::Result<bool> {
     }
     let mut action = sys::default_action();
     action.sa_sigaction = ours();
-    action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | before.sa_flags & libc::SA_RESTART;
+    // The application's handler runs on the stack that it was written for: an alternate one may be small.
+    action.sa_flags = libc::SA_SIGINFO
+        | match before.sa_sigaction {
+            libc::SIG_DFL => libc::SA_ONSTACK,
+            _ => before.sa_flags & (libc::SA_RESTART | libc::SA_ONSTACK),
+        };
     action.sa_mask = terminal::all_signals(); // SIGTTOU too, so that a process in the background can put its terminal back
     let place = before_of(signal);
     // SAFETY: null, or a structure that was leaked here for the handler to read.
@@ -246,8 +241,25 @@ fn before_of(signal: c_int) -> &'static AtomicPtr<libc::sigaction> {
     BEFORE.get(usize::try_from(signal).unwrap_or(0)).unwrap_or(&BEFORE[0])
 }
 
+/// What stands behind our handler, if `action` is that; else `action` itself.
+pub(crate) fn behind(action: libc::sigaction, signal: c_int) -> libc::sigaction {
+    if action.sa_sigaction != ours() {
+        return action;
+    }
+    // SAFETY: null, or a structure that was leaked for the handler to read.
+    unsafe { before_of(signal).load(Ordering::Acquire).as_ref() }.copied().unwrap_or_else(sys::default_action)
+}
+
+/// Puts the terminal of the question back, if one is being asked. Async-signal-safe.
+pub(crate) fn restore_terminal() {
+    with_current(Shared::restore);
+}
+
 /// Lets `f` use the terminal of the question, if one is being asked. Async-signal-safe.
 fn with_current(f: impl FnOnce(&Shared)) {
+    if arena::in_child() {
+        return; // the question is our parent's
+    }
     INSIDE.fetch_add(1, Ordering::SeqCst);
     // SAFETY: null, or what a question has put there. That stays until the question has taken the pointer away and has seen
     // nobody inside: whoever came in before that is counted, whoever comes later finds null.
@@ -258,9 +270,39 @@ fn with_current(f: impl FnOnce(&Shared)) {
     INSIDE.fetch_sub(1, Ordering::SeqCst);
 }
 
+thread_local! {
+    /// The signals for which our handler runs in this thread, a bit each. Neither made nor dropped by any code, so that a handler
+    /// may use it.
+    static RUNNING: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Our handler runs for a signal, in this thread.
+///
+/// A handler that was set over ours while one question was asked, and calls ours, stands behind ours at the next question: the two
+/// would call each other until the stack is used up.
+struct Running(u64);
+
+impl Running {
+    /// `None`: it runs already.
+    fn begin(signal: c_int) -> Option<Self> {
+        let bit = 1 << ((signal - 1) as u32 % u64::BITS);
+        RUNNING.try_with(|running| running.replace(running.get() | bit) & bit == 0).unwrap_or(true).then_some(Self(bit))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = RUNNING.try_with(|running| running.set(running.get() & !self.0)); // as above: always there
+    }
+}
+
 /// Puts the terminal back, lets happen what would have happened, and goes on asking if that came back. Async-signal-safe.
 extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let errno = sys::errno();
+    let _running = match Running::begin(signal) {
+        Some(running) => running,
+        None => return purge::end_by(signal), // whoever we called calls us
+    };
     // SAFETY: null, or a structure that was leaked for this handler to read.
     let before = unsafe { before_of(signal).load(Ordering::Acquire).as_ref() };
     let handled = before.is_some_and(|before| before.sa_sigaction != libc::SIG_DFL);
@@ -280,7 +322,7 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut
             with_current(|shared| {
                 if passing {
                     shared.again([libc::SIGTSTP, libc::SIGCONT].contains(&signal));
-                } else {
+                } else if !ends(signal, info) {
                     shared.ended.store(true, Ordering::SeqCst);
                     shared.wake();
                 }
@@ -294,6 +336,17 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut
         _ => purge::end_by(signal), // by the default action, when this returns
     }
     sys::set_errno(errno);
+}
+
+/// Whether the process ends as soon as our handler returns: by the signal itself, which the handler that we called has sent again
+/// with the default action set, or by the fault, which happens anew. A question that went on meanwhile would end the process
+/// another way, and take from under this thread the stack on which it handles the signal. Async-signal-safe.
+fn ends(signal: c_int, info: *const libc::siginfo_t) -> bool {
+    const FAULTS: [c_int; 6] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGSYS];
+    let by_default = sys::action(signal).is_ok_and(|now| now.sa_sigaction == libc::SIG_DFL);
+    // SAFETY: what the kernel gave the handler, or null where a handler of the application's called ours with less.
+    let fault = || FAULTS.contains(&signal) && unsafe { info.as_ref() }.is_some_and(|info| info.si_code > 0);
+    by_default && (terminal::is_pending(signal) || fault())
 }
 
 /// Stops the process as the key does that stops it, until somebody lets it go on. A process that nobody could let go on is not

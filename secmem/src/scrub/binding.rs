@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use crate::sys;
+use crate::sys::stack;
 
 /// An object of this process (the program or a shared library) with functions that are bound when they are first called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub fn lazily_bound() -> Vec<LazilyBound> {
         return Vec::new();
     }
     let mut found = Vec::new();
-    sys::each_lazy_object(&mut |name, functions| {
+    stack::each_lazy_object(&mut |name, functions| {
         let object = PathBuf::from(OsStr::from_bytes(name.to_bytes()));
         found.push(LazilyBound { object, functions });
     });

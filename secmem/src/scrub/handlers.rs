@@ -6,9 +6,10 @@
 
 use crate::arena::{Backend, Enclosure};
 use crate::error::Error;
-use crate::sys::{self, AlternateStack};
+use crate::sys::stack::{self, AlternateStack};
 
-/// Bytes beyond the frame that the kernel writes: what a handler of ordinary size needs.
+/// Bytes beyond the frame that the kernel writes: what a handler of ordinary size needs, where this thread had no stack for
+/// handlers, or a smaller one.
 const ROOM: usize = 16 << 10;
 
 /// An alternate stack for as long as it is taken.
@@ -17,14 +18,20 @@ pub(super) struct Handlers(Enclosure);
 
 impl Handlers {
     pub(super) fn new(backend: Backend) -> Result<Self, Error> {
-        Enclosure::new(backend, sys::signal_frame() + ROOM).map(Self)
+        // The application knows what its handlers need.
+        let len = (stack::signal_frame() + ROOM).max(stack::alternate_stack_len());
+        Enclosure::new(backend, len).map(Self)
+    }
+
+    pub(super) fn enclosure(&self) -> &Enclosure {
+        &self.0
     }
 
     /// Lets this thread's handlers run here; returns where they ran before.
     pub(super) fn take(&mut self) -> Result<AlternateStack, Error> {
         // SAFETY: the pages are writable and ours alone. They outlive their use: `give_back` follows, and a stack that
         // could not be given back is never unmapped.
-        let before = unsafe { sys::alternate_stack(self.0.start(), self.0.len()) };
+        let before = unsafe { stack::alternate_stack(self.0.start(), self.0.len()) };
         before.map_err(|source| Error::Handlers { source })
     }
 
@@ -32,13 +39,13 @@ impl Handlers {
     pub(super) fn give_back(&mut self, before: &AlternateStack) -> Result<(), Error> {
         // SAFETY: it was this thread's place until `take`, and the application has had no chance to give it up since: what
         // ran in between could only have replaced ours.
-        let ours = unsafe { sys::set_alternate_stack(before) };
+        let ours = unsafe { stack::set_alternate_stack(before) };
         ours.map_err(|source| {
             self.0.keep_for_ever();
             Error::Handlers { source }
         })?;
         // The kernel writes its frame at the upper end, a return address in it. So where that is all zero nothing ran.
-        if !cfg!(secmem_ablate = "alternate-stack-wipe") && !self.0.ends_in_zeros(sys::signal_frame()) {
+        if !cfg!(secmem_ablate = "alternate-stack-wipe") && !self.0.ends_in_zeros(stack::signal_frame()) {
             self.0.wipe();
         }
         Ok(())

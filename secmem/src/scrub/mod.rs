@@ -30,6 +30,10 @@
 //!   runs on a protected one beside it. Both are overwritten. A handler that leaves by `siglongjmp` skips all that.
 //! - A crash within the closure: a core dump holds the registers. See the process's own settings.
 //! - A closure that forks: the child has no such stack and dies.
+//! - A purge while the closure runs, in whichever thread: no purge overwrites a stack that is in use, for it holds the return
+//!   addresses of code that goes on. The closure is not stopped either. Where a signal or exit(3) ends the process meanwhile,
+//!   what stands on the stack stays until the process is gone; then the kernel zeroes pages of memfd_secret, and keeps those
+//!   of mlock until it uses them for something else. [`purge::exec`](crate::purge::exec) refuses to go on as long as one runs.
 //! - Functions that are bound when they are first called, called outside: see [`lazily_bound`].
 
 mod binding;
@@ -40,6 +44,7 @@ use std::cell::RefCell;
 
 use crate::arena::{Backend, Enclosure, Protection};
 use crate::error::Error;
+use crate::report::{self, Confirmation};
 pub use binding::{LazilyBound, lazily_bound};
 use handlers::Handlers;
 
@@ -128,10 +133,22 @@ impl Stack {
         Ok(Self { stack, handlers })
     }
 
-    /// How the stack is protected.
+    /// How the stack is protected: what the calls answered when it was made. See [`verify`](Self::verify).
     #[must_use]
     pub fn protection(&self) -> Protection {
         self.stack.protection()
+    }
+
+    /// Asks the kernel whether the stack, and that of its signal handlers, still have what they had when they were made.
+    ///
+    /// # Errors
+    ///
+    /// As [`verify`](crate::verify).
+    pub fn verify(&self) -> Result<Confirmation, Error> {
+        let ours = |data: &std::ops::Range<usize>| {
+            [&self.stack, self.handlers.enclosure()].iter().any(|it| it.contains(data.start))
+        };
+        report::verify_stacks(ours)
     }
 
     /// Runs `f` on this stack; see [`run`].
@@ -146,8 +163,11 @@ impl Stack {
         }
         // Handlers first: `f` must not run where a signal could carry its registers away.
         let before = if cfg!(secmem_ablate = "alternate-stack") { None } else { Some(self.handlers.take()?) };
+        self.stack.set_running(true);
         let panicked = switch::run_on(&mut self.stack, f);
-        before.map_or(Ok(()), |before| self.handlers.give_back(&before))?;
+        let given_back = before.map_or(Ok(()), |before| self.handlers.give_back(&before));
+        self.stack.set_running(false);
+        given_back?;
         if panicked { Err(Error::Panicked) } else { Ok(()) }
     }
 }

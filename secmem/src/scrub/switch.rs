@@ -222,3 +222,6 @@ unsafe extern "sysv64" fn call_on(
         components = const COMPONENTS,
     )
 }
+
+#[cfg(test)]
+mod tests;

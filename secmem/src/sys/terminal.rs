@@ -120,6 +120,16 @@ pub(crate) fn unblock(signal: libc::c_int) -> io::Result<Mask> {
     Ok(Mask(before))
 }
 
+/// Whether a signal waits until this thread, or the process, lets it through. Async-signal-safe.
+pub(crate) fn is_pending(signal: libc::c_int) -> bool {
+    // SAFETY: a set of signals is an array of integers, for which zero is valid.
+    let mut waiting: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: a valid place for a set.
+    let known = check(unsafe { libc::sigpending(&raw mut waiting) }).is_ok();
+    // SAFETY: a valid set; a number that is no signal is an error.
+    known && unsafe { libc::sigismember(&raw const waiting, signal) } == 1
+}
+
 /// Every signal, for a handler that none is to interrupt.
 pub(crate) fn all_signals() -> libc::sigset_t {
     // SAFETY: a set of signals is an array of integers, for which zero is valid.

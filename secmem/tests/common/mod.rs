@@ -11,6 +11,8 @@ pub mod step;
 pub mod terminal;
 
 use std::any::type_name_of_val;
+use std::ffi::CStr;
+use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
 pub const CHILD: &str = "SECMEM_TEST_CHILD";
@@ -39,6 +41,12 @@ fn run(path: &str, parameter: i32, body: impl FnOnce(i32)) -> Output {
     child.args(["--exact", name, "--nocapture", "--test-threads=1"]);
     child.env(CHILD, name).env(PARAMETER, parameter.to_string()).stdin(Stdio::null());
     child.output().unwrap()
+}
+
+/// Says that a test has seen less than it is there for, where that is read: what a test that passes prints is not shown.
+pub fn skipped(why: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    writeln!(std::io::stderr().lock(), "{test}: skipped: {why}").unwrap();
 }
 
 /// The test whose closure has this name.
@@ -92,6 +100,57 @@ pub fn fork(body: impl FnOnce() -> i32) -> i32 {
     }
 }
 
+/// How another program is started without a copy of this process's memory.
+#[derive(Clone, Copy, Debug)]
+pub enum Start {
+    /// In a child that shares this process's memory, while this thread waits: clone(2) with the flags of vfork(2), and a stack of
+    /// its own, for no compiler here knows that the caller's would be returned to twice.
+    Vfork,
+    /// posix_spawn(3).
+    Spawn,
+}
+
+/// Starts `program` with `args`, and waits for its end. Gives back its wait status; 127 of one that cannot be started.
+pub fn start(how: Start, program: &CStr, args: &[&CStr]) -> i32 {
+    extern "C" fn become_another(image: *mut libc::c_void) -> i32 {
+        let image: *const (*const libc::c_char, *const *const libc::c_char) = image.cast();
+        // SAFETY: the caller, which waits, has passed what it is cast to here.
+        let (program, args) = unsafe { image.read() };
+        let none = [std::ptr::null()];
+        // SAFETY: C strings and arrays that end with a null pointer.
+        unsafe { libc::execve(program, args, none.as_ptr()) };
+        exit_now(127)
+    }
+    let args: Vec<_> = args.iter().map(|arg| arg.as_ptr()).chain([std::ptr::null()]).collect();
+    let mut child = 0;
+    match how {
+        Start::Vfork => {
+            let mut image = (program.as_ptr(), args.as_ptr());
+            let mut stack = vec![0_u128; 4 << 10];
+            let top = stack.as_mut_ptr_range().end.cast();
+            let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+            // SAFETY: the child has the stack for itself, makes system calls alone, and has left this memory when the call returns.
+            child = unsafe { libc::clone(become_another, top, flags, (&raw mut image).cast()) };
+            assert!(child > 0, "{}", std::io::Error::last_os_error());
+        }
+        Start::Spawn => {
+            let (actions, attributes, none) = (std::ptr::null(), std::ptr::null(), [std::ptr::null_mut()]);
+            let args = args.as_ptr().cast();
+            // SAFETY: a valid place for the number, C strings, and arrays that end with a null pointer.
+            let errno = unsafe {
+                libc::posix_spawn(&raw mut child, program.as_ptr(), actions, attributes, args, none.as_ptr())
+            };
+            if errno != 0 {
+                return 127 << 8; // as a wait status
+            }
+        }
+    }
+    let mut status = 0;
+    // SAFETY: waits for the child that was just made; `status` is a valid place.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    status
+}
+
 fn limit_soft(what: libc::__rlimit_resource_t, value: u64) {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the structure is a valid place for the answer.
@@ -115,6 +174,11 @@ pub fn limit_locked_memory(bytes: u64) {
         // SAFETY: changes the user of this process alone, which loses CAP_IPC_LOCK by it.
         assert_eq!(unsafe { libc::setresuid(65534, 65534, 65534) }, 0, "{}", std::io::Error::last_os_error());
     }
+}
+
+/// Lets this process make no file longer than so many bytes.
+pub fn limit_file_size(bytes: u64) {
+    limit(libc::RLIMIT_FSIZE, bytes);
 }
 
 /// Makes this process an ordinary user's, readable by others of that user, if it was root's.
@@ -161,6 +225,15 @@ pub fn set_handler(signal: i32, handler: libc::sighandler_t, flags: i32) {
     assert_eq!(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }, 0);
 }
 
+/// Whether this is a handler on the thread's alternate stack.
+pub fn on_alternate_stack() -> bool {
+    // SAFETY: zero is valid for every field.
+    let mut now: libc::stack_t = unsafe { std::mem::zeroed() };
+    // SAFETY: nothing is set; `now` is a valid place for the answer.
+    assert_eq!(unsafe { libc::sigaltstack(std::ptr::null(), &raw mut now) }, 0);
+    now.ss_flags & libc::SS_ONSTACK != 0
+}
+
 /// The address of the handler that stands for a signal.
 pub fn handler_of(signal: i32) -> usize {
     // SAFETY: zero is valid for every field.
@@ -200,6 +273,15 @@ pub fn vm_flags(at: *const u8) -> Vec<String> {
     panic!("no mapping at {at:?}");
 }
 
+/// The first byte of each mapping that the kernel zeroes in forked children.
+pub fn wiped_on_fork() -> Vec<*const u8> {
+    writable_mappings()
+        .into_iter()
+        .map(|range| std::ptr::with_exposed_provenance(range.start))
+        .filter(|&at| vm_flags(at).iter().any(|flag| flag == "wf"))
+        .collect()
+}
+
 /// The line of `/proc/self/maps` that an address lies in.
 pub fn map_line(at: *const u8) -> String {
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
@@ -221,6 +303,29 @@ pub struct Refused {
 
 /// Lets the kernel answer such calls of this thread, and of those that it starts, with `errno`. For good.
 pub fn refuse(call: Refused, errno: i32) {
+    answer(call, libc::SECCOMP_RET_ERRNO | errno as u32);
+}
+
+/// [`refuse`], but counted: returns how often that happened so far.
+#[cfg(target_arch = "x86_64")]
+pub fn refuse_and_count(call: Refused, errno: i32) -> impl Fn() -> usize {
+    use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
+    static ERRNO: AtomicI32 = AtomicI32::new(0);
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn refused(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+        COUNT.fetch_add(1, Ordering::SeqCst);
+        let context: *mut libc::ucontext_t = context.cast();
+        // SAFETY: the kernel passes the context of the call that it did not make, and nobody else refers to it.
+        let registers = unsafe { &mut (*context).uc_mcontext.gregs };
+        registers[libc::REG_RAX as usize] = -i64::from(ERRNO.load(Ordering::SeqCst));
+    }
+    ERRNO.store(errno, Ordering::SeqCst);
+    set_handler(libc::SIGSYS, refused as *const () as libc::sighandler_t, libc::SA_SIGINFO);
+    answer(call, libc::SECCOMP_RET_TRAP);
+    || COUNT.load(Ordering::SeqCst)
+}
+
+fn answer(call: Refused, how: u32) {
     let step = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
     let skip_unless =
         |k: u32, jf: u8| libc::sock_filter { code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, jt: 0, jf, k };
@@ -234,7 +339,7 @@ pub fn refuse(call: Refused, errno: i32) {
             filter.extend([skip_unless(call.number as u32, 3), load(16 + 8 * index as u32), skip_unless(value, 1)])
         }
     }
-    filter.extend([ret(libc::SECCOMP_RET_ERRNO | errno as u32), ret(libc::SECCOMP_RET_ALLOW)]);
+    filter.extend([ret(how), ret(libc::SECCOMP_RET_ALLOW)]);
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     // SAFETY: sets a flag of this thread.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
@@ -284,6 +389,8 @@ pub fn spoil(at: *const u8, len: usize, how: Spoil) {
         Spoil::Fork => unsafe { libc::madvise(page, len, libc::MADV_DOFORK) },
         // SAFETY: the page is a guard, which nobody reads.
         Spoil::Guard => unsafe { libc::mprotect(page, len, libc::PROT_READ) },
+        // SAFETY: leaves the page as it is in children, of which the test makes none.
+        Spoil::Witness => unsafe { libc::madvise(page, len, libc::MADV_KEEPONFORK) },
     };
     assert_eq!(done, 0, "{how:?}: {}", std::io::Error::last_os_error());
 }
@@ -294,6 +401,7 @@ pub enum Spoil {
     Dump,
     Fork,
     Guard,
+    Witness,
 }
 
 /// The mappings that this process can write to, as ranges of addresses.
@@ -312,6 +420,14 @@ pub fn read_own(start: usize, into: &mut [u8]) -> usize {
     use std::os::unix::fs::FileExt;
     let memory = std::fs::File::open("/proc/self/mem").unwrap();
     memory.read_at(into, start as u64).unwrap_or(0)
+}
+
+/// The clock by which threads sleep.
+pub fn steady_time() -> std::time::Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a valid place for the answer.
+    assert_eq!(unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) }, 0);
+    std::time::Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Whether a terminal shows what is typed. Async-signal-safe.
@@ -392,4 +508,11 @@ impl Drop for Pages {
 pub fn load_into_registers(bytes: &[u8; 37]) {
     // SAFETY: reads 16 bytes of a longer array into a register that is told to be changed.
     unsafe { std::arch::asm!("movdqu xmm9, [{0}]", in(reg) bytes, out("xmm9") _, options(nostack, readonly)) };
+}
+
+/// Leaves a byte in a general register.
+#[cfg(target_arch = "x86_64")]
+pub fn load_byte(byte: &u8) {
+    // SAFETY: reads a byte into a register that is told to be changed.
+    unsafe { std::arch::asm!("movzx r9d, byte ptr [{0}]", in(reg) byte, out("r9") _, options(nostack, readonly)) };
 }

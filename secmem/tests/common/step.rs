@@ -14,6 +14,7 @@ pub struct Trace {
 ///
 /// It must neither allocate nor take locks: the child has a copy of this thread alone.
 pub fn trace(act: impl Fn()) -> Trace {
+    secmem::scrub::run(|| {}).unwrap(); // what stands in registers from before is not the act's
     // SAFETY: the child runs the act, which takes no lock, and ends.
     match unsafe { libc::fork() } {
         -1 => panic!("fork: {}", std::io::Error::last_os_error()),
@@ -67,9 +68,14 @@ fn follow(child: i32) -> Trace {
 }
 
 fn left(child: i32, registers: &libc::user_regs_struct) -> Vec<u8> {
-    // SAFETY: zero is valid for every field of the structure.
-    let mut floats: libc::user_fpregs_struct = unsafe { std::mem::zeroed() };
-    ask(libc::PTRACE_GETFPREGS, child, (&raw mut floats).cast());
+    /// The extended state as the kernel keeps it, in the layout of XSAVE: vector registers of each width among it.
+    const NT_X86_XSTATE: libc::c_long = 0x202;
+    let mut state = vec![0_u8; 16 << 10];
+    let mut place = libc::iovec { iov_base: state.as_mut_ptr().cast(), iov_len: state.len() };
+    // SAFETY: the child is stopped and traced by this thread; the place is as long as it says.
+    let read = unsafe { libc::ptrace(libc::PTRACE_GETREGSET, child, NT_X86_XSTATE, &raw mut place) };
+    assert_eq!(read, 0, "{}", std::io::Error::last_os_error());
+    state.truncate(place.iov_len);
     let general = [
         registers.rax,
         registers.rbx,
@@ -87,8 +93,7 @@ fn left(child: i32, registers: &libc::user_regs_struct) -> Vec<u8> {
         registers.r14,
         registers.r15,
     ];
-    let vectors = floats.xmm_space.iter().flat_map(|part| part.to_ne_bytes());
-    general.iter().flat_map(|register| register.to_ne_bytes()).chain(vectors).collect()
+    general.iter().flat_map(|register| register.to_ne_bytes()).chain(state).collect()
 }
 
 fn ask(request: libc::c_uint, child: i32, data: *mut u8) {

@@ -49,7 +49,8 @@ pub fn at_terminal(parameter: i32, body: impl FnOnce(i32)) -> Session {
     if std::env::var(super::CHILD).as_deref() == Ok(name) {
         super::no_core();
         body(std::env::var(super::PARAMETER).unwrap().parse().unwrap());
-        std::process::exit(0);
+        // Not exit: it takes away the main thread's alternate stack, on which a handler may be about to return.
+        super::exit_now(0);
     }
     Session::start(name, parameter)
 }
@@ -104,13 +105,26 @@ impl Session {
     pub fn status(&mut self) -> i32 {
         let until = Instant::now() + PATIENCE;
         while !readable(&self.statuses) {
-            assert!(Instant::now() < until, "the child neither ends nor stops");
+            assert!(Instant::now() < until, "the child neither ends nor stops: {}", self.found());
         }
         let mut status = [0; 4];
         self.statuses.read_exact(&mut status).unwrap();
         let status = i32::from_ne_bytes(status);
         self.ended = self.child != 0 && (libc::WIFEXITED(status) || libc::WIFSIGNALED(status));
         status
+    }
+
+    /// What the kernel says of the child and of who leads its session.
+    fn found(&self) -> String {
+        let of = |process: i32| {
+            let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+            let file =
+                |task: &std::fs::DirEntry, name| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
+            tasks
+                .map(|task| ["status", "wchan", "syscall"].map(|name| file(&task, name)).join("\n"))
+                .collect::<String>()
+        };
+        format!("{} led by {}", of(self.child), of(self.leader))
     }
 
     pub fn signal(&self, signal: i32) {

@@ -11,7 +11,7 @@ use aes_gcm::{Aes256Gcm, Key, Nonce};
 use contest::{Bound, Contender, contend, contend_on_two_threads};
 use secmem::scrub::Stack;
 use secmem::wipe::{Schedule, wipe, wipe_with};
-use secmem::{Backend, Secret, Statistics, Vault, ct};
+use secmem::{Backend, Secret, Statistics, Coffer, ct};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
@@ -71,7 +71,7 @@ pub fn table() -> String {
     }
     text.push_str(
         "- peers that seal at rest: memguard is a program of Go, redoubt's licence keeps it out, and secure-gate builds its own \
-         C code. Beside the vault stands its cipher alone, with the key ready.\n- ring: it needs a C compiler.\n",
+         C code. Beside the coffer stands its cipher alone, with the key ready.\n- ring: it needs a C compiler.\n",
     );
     text
 }
@@ -192,16 +192,16 @@ fn allocating(table: &mut Table, sodium: Option<foreign::Sodium>, openssl: Optio
 }
 
 fn storing(table: &mut Table) {
-    let Ok(vault) = Vault::new() else { return };
+    let Ok(coffer) = Coffer::new() else { return };
     let cipher = Aes256Gcm::new(&Key::<Aes256Gcm>::from([7; 32]));
     for len in [32, 4096] {
         let secret = Secret::new(len).expect("locked memory");
-        let stored = vault.store(&secret).expect("a vault");
+        let stored = coffer.store(&secret).expect("a coffer");
         let mut text = vec![7; len];
         let tag =
             cipher.encrypt_inout_detached(&Nonce::from([0; 12]), b"", (&mut text[..]).into()).expect("a short text");
         let sealing = vec![
-            Contender::new("ours", || drop(vault.store(&secret))),
+            Contender::new("ours", || drop(coffer.store(&secret))),
             Contender::new("AES-256-GCM alone", || {
                 let mut text = vec![7; len];
                 let _ = black_box(cipher.encrypt_inout_detached(

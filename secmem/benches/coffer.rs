@@ -2,17 +2,17 @@
 #![allow(missing_docs)] // criterion's macros write functions
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use secmem::{Sealed, Secret, Vault};
+use secmem::{Coffer, Sealed, Secret};
 
 fn benches(c: &mut Criterion) {
-    let vault = Vault::new().expect("locked memory");
+    let coffer = Coffer::new().expect("locked memory");
     for (name, len) in [("32B", 32), ("4KiB", 4096)] {
-        let mut group = c.benchmark_group(format!("vault/{name}"));
+        let mut group = c.benchmark_group(format!("coffer/{name}"));
         group.throughput(Throughput::Bytes(len as u64));
         let secret = Secret::new(len).expect("locked memory");
-        group.bench_function("store", |bench| bench.iter(|| vault.store(&secret).expect("a vault")));
-        let stored = vault.store(&secret).expect("a vault");
-        group.bench_function("open", |bench| bench.iter(|| stored.open(Secret::options()).expect("a vault")));
+        group.bench_function("store", |bench| bench.iter(|| coffer.store(&secret).expect("a coffer")));
+        let stored = coffer.store(&secret).expect("a coffer");
+        group.bench_function("open", |bench| bench.iter(|| stored.open(Secret::options()).expect("a coffer")));
         group.finish();
     }
     let mut group = c.benchmark_group("sealed/32B");

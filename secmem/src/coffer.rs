@@ -5,25 +5,25 @@
 //! pre-key, or all of it with a few wrong bits, has nothing.
 //!
 //! ```
-//! use secmem::{Secret, Vault};
+//! use secmem::{Secret, Coffer};
 //!
-//! let vault = Vault::new()?;
+//! let coffer = Coffer::new()?;
 //! let token = Secret::try_from(b"a token that is seldom needed".to_vec())?;
-//! let stored = vault.store(&token)?;
+//! let stored = coffer.store(&token)?;
 //! drop(token); // from here on it is nowhere in the clear
 //!
 //! let opened = stored.open(Secret::options())?; // into a slot of an arena, and nowhere else
 //! assert!(opened.with(|bytes| bytes.starts_with(b"a token"))?);
-//! vault.rekey()?; // what a slow reader has gathered so far is worth nothing
+//! coffer.rekey()?; // what a slow reader has gathered so far is worth nothing
 //! # Ok::<(), secmem::Error>(())
 //! ```
 //!
 //! # How
 //!
 //! - Extract: POLYVAL (RFC 8452) of the pre-key's blocks under its first 16 bytes. A universal hash: whoever lacks 40 bytes of the
-//!   input, anywhere, knows nothing of the result.
+//!   input, anywhere, knows next to nothing of the result.
 //! - Expand: BLAKE3, keyed by the pre-key's last 32 bytes, of that and of a salt, random for each time that something is stored.
-//! - AES-256-GCM under that key, which no other salt gives, and so under one nonce. The salt and the length are authenticated.
+//! - AES-256-GCM under that key, which no other salt gives, and so under one nonce. The salt, the length, and whose content it is, are authenticated.
 //!
 //! All of it runs in [`scrub::run`], from and to slots of arenas: neither keys nor round keys stay behind. Ciphers
 //! and hashes are those of well-known crates.
@@ -38,7 +38,7 @@ use aes_gcm_now::{Aes256Gcm, Key, Nonce, Tag};
 use polyval::Polyval;
 use polyval::universal_hash::UniversalHash;
 
-use crate::arena::{self, Protection};
+use crate::arena::{self, Protection, Since};
 use crate::error::Error;
 use crate::policy::Policy;
 use crate::secret::{Options, Secret};
@@ -53,14 +53,17 @@ const SALT: usize = 16;
 /// Bytes of a tag.
 const TAG: usize = 16;
 
-/// A pre-key, and what is encrypted under it. Copies of the handle are the same vault.
+/// A pre-key, and what is encrypted under it. Copies of the handle are the same coffer.
+///
+/// One call at a time: another thread's waits. With feature `tracing`, a listener that is told something while a call runs must not
+/// use the same coffer, which would wait for itself.
 #[derive(Clone)]
-pub struct Vault(Arc<Inner>);
+pub struct Coffer(Arc<Inner>);
 
 struct Inner {
     policy: Policy,
     state: Mutex<State>,
-    /// Wakes the thread that makes new pre-keys, when there is no vault any more.
+    /// Wakes the thread that makes new pre-keys, when there is no coffer any more.
     gone: Arc<(Mutex<bool>, Condvar)>,
 }
 
@@ -80,8 +83,8 @@ struct Object {
     ciphertext: Box<[u8]>,
 }
 
-impl Vault {
-    /// An empty vault, with its pre-key where [`Policy::default`] puts it: in memfd_secret where that can be had.
+impl Coffer {
+    /// An empty coffer, with its pre-key where [`Policy::default`] puts it: in memfd_secret where that can be had.
     ///
     /// # Errors
     ///
@@ -90,7 +93,9 @@ impl Vault {
         Self::with_policy(Policy::default())
     }
 
-    /// An empty vault, with its pre-key, and what passes through on the way in and out, in memory as `policy` says.
+    /// An empty coffer, with its pre-key, and the copies that are made on the way in and out, in memory as `policy` says. The
+    /// cipher runs on the stack of [`scrub::run`], which takes memory of its own, locked, in each thread
+    /// that stores or opens.
     ///
     /// # Errors
     ///
@@ -108,11 +113,11 @@ impl Vault {
     /// As [`Secret::with`] and [`Options::zeroed`]; [`Error::Random`], [`Error::Panicked`] and [`Error::Handlers`] as they come.
     pub fn store(&self, secret: &Secret) -> Result<Stored, Error> {
         let mut state = self.0.lock()?;
-        let object = seal(&state.pre_key, self.0.policy, secret)?;
-        state.count += 1;
-        let id = state.count;
+        let id = state.count + 1;
+        let object = seal(&state.pre_key, self.0.policy, id, secret)?;
+        state.count = id;
         state.objects.insert(id, object);
-        Ok(Stored { vault: Arc::clone(&self.0), id, len: secret.len() })
+        Ok(Stored { coffer: Arc::clone(&self.0), id, len: secret.len() })
     }
 
     /// Draws a new pre-key and encrypts everything anew. If that fails anywhere, all stays as it was.
@@ -124,15 +129,15 @@ impl Vault {
         self.0.rekey()
     }
 
-    /// Lets a thread of this crate do that, every so often, as long as the vault is there. One that fails is tried again the
+    /// Lets a thread of this crate do that, every so often (a `span` of less than a millisecond is one), as long as the coffer is there. One that fails is tried again the
     /// next time; with feature `tracing` it is told.
     ///
     /// # Errors
     ///
     /// [`Error::Watch`] if the thread could not be started.
     pub fn rekey_every(&self, span: Duration) -> Result<(), Error> {
-        let (vault, gone) = (Arc::downgrade(&self.0), Arc::clone(&self.0.gone));
-        sys::quiet_thread("secmem-rekey", move || rekey_until(&vault, &gone, span))
+        let (coffer, gone) = (Arc::downgrade(&self.0), Arc::clone(&self.0.gone));
+        sys::quiet_thread("secmem-rekey", move || rekey_until(&coffer, &gone, span.max(Duration::from_millis(1))))
             .map_err(|source| Error::Watch { source })
     }
 
@@ -145,7 +150,7 @@ impl Vault {
         Ok(self.0.lock()?.pre_key.protection())
     }
 
-    /// Pre-keys that were drawn so far: 1 for a new vault.
+    /// Pre-keys that were drawn so far: 1 for a new coffer.
     ///
     /// # Errors
     ///
@@ -162,11 +167,18 @@ impl Vault {
     pub fn stored(&self) -> Result<usize, Error> {
         Ok(self.0.lock()?.objects.len())
     }
+
+    /// Changes a bit of the pre-key, as a reader of it might have got it wrong.
+    pub(crate) fn flip(&self, bit: usize) {
+        let Ok(mut state) = self.0.lock() else { return };
+        let flipped = state.pre_key.with_mut(|pre_key| pre_key[bit / 8] ^= 1 << (bit % 8));
+        debug_assert!(flipped.is_ok(), "a pre-key that has ended");
+    }
 }
 
-impl fmt::Debug for Vault {
+impl fmt::Debug for Coffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Vault").field("policy", &self.0.policy).finish_non_exhaustive()
+        f.debug_struct("Coffer").field("policy", &self.0.policy).finish_non_exhaustive()
     }
 }
 
@@ -181,14 +193,18 @@ impl Inner {
 
     fn rekey(&self) -> Result<(), Error> {
         let mut state = self.lock()?;
+        let since = Since::now();
         let new = pre_key(self.policy)?;
         let mut objects = BTreeMap::new();
         for (id, object) in &state.objects {
-            let opened = open(&state.pre_key, Secret::options().policy(self.policy), object)?;
-            objects.insert(*id, seal(&new, self.policy, &opened)?);
+            let opened = open(&state.pre_key, Secret::options().policy(self.policy), *id, object)?;
+            objects.insert(*id, seal(&new, self.policy, *id, &opened)?);
         }
-        state.pre_key = new; // the old one is wiped
-        state.objects = objects;
+        new.slot.end_if_purged(since)?;
+        if !cfg!(secmem_ablate = "coffer-rekey") {
+            state.pre_key = new; // the old one is wiped
+            state.objects = objects;
+        }
         state.drawn += 1;
         Ok(())
     }
@@ -203,7 +219,7 @@ impl Drop for Inner {
     }
 }
 
-fn rekey_until(vault: &Weak<Inner>, (gone, wake): &(Mutex<bool>, Condvar), span: Duration) {
+fn rekey_until(coffer: &Weak<Inner>, (gone, wake): &(Mutex<bool>, Condvar), span: Duration) {
     let mut is_gone = gone.lock().unwrap_or_else(PoisonError::into_inner);
     while !*is_gone {
         let (guard, waited) = wake.wait_timeout(is_gone, span).unwrap_or_else(PoisonError::into_inner);
@@ -211,19 +227,19 @@ fn rekey_until(vault: &Weak<Inner>, (gone, wake): &(Mutex<bool>, Condvar), span:
         if *is_gone || !waited.timed_out() {
             continue;
         }
-        drop(is_gone); // the vault may go meanwhile, here even, and takes this lock
-        let Some(vault) = vault.upgrade() else { return };
-        if let Err(error) = vault.rekey() {
+        drop(is_gone); // the coffer may go meanwhile, here even, and takes this lock
+        let Some(coffer) = coffer.upgrade() else { return };
+        if let Err(error) = coffer.rekey() {
             crate::trace::rekey_failed(&error);
         }
-        drop(vault);
+        drop(coffer);
         is_gone = gone.lock().unwrap_or_else(PoisonError::into_inner);
     }
 }
 
-/// Something in a [`Vault`], which it keeps alive. Dropping it removes that.
+/// Something in a [`Coffer`], which it keeps alive. Dropping it removes that.
 pub struct Stored {
-    vault: Arc<Inner>,
+    coffer: Arc<Inner>,
     id: u64,
     len: usize,
 }
@@ -234,11 +250,11 @@ impl Stored {
     /// # Errors
     ///
     /// [`Error::Damaged`] if what is stored was changed: nothing was decrypted then. As [`Options::zeroed`], and as
-    /// [`Vault::store`].
+    /// [`Coffer::store`].
     pub fn open(&self, options: Options) -> Result<Secret, Error> {
-        let state = self.vault.lock()?;
+        let state = self.coffer.lock()?;
         let object = state.objects.get(&self.id).ok_or(Error::Damaged { len: self.len })?;
-        open(&state.pre_key, options, object)
+        open(&state.pre_key, options, self.id, object)
     }
 
     /// Bytes of it.
@@ -253,20 +269,27 @@ impl Stored {
         self.len == 0
     }
 
-    /// Changes a bit of what is stored, as a stray write would.
-    pub(crate) fn flip(&self, at: usize) {
-        let Ok(mut state) = self.vault.lock() else { return };
-        let Some(object) = state.objects.get_mut(&self.id) else { return };
-        let all = object.salt.iter_mut().chain(&mut object.tag).chain(&mut object.ciphertext);
-        if let Some(byte) = all.into_iter().nth(at / 8) {
-            *byte ^= 1 << (at % 8);
-        }
+    /// Salt, tag and ciphertext, one after the other.
+    pub(crate) fn stands(&self) -> Vec<u8> {
+        let Ok(state) = self.coffer.lock() else { return Vec::new() };
+        let object = state.objects.get(&self.id);
+        object.map_or(Vec::new(), |it| [&it.salt[..], &it.tag, &it.ciphertext].concat())
+    }
+
+    /// Puts others in their place, as a stray write would.
+    pub(crate) fn overwrite(&self, content: &[u8]) {
+        let Ok(mut state) = self.coffer.lock() else { return };
+        let (Some(object), Some((salt, rest))) = (state.objects.get_mut(&self.id), content.split_first_chunk()) else {
+            return;
+        };
+        let Some((tag, ciphertext)) = rest.split_first_chunk() else { return };
+        *object = Object { salt: *salt, tag: *tag, ciphertext: ciphertext.into() };
     }
 }
 
 impl Drop for Stored {
     fn drop(&mut self) {
-        if let Ok(mut state) = self.vault.lock() {
+        if let Ok(mut state) = self.coffer.lock() {
             state.objects.remove(&self.id);
         }
     }
@@ -280,7 +303,9 @@ impl fmt::Debug for Stored {
 
 fn pre_key(policy: Policy) -> Result<Secret, Error> {
     let mut pre_key = Secret::options().policy(policy).zeroed(PRE_KEY)?;
-    pre_key.with_mut(keystream::from_kernel)??;
+    if !cfg!(secmem_ablate = "coffer-pre-key") {
+        pre_key.with_mut(keystream::from_kernel)??;
+    }
     Ok(pre_key)
 }
 
@@ -291,13 +316,15 @@ const NONCE: [u8; 12] = [0; 12];
 fn with_cipher<R>(
     pre_key: &Secret,
     salt: &[u8; SALT],
-    len: usize,
+    (id, len): (u64, usize),
     f: impl FnOnce(&Aes256Gcm, &[u8]) -> Result<R, aes_gcm_now::Error>,
 ) -> Result<R, Error> {
     let mut result = Err(aes_gcm_now::Error);
-    let mut authenticated = [0; SALT + 8];
+    // Whose content it is, too: two objects that change places are two that were changed.
+    let mut authenticated = [0; SALT + 16];
     authenticated[..SALT].copy_from_slice(salt);
-    authenticated[SALT..].copy_from_slice(&(len as u64).to_le_bytes());
+    authenticated[SALT..SALT + 8].copy_from_slice(&(len as u64).to_le_bytes());
+    authenticated[SALT + 8..].copy_from_slice(&id.to_le_bytes());
     pre_key.with(|pre_key| scrub::run(|| result = f(&Aes256Gcm::new(&key(pre_key, salt)), &authenticated)))??;
     result.map_err(|_| Error::Damaged { len })
 }
@@ -308,21 +335,28 @@ fn key(pre_key: &[u8], salt: &[u8; SALT]) -> Key<Aes256Gcm> {
         unreachable!("the pre-key is longer than that");
     };
     let mut extract = Polyval::new(&(*seed).into());
-    extract.update_padded(content);
+    if !cfg!(secmem_ablate = "coffer-extract") {
+        extract.update_padded(content);
+    }
     let mut expand = blake3::Hasher::new_keyed(last);
     expand.update(&extract.finalize());
     expand.update(salt);
     Key::<Aes256Gcm>::from(*expand.finalize().as_bytes())
 }
 
-fn seal(pre_key: &Secret, policy: Policy, secret: &Secret) -> Result<Object, Error> {
+fn seal(pre_key: &Secret, policy: Policy, id: u64, secret: &Secret) -> Result<Object, Error> {
     let mut salt = [0; SALT];
-    keystream::from_kernel(&mut salt)?;
+    if !cfg!(secmem_ablate = "coffer-salt") {
+        keystream::from_kernel(&mut salt)?;
+    }
     // In a slot, for it is the content until it is encrypted.
     let mut work = Secret::options().policy(policy).zeroed(secret.len())?;
     secret.with(|content| work.slot.write(|work| wipe::copy(content, work)))??;
     let tag = work.slot.write(|work| {
-        with_cipher(pre_key, &salt, work.len(), |cipher, authenticated| {
+        with_cipher(pre_key, &salt, (id, work.len()), |cipher, authenticated| {
+            if cfg!(secmem_ablate = "coffer-encryption") {
+                return Ok(Tag::default());
+            }
             cipher.encrypt_inout_detached(&Nonce::from(NONCE), authenticated, work.into())
         })
     })??;
@@ -330,15 +364,20 @@ fn seal(pre_key: &Secret, policy: Policy, secret: &Secret) -> Result<Object, Err
     Ok(Object { salt, tag: tag.into(), ciphertext })
 }
 
-fn open(pre_key: &Secret, options: Options, object: &Object) -> Result<Secret, Error> {
+fn open(pre_key: &Secret, options: Options, id: u64, object: &Object) -> Result<Secret, Error> {
+    let since = Since::now();
     let mut opened = options.zeroed(object.ciphertext.len())?;
     let tag = Tag::from(object.tag);
     opened.slot.write(|slot| {
         wipe::copy(&object.ciphertext, slot);
         // The tag is verified first: what is not ours is not decrypted.
-        with_cipher(pre_key, &object.salt, slot.len(), |cipher, authenticated| {
+        with_cipher(pre_key, &object.salt, (id, slot.len()), |cipher, authenticated| {
+            if cfg!(secmem_ablate = "coffer-encryption") {
+                return Ok(());
+            }
             cipher.decrypt_inout_detached(&Nonce::from(NONCE), authenticated, slot.into(), &tag)
         })
     })??;
+    opened.slot.end_if_purged(since)?;
     Ok(opened)
 }
