@@ -63,7 +63,8 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
     let asked: Vec<&str> = chosen.iter().map(String::as_str).filter(|name| facts::of(name).is_some()).collect();
     let before = facts::failing(&workspace, None, &asked)?;
     if !before.is_empty() {
-        return Err(Failure::internal(format!("tests fail without any ablation: {}", before.len())));
+        let names = before.into_iter().collect::<Vec<_>>().join(", ");
+        return Err(Failure::internal(format!("tests of secmem fail without any ablation: {names}")));
     }
     let auditor = Auditor::build(&workspace)?;
 

@@ -34,6 +34,7 @@ fn run(path: &str, parameter: i32, body: impl FnOnce(i32)) -> Output {
     let name = test_of(path);
     if std::env::var(CHILD).as_deref() == Ok(name) {
         limit_soft(libc::RLIMIT_CORE, 0);
+        ignore_no_signal();
         body(std::env::var(PARAMETER).unwrap().parse().unwrap());
         std::process::exit(0);
     }
@@ -223,6 +224,15 @@ pub fn set_handler(signal: i32, handler: libc::sighandler_t, flags: i32) {
     action.sa_flags = flags;
     // SAFETY: the tests pass handlers that fit the flags and do little.
     assert_eq!(unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) }, 0);
+}
+
+/// Lets the signals that somebody sends do what they do by default: whoever started the tests may have ignored some of them, as
+/// nohup does, and a shell's `&`. System calls alone.
+pub fn ignore_no_signal() {
+    let sent = [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGALRM, libc::SIGUSR1, libc::SIGUSR2];
+    for signal in sent.into_iter().chain([libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU]) {
+        set_handler(signal, libc::SIG_DFL, 0);
+    }
 }
 
 /// Whether this is a handler on the thread's alternate stack.

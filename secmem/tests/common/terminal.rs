@@ -196,12 +196,12 @@ fn lead(fds: &Fds<'_>, program: &CString, args: &[*const i8], env: &[*const i8])
     if child == 0 {
         // SAFETY: makes this process a group of its own.
         unsafe { libc::setpgid(0, 0) };
-        ignore(libc::SIGTTOU, libc::SIG_IGN);
+        ignore(libc::SIGTTOU);
         // SAFETY: takes nothing.
         let group = unsafe { libc::getpgrp() };
         // SAFETY: makes that group the one in the foreground.
         unsafe { libc::tcsetpgrp(fds.terminal.as_raw_fd(), group) };
-        ignore(libc::SIGTTOU, libc::SIG_DFL);
+        super::ignore_no_signal();
         for (from, to) in [(fds.terminal, 0), (fds.output, 1)] {
             // SAFETY: both are descriptors of this process.
             unsafe { libc::dup2(from.as_raw_fd(), to) };
@@ -229,9 +229,9 @@ fn lead(fds: &Fds<'_>, program: &CString, args: &[*const i8], env: &[*const i8])
     }
 }
 
-fn ignore(signal: i32, action: libc::sighandler_t) {
-    // SAFETY: no handler, but one of the two actions that are none.
-    unsafe { libc::signal(signal, action) };
+fn ignore(signal: i32) {
+    // SAFETY: no handler.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
 }
 
 fn tell(report: &File, number: i32) {
