@@ -26,7 +26,8 @@
 //! others and to core dumps.
 //!
 //! With feature `manager`, `manager::Manager` keeps buffers by name; with `records`, `records::Keyring` encrypts what is to be
-//! stored; with `pqc`, `pqc::Keys` does so for keys that are derived from a base secret.
+//! stored; with `pqc`, `pqc::Keys` does so for keys that are derived from a base secret. With `http`, `http::Monitor` tells those who
+//! may ask how a manager stands.
 //!
 //! No type shows content by `Debug`, and none can be displayed, cloned, copied, dereferenced, hashed, compared by `==` or
 //! serialised. What leaves the protection on purpose is called `expose_…`.
@@ -75,6 +76,8 @@ pub mod ct;
 mod deadline;
 mod error;
 mod harden;
+#[cfg(all(feature = "http", target_arch = "x86_64"))]
+pub mod http;
 pub mod input;
 mod keystream;
 mod life;

@@ -17,13 +17,13 @@ pub const MOST_BUFFERS: usize = 1 << 20;
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Config {
-    pub(super) most: usize,
-    pub(super) most_bytes: usize,
-    pub(super) largest: usize,
-    pub(super) timeout: Option<Duration>,
-    pub(super) lifetime: Option<Duration>,
+    pub(crate) most: usize,
+    pub(crate) most_bytes: usize,
+    pub(crate) largest: usize,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) lifetime: Option<Duration>,
     pub(super) clock: Clock,
-    pub(super) thresholds: Thresholds,
+    pub(crate) thresholds: Thresholds,
     pub(super) when_full: WhenFull,
     policy: Policy,
     schedule: Schedule,

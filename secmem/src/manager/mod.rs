@@ -295,6 +295,31 @@ impl Manager {
         self.0.roll.statistics(self.0.config.clock.now())
     }
 
+    /// How many buffers have lived for less than each of these spans, which are in order, and not for less than the one before;
+    /// those that have lived for longer come last. Keeps nobody waiting, as [`statistics`](Self::statistics).
+    #[must_use]
+    pub fn ages(&self, spans: &[Duration]) -> Vec<usize> {
+        self.0.roll.ages(self.0.config.clock.now(), spans)
+    }
+
+    /// Its limits.
+    #[cfg(feature = "http")]
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// Whether it was neither shut down nor left behind in a forked child.
+    #[cfg(feature = "http")]
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.open().is_ok()
+    }
+
+    /// How scarce memory is. Unlike [`pressure`](Self::pressure) it has no consequences, so that who looks changes nothing.
+    #[cfg(feature = "http")]
+    pub(crate) fn look_at_pressure(&self) -> Pressure {
+        Pressure::now(&self.now())
+    }
+
     /// The events from now on; `room` is how many wait to be taken before the oldest is lost.
     ///
     /// # Errors

@@ -88,6 +88,17 @@ impl Roll {
         self.counts[what as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// How many have lived, at `now`, for less than each span and not for less than the one before, and how many for longer.
+    pub(super) fn ages(&self, now: Time, spans: &[Duration]) -> Vec<usize> {
+        let mut counts = vec![0; spans.len() + 1];
+        for made in &self.made {
+            let Some(made) = made.load(Ordering::Acquire).checked_sub(1) else { continue };
+            let age = now.saturating_sub(Duration::from_nanos(made));
+            counts[spans.partition_point(|span| *span <= age)] += 1;
+        }
+        counts
+    }
+
     /// As things stand at `now`.
     pub(super) fn statistics(&self, now: Time) -> Statistics {
         let now_nanos = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);

@@ -47,6 +47,15 @@ pub enum Mode {
     Development,
 }
 
+/// What the two secrets are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keys {
+    /// Keys are derived from them.
+    Derived,
+    /// Nothing: the program derives no keys.
+    None,
+}
+
 /// All of it. The secrets are in arenas.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -139,13 +148,28 @@ impl Settings {
     ///
     /// As [`from_env`](Self::from_env).
     pub fn from_env_with(policy: Policy) -> Result<Self, SettingsError> {
+        Self::from_block(Keys::Derived, policy)
+    }
+
+    /// [`from_env`](Self::from_env) for a program that derives no keys: production does not need the two secrets either. Those
+    /// that are set are taken all the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_env`](Self::from_env).
+    pub fn from_env_without_keys() -> Result<Self, SettingsError> {
+        Self::from_block(Keys::None, Policy::default())
+    }
+
+    fn from_block(keys: Keys, policy: Policy) -> Result<Self, SettingsError> {
         // Both, before anything can fail.
         let taken = (secret(BASE_SECRET, policy), secret(KEY_SALT, policy));
         let (base_secret, key_salt) = (taken.0?, taken.1?);
-        Self::read(base_secret, key_salt, std::env::var_os)
+        Self::read(keys, base_secret, key_salt, std::env::var_os)
     }
 
     fn read(
+        keys: Keys,
         base_secret: Option<Secret>,
         key_salt: Option<Secret>,
         variable: impl Fn(&'static str) -> Option<OsString>,
@@ -183,7 +207,7 @@ impl Settings {
         let admins = list(ADMINS, LIST_RULE)?.unwrap_or_else(AllowList::loopback);
         let proxies = list(PROXIES, LIST_RULE)?.unwrap_or_default();
         let needed = |secret: Option<Secret>, name| match (secret, mode) {
-            (None, Mode::Production) => Err(SettingsError::Missing { name }),
+            (None, Mode::Production) if keys == Keys::Derived => Err(SettingsError::Missing { name }),
             (secret, _) => Ok(secret),
         };
         let base_secret = needed(base_secret, BASE_SECRET)?;
@@ -230,7 +254,7 @@ mod tests {
     fn read(variables: &[(&'static str, &str)]) -> Result<Settings, SettingsError> {
         let secret = |len| Secret::new(len).ok();
         let of = |name| variables.iter().find(|(it, _)| *it == name).map(|(_, value)| OsString::from(value));
-        Settings::read(secret(32), secret(16), of)
+        Settings::read(Keys::Derived, secret(32), secret(16), of)
     }
 
     #[test]
@@ -293,13 +317,17 @@ mod tests {
     fn production_needs_both_secrets_and_development_none() {
         let none = |_: &'static str| None;
         let secret = |len| Secret::new(len).ok();
-        let refused = |base, salt| Settings::read(base, salt, none).unwrap_err().to_string();
+        let refused = |base, salt| Settings::read(Keys::Derived, base, salt, none).unwrap_err().to_string();
 
         assert_eq!(refused(None, secret(16)), "PQC_BASE_SECRET must be set in production");
         assert_eq!(refused(secret(32), None), "PQC_KEY_SALT must be set in production");
         assert_eq!(refused(secret(31), secret(16)), "PQC_BASE_SECRET must be at least 32 bytes long");
         assert_eq!(refused(secret(32), secret(15)), "PQC_KEY_SALT must be at least 16 bytes long");
-        let development = Settings::read(None, None, |name| (name == MODE).then(|| "development".into())).unwrap();
+        let developing = |name| (name == MODE).then(|| "development".into());
+        let development = Settings::read(Keys::Derived, None, None, developing).unwrap();
         assert!(development.base_secret.is_none() && development.key_salt.is_none());
+        let keyless = Settings::read(Keys::None, None, None, none).unwrap();
+        assert!(keyless.mode == Mode::Production && keyless.base_secret.is_none());
+        assert!(Settings::read(Keys::None, secret(31), None, none).is_err(), "what is set must be right all the same");
     }
 }

@@ -1,0 +1,135 @@
+//! What is asked of the kernel: at most once a second, however many ask.
+//!
+//! To see whether the kernel confirms the memory of secrets means to read `/proc/self/smaps`, and no memory for secrets is
+//! mapped meanwhile. Who asks more often gets what was seen last.
+
+use std::borrow::Cow;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+use crate::manager::{Level, Manager, Pressure};
+use crate::report::{Confirmation, Missing, Report, verify};
+
+/// How long a look is taken for the present.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// One look.
+#[derive(Debug)]
+pub(super) struct Look {
+    pub(super) pressure: Pressure,
+    pub(super) level: Level,
+    pub(super) confirmation: Result<Confirmation, Error>,
+    pub(super) report: Result<Report, Error>,
+}
+
+/// How the memory of secrets is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protection {
+    /// All of it has what was asked for, and the kernel confirms it.
+    Active,
+    /// Something is not there.
+    Degraded,
+    /// There is no such memory, or the kernel did not say.
+    Unknown,
+}
+
+impl Protection {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Active => "ACTIVE",
+            Self::Degraded => "DEGRADED",
+            Self::Unknown => "UNKNOWN",
+        }
+    }
+}
+
+impl Look {
+    fn now(manager: &Manager) -> Self {
+        let pressure = manager.look_at_pressure();
+        let level = pressure.level(&manager.config().thresholds);
+        Self { pressure, level, confirmation: verify(), report: Report::now() }
+    }
+
+    pub(super) fn protection(&self) -> Protection {
+        if cfg!(secmem_ablate = "http-status") {
+            return Protection::Active; // what it must not be: said, and not seen
+        }
+        match (&self.confirmation, &self.report) {
+            (Ok(seen), Ok(_)) if seen.arenas == 0 => Protection::Unknown,
+            (Ok(seen), Ok(report)) if seen.is_confirmed() && report.statistics.degraded == 0 => Protection::Active,
+            (Ok(_), Ok(_)) => Protection::Degraded,
+            _ => Protection::Unknown,
+        }
+    }
+
+    /// What is wrong with the memory of secrets.
+    pub(super) fn errors(&self) -> Vec<Cow<'static, str>> {
+        match &self.confirmation {
+            _ if cfg!(secmem_ablate = "http-status") => Vec::new(),
+            Ok(seen) => seen.missing.iter().map(|missing| missing_text(missing).into()).collect(),
+            Err(_) => vec!["the kernel does not say how the memory of secrets is protected".into()],
+        }
+    }
+
+    /// What may go wrong.
+    pub(super) fn warnings(&self) -> Vec<Cow<'static, str>> {
+        let mut warnings = Vec::new();
+        if self.level != Level::Calm {
+            warnings.push(format!("memory is scarce: {}", level(self.level)).into());
+        }
+        match &self.report {
+            _ if cfg!(secmem_ablate = "http-status") => {}
+            Err(_) => warnings.push("the process does not know how it is protected".into()),
+            Ok(report) => {
+                let degraded = report.statistics.degraded;
+                if degraded > 0 {
+                    warnings
+                        .push(format!("controls of memory that were asked for and are not there: {degraded}").into());
+                }
+                if self.confirmation.as_ref().is_ok_and(|seen| seen.arenas == 0) {
+                    warnings.push("there is no memory of secrets that could be asked about".into());
+                }
+            }
+        }
+        warnings
+    }
+}
+
+pub(super) fn level(level: Level) -> &'static str {
+    match level {
+        Level::Calm => "calm",
+        Level::High => "high",
+        Level::Critical => "critical",
+    }
+}
+
+fn missing_text(missing: &Missing) -> String {
+    match missing {
+        Missing::Control { control, backend, bytes } => {
+            format!("the kernel does not confirm {control} for {bytes} bytes of {backend}")
+        }
+        Missing::Access { backend, bytes } => format!("{bytes} bytes of {backend} have other access than they should"),
+        Missing::Unmapped { backend, bytes } => format!("{bytes} bytes of {backend} are not mapped as they should be"),
+        Missing::ForkWitness => "forked children do not know that they are forked".to_owned(),
+    }
+}
+
+/// The last look.
+#[derive(Debug, Default)]
+pub(super) struct Looks(Mutex<Option<(Instant, Arc<Look>)>>);
+
+impl Looks {
+    /// Looks, unless somebody just did. Whoever comes meanwhile waits for that look.
+    pub(super) fn now(&self, manager: &Manager) -> Arc<Look> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((taken, look)) = &*last
+            && taken.elapsed() < FRESH
+        {
+            return Arc::clone(look);
+        }
+        let look = Arc::new(Look::now(manager));
+        *last = Some((Instant::now(), Arc::clone(&look)));
+        look
+    }
+}
