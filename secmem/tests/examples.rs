@@ -108,3 +108,46 @@ fn the_report_says_what_is_there() {
     assert!(output.status.success(), "{output:?}");
     assert!(printed(&output).contains("the kernel confirms 2 arenas"), "{output:?}");
 }
+
+#[cfg(feature = "http")]
+#[test]
+fn the_monitor_serves_and_keeps_its_token_to_itself() {
+    use std::io::{BufRead as _, BufReader, Read as _};
+    use std::net::TcpStream;
+
+    struct Ended(std::process::Child);
+    impl Drop for Ended {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    const TOKEN: &str = "a-token-of-many-characters";
+    let mut command = Command::new(program("monitor"));
+    for unset in ["ADMIN_IP_WHITELIST", "TRUSTED_PROXIES", "MAX_SECURE_BUFFERS", "SECURE_BUFFER_TIMEOUT"] {
+        command.env_remove(unset);
+    }
+    command.env("MONITOR_ADDRESS", "127.0.0.1:0").env("SECMEM_ENV", "development").env("MONITOR_TOKEN", TOKEN);
+    let mut child = Ended(command.stdout(Stdio::piped()).spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(child.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().strip_prefix("listening on http://").unwrap().trim_end_matches('/');
+    let ask = |request: &str| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+
+    let stats = ask("GET /api/security/memory-stats HTTP/1.0\r\n\r\n");
+    let post = "POST /api/security/test-memory HTTP/1.0\r\n";
+    let (bare, with) = (ask(&format!("{post}\r\n")), ask(&format!("{post}Authorization: Bearer {TOKEN}\r\n\r\n")));
+
+    assert!(stats.starts_with("HTTP/1.0 200") && stats.contains("\"totalBuffers\":"), "{stats}");
+    assert!(bare.starts_with("HTTP/1.0 401"), "{bare}");
+    assert!(with.starts_with("HTTP/1.0 200") && with.contains("Secure memory test passed"), "{with}");
+    let environment = std::fs::read(format!("/proc/{}/environ", child.0.id())).unwrap();
+    assert!(!environment.windows(TOKEN.len()).any(|bytes| bytes == TOKEN.as_bytes()));
+}

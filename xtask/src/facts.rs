@@ -24,6 +24,9 @@ const REGISTERS: [&str; 1] = ["eq-clear"];
 /// it fails than is told here.
 const COFFER: (&str, [&str; 4]) = ("coffer", ["coffer-extract", "coffer-pre-key", "coffer-rekey", "coffer-salt"]);
 
+/// The program that asks over HTTP, and the ablations that it is run for. It needs a feature that the others do without.
+const HTTP: (&str, [&str; 3]) = ("http", ["http-list", "http-proxy", "http-status"]);
+
 /// An ablation, and all the tests that must fail without the protection.
 pub(crate) const FACTS: &[(&str, &[&str])] = &[
     ("coffer-extract", &[WRONG_BIT]),
@@ -61,6 +64,26 @@ pub(crate) const FACTS: &[(&str, &[&str])] = &[
             "without_a_lock_budget_there_is_an_error_that_names_the_call",
             SEALED,
             UNCLOSED,
+        ],
+    ),
+    (
+        "http-list",
+        &[
+            "a_header_of_somebody_who_is_no_proxy_changes_nothing",
+            "a_network_lets_in_what_lies_in_it",
+            "an_address_of_ipv4_that_comes_as_ipv6_is_the_same_address",
+            "an_address_off_the_list_gets_403_whatever_it_asks_for",
+            "behind_a_proxy_the_address_that_it_names_counts",
+            "without_a_list_the_machine_itself_is_let_in_and_an_empty_list_lets_nobody_in",
+        ],
+    ),
+    ("http-proxy", &["a_header_of_somebody_who_is_no_proxy_changes_nothing"]),
+    (
+        "http-status",
+        &[
+            "the_status_follows_what_the_kernel_says",
+            "what_was_asked_for_and_is_not_there_is_a_warning",
+            "where_there_is_nothing_to_be_seen_nothing_is_called_secure",
         ],
     ),
     ("quota", &["an_owner_holds_what_it_may_and_no_more"]),
@@ -132,7 +155,8 @@ fn programs(ablations: &[&str]) -> Vec<&'static str> {
     let any_of = |names: &[&str]| ablations.iter().any(|name| names.contains(name));
     let steps = any_of(&REGISTERS).then_some(STEPS);
     let coffer = any_of(&COFFER.1).then_some(COFFER.0);
-    PROGRAMS.into_iter().chain(steps).chain(coffer).collect()
+    let http = any_of(&HTTP.1).then_some(HTTP.0);
+    PROGRAMS.into_iter().chain(steps).chain(coffer).chain(http).collect()
 }
 
 /// Runs the tests of the library, those for any of `ablations`, as `wrapper` builds it; the names of those that fail.
@@ -165,6 +189,9 @@ fn build(workspace: &Workspace, wrapper: Option<&Path>, names: &[&str]) -> Resul
     cargo.current_dir(&workspace.root);
     cargo.args(["test", "--locked", "--package", "secmem", "--no-run", "--message-format=json-render-diagnostics"]);
     cargo.args(names.iter().flat_map(|name| ["--test", name]));
+    if names.contains(&HTTP.0) {
+        cargo.args(["--features", HTTP.0]);
+    }
     if let Some(wrapper) = wrapper {
         cargo.env("RUSTC_WORKSPACE_WRAPPER", wrapper);
     }

@@ -57,7 +57,7 @@ fn render(monitor: &Monitor, look: &Look, paused: bool) -> String {
     let now = monitor.manager.statistics();
     let (errors, warnings) = answer::findings(monitor, look);
     let (word, class) = match (errors.is_empty(), warnings.is_empty()) {
-        (true, true) => ("Secure", "good"),
+        (true, true) => ("In order", "good"),
         (true, false) => ("Needs attention", "unsure"),
         (false, _) => ("Not as it should be", "bad"),
     };
@@ -89,8 +89,8 @@ fn render(monitor: &Monitor, look: &Look, paused: bool) -> String {
                 main {
                     (figures(&now, look))
                     div.columns {
-                        div { (ages(monitor, &now)) (pressure(look)) (controls(look)) }
-                        div { (events(&monitor.recent.list())) (advice(monitor, &now)) }
+                        div { (ages(monitor, &now)) (pressure(look)) (controls(look)) (advice(monitor, &now)) }
+                        div { (events(&monitor.recent.list())) }
                     }
                 }
                 footer {
