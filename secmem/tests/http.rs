@@ -1163,7 +1163,7 @@ fn the_page_tells_the_figures_without_a_script_and_loads_nothing() {
 fn sha256_in_base64(text: &str) -> String {
     let (manager, owner) = manager(config());
     let id = manager.allocate(&owner, text.len(), None).unwrap();
-    manager.write(&owner, &id, &mut text.as_bytes().to_vec()).unwrap();
+    manager.write(&owner, &id, text.as_bytes().to_vec()).unwrap();
     let digest = manager.create_secure_hash(&owner, &id, secmem::manager::Hash::Sha256).unwrap();
     let standard = secmem::ct::base64::STANDARD;
     let mut base64 = vec![0; standard.encoded_len(32)];
@@ -1210,4 +1210,36 @@ fn the_statistics_are_told_while_others_write() {
     });
 
     assert_eq!(answer.unwrap()["secureMemory"]["totalBuffers"], 1);
+}
+
+#[test]
+fn the_front_page_shows_the_fields_that_the_answers_have() {
+    let ended = in_child(|| {
+        let (manager, owner) = manager(config());
+        let server = Server::of(developing(&manager));
+        let page = include_str!("../../README.md");
+        let shown = page.split("```json\n").skip(1).map(|block| block.split("```").next().unwrap());
+        let shown: Vec<Value> = shown.map(|block| serde_json::from_str(block).unwrap()).collect();
+        assert_eq!(shown.len(), 4);
+
+        let test = server.post(TEST, "").json(); // while there is no buffer
+        manager.allocate(&owner, 8, None).unwrap();
+        let answers = [server.json(STATS), server.json(COMPREHENSIVE), test, server.post(CLEANUP, "").json()];
+
+        for (shown, answer) in shown.iter().zip(&answers) {
+            assert_eq!(fields(shown), fields(answer));
+        }
+    });
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+/// The names of all fields, with those of the objects in them.
+fn fields(value: &Value) -> Vec<String> {
+    let object = value.as_object().into_iter().flatten();
+    object
+        .flat_map(|(name, value)| {
+            let within = fields(value).into_iter().map(move |field| format!("{name}.{field}"));
+            std::iter::once(name.clone()).chain(within)
+        })
+        .collect()
 }
