@@ -584,15 +584,15 @@ fn buffers_that_were_purged_or_evicted_are_counted_as_such() {
 #[test]
 fn pressure_is_told_as_it_is_measured_and_the_look_has_no_consequences() {
     let ended = in_child(|| {
-        limit_locked_memory(1 << 20);
+        limit_locked_memory(128 << 10);
         let (manager, owner) = manager(config().max_buffers(4));
         let server = Server::of(Monitor::new(manager.clone(), &settings(Mode::Production)).unwrap());
         let calm = server.json(STATUS)["pressure"].clone();
-        assert_eq!((&calm["places"], &calm["lock"]["limit"]), (&json!(0.0), &json!(1 << 20)), "{calm}");
+        assert_eq!((&calm["places"], &calm["lock"]["limit"]), (&json!(0.0), &json!(128 << 10)), "{calm}");
 
-        manager.allocate(&owner, 500_000, None).unwrap();
+        manager.allocate(&owner, 60_000, None).unwrap();
 
-        until("the lock", || server.json(STATUS)["pressure"]["lock"]["used"].as_u64() >= Some(500_000));
+        until("the lock", || server.json(STATUS)["pressure"]["lock"]["used"].as_u64() >= Some(60_000));
         let now = server.json(STATUS)["pressure"].clone();
         let own = manager.pressure().unwrap();
         assert_eq!(now["places"], json!(0.25));
@@ -751,7 +751,7 @@ fn a_post_needs_the_token() {
     assert_eq!(tokenless.post(CLEANUP, r#"{"force": true}"#).status, 401, "where no token is set, none is right");
     assert!(manager.info(&owner, &id).is_ok());
     assert_eq!(server.json(STATUS)["access"]["withoutToken"], 12);
-    assert_eq!(server.post(TEST, "").status, 200);
+    assert_eq!(server.post(CLEANUP, "").status, 200);
 }
 
 #[test]
@@ -901,7 +901,7 @@ fn what_is_too_large_is_refused_however_it_says_so() {
     }
     let head = format!("GET {STATS} HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "y".repeat(40_000));
     assert!(server.raw(head.as_bytes()).starts_with("HTTP/1.1 431"));
-    assert_eq!(server.post(TEST, r#"{"dataLength": 1}"#).status, 200, "the control");
+    assert_eq!(server.post(CLEANUP, r#"{"force": false}"#).status, 200, "the control");
 }
 
 #[test]
@@ -942,7 +942,7 @@ fn too_many_requests_are_refused_until_the_window_has_passed() {
     let (manager, _) = manager(config());
     let limits = limited(|it| (it.requests, it.posts, it.window) = (4, 2, 3600 * SECOND));
     let server = Server::of(developing(&manager).limits(limits));
-    let asked = ["", "", ""].map(|body| server.post(TEST, body));
+    let asked = ["", "", ""].map(|body| server.post(CLEANUP, body));
     assert_eq!(asked.each_ref().map(|it| it.status), [200, 200, 429]);
     assert_eq!(asked[2].refusal().1, "Too many requests");
     let wait: u64 = asked[2].header(header::RETRY_AFTER).parse().unwrap();
@@ -1175,7 +1175,7 @@ fn sha256_in_base64(text: &str) -> String {
 fn no_answer_holds_content_or_a_name_of_a_buffer() {
     let (manager, owner) = manager(config());
     let server = Server::of(developing(&manager));
-    let id = manager.allocate(&owner, 64, Some("patient-4711-hiv".parse().unwrap())).unwrap();
+    let id = manager.allocate(&owner, 64, Some("patient-anna-hiv".parse().unwrap())).unwrap();
     let drawn = manager.allocate(&owner, 64, None).unwrap();
     manager.write(&owner, &id, &mut *b"the content of a buffer".to_vec()).unwrap();
     manager.read(&owner, &id, .., |bytes| assert_eq!(bytes, b"the content of a buffer")).unwrap();
@@ -1187,7 +1187,7 @@ fn no_answer_holds_content_or_a_name_of_a_buffer() {
         &[server.post(TEST, "").text, server.post(CLEANUP, r#"{"force":true}"#).text, server.get("/").text].concat();
 
     assert!(said.contains("deallocated") && said.len() > 5000);
-    for hidden in ["patient", "4711", "content of", &drawn.to_string()] {
+    for hidden in ["patient", "anna", "content of", &drawn.to_string()] {
         assert!(!said.contains(hidden), "{hidden}");
     }
 }
@@ -1198,18 +1198,43 @@ fn the_statistics_are_told_while_others_write() {
     let server = Server::of(in_production(&manager).limits(limited(|it| it.requests = u32::MAX)));
     let id = manager.allocate(&owner, 64, None).unwrap();
 
-    // Within a writer's closure, which does not end before the answer is there.
-    let answer = manager.fill(&owner, &id, 8, |_| Ok::<_, secmem::manager::Error>(())).map(|()| {
-        let mut answer = None;
-        manager.read(&owner, &id, .., |_| answer = Some(server.json(STATS))).unwrap();
-        let _ = manager.fill(&owner, &id, 8, |_| {
-            answer = Some(server.json(STATS));
-            Ok::<_, secmem::manager::Error>(())
-        });
-        answer.unwrap()
-    });
+    // Within closures, which do not end before the answer is there.
+    let read = manager.read(&owner, &id, .., |_| server.json(STATS)).unwrap();
+    let mut written = None;
+    let write = |_: &mut [u8]| {
+        written = Some(server.json(STATS));
+        Ok::<_, secmem::manager::Error>(())
+    };
+    manager.fill(&owner, &id, 8, write).unwrap();
 
-    assert_eq!(answer.unwrap()["secureMemory"]["totalBuffers"], 1);
+    for answer in [Some(read), written] {
+        assert_eq!(answer.unwrap()["secureMemory"]["totalBuffers"], 1);
+    }
+}
+
+#[test]
+fn what_cannot_be_told_is_an_error_without_a_reason_and_nothing_is_called_secure() {
+    let ended = in_child(|| {
+        let (manager, owner) = manager(config());
+        manager.allocate(&owner, 8, None).unwrap();
+        let server = Server::of(developing(&manager));
+        // Where there is no /proc.
+        if let Err(error) = std::os::unix::fs::chroot("/usr").and_then(|()| std::env::set_current_dir("/")) {
+            return skipped(&format!("this process may not leave /proc behind: {error}"));
+        }
+
+        assert_eq!(server.get(STATS).refusal(), (500, "Failed to retrieve memory statistics".to_owned()));
+        assert_eq!(server.get(STATUS).refusal(), (500, "Failed to retrieve security status".to_owned()));
+        let blind = server.json(COMPREHENSIVE);
+        assert_eq!((&blind["overall"], &blind["validation"]["isValid"]), (&json!("needs_attention"), &json!(false)));
+        assert!(texts(&blind["validation"]["errors"]).contains("the kernel does not say"), "{blind}");
+        assert_eq!(blind["memoryProtection"]["enabled"], Value::Null);
+        assert_eq!(server.get("/").status, 200);
+        assert_eq!(sample(&metrics(&server), "process_resident_memory_bytes", ""), None);
+    });
+    assert!(ended.status.success(), "{ended:?}");
+    // What a child has skipped is read where its parent's lines are.
+    eprint!("{}", String::from_utf8_lossy(&ended.stderr));
 }
 
 #[test]

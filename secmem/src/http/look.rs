@@ -4,8 +4,10 @@
 //! mapped meanwhile. Who asks more often gets what was seen last.
 
 use std::borrow::Cow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
 
 use crate::error::Error;
 use crate::manager::{Level, Manager, Pressure};
@@ -52,10 +54,8 @@ impl Look {
     }
 
     pub(super) fn protection(&self) -> Protection {
-        if cfg!(secmem_ablate = "http-status") {
-            return Protection::Active; // what it must not be: said, and not seen
-        }
         match (&self.confirmation, &self.report) {
+            (Ok(_), Ok(_)) if cfg!(secmem_ablate = "http-status") => Protection::Active, // said, whatever was seen
             (Ok(seen), Ok(_)) if seen.arenas == 0 => Protection::Unknown,
             (Ok(seen), Ok(report)) if seen.is_confirmed() && report.statistics.degraded == 0 => Protection::Active,
             (Ok(_), Ok(_)) => Protection::Degraded,
@@ -66,7 +66,7 @@ impl Look {
     /// What is wrong with the memory of secrets.
     pub(super) fn errors(&self) -> Vec<Cow<'static, str>> {
         match &self.confirmation {
-            _ if cfg!(secmem_ablate = "http-status") => Vec::new(),
+            Ok(_) if cfg!(secmem_ablate = "http-status") => Vec::new(),
             Ok(seen) => seen.missing.iter().map(|missing| missing_text(missing).into()).collect(),
             Err(_) => vec!["the kernel does not say how the memory of secrets is protected".into()],
         }
@@ -79,7 +79,7 @@ impl Look {
             warnings.push(format!("memory is scarce: {}", level(self.level)).into());
         }
         match &self.report {
-            _ if cfg!(secmem_ablate = "http-status") => {}
+            Ok(_) if cfg!(secmem_ablate = "http-status") => {}
             Err(_) => warnings.push("the process does not know how it is protected".into()),
             Ok(report) => {
                 let degraded = report.statistics.degraded;
@@ -120,16 +120,18 @@ fn missing_text(missing: &Missing) -> String {
 pub(super) struct Looks(Mutex<Option<(Instant, Arc<Look>)>>);
 
 impl Looks {
-    /// Looks, unless somebody just did. Whoever comes meanwhile waits for that look.
-    pub(super) fn now(&self, manager: &Manager) -> Arc<Look> {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Looks, unless somebody just did. Whoever comes meanwhile waits for that look, and no thread waits with them. `None`
+    /// where it came to no end.
+    pub(super) async fn now(&self, manager: &Manager) -> Option<Arc<Look>> {
+        let mut last = self.0.lock().await;
         if let Some((taken, look)) = &*last
             && taken.elapsed() < FRESH
         {
-            return Arc::clone(look);
+            return Some(Arc::clone(look));
         }
-        let look = Arc::new(Look::now(manager));
+        let manager = manager.clone();
+        let look = Arc::new(tokio::task::spawn_blocking(move || Look::now(&manager)).await.ok()?);
         *last = Some((Instant::now(), Arc::clone(&look)));
-        look
+        Some(look)
     }
 }

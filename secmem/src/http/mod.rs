@@ -238,9 +238,8 @@ impl Monitor {
     }
 
     /// Looks at the kernel, or takes the look that was taken less than a second ago.
-    async fn look(self: &Arc<Self>) -> Option<Arc<Look>> {
-        let monitor = Arc::clone(self);
-        tokio::task::spawn_blocking(move || monitor.looks.now(&monitor.manager)).await.ok()
+    async fn look(&self) -> Option<Arc<Look>> {
+        self.looks.now(&self.manager).await
     }
 
     /// Whether there are keys that can be used.

@@ -170,7 +170,7 @@ fn trial(manager: &Manager, len: usize) -> Result<Tried, Error> {
     let id = manager.allocate(&owner, len, None)?;
     let tried = (|| {
         manager.fill(&owner, &id, len, |slot| keystream::fill(slot).map_err(Error::from))?;
-        let copy = manager.read_secret(&owner, &id, .., crate::Secret::options())?;
+        let copy = manager.read_secret(&owner, &id, .., manager.config().options())?;
         let hash = manager.create_secure_hash(&owner, &id, Hash::Sha256)?;
         let same = copy.with(|copy| Hash::Sha256.of(copy))??.as_bytes() == hash.as_bytes();
         let same = same && manager.read(&owner, &id, .., |bytes| copy.with(|copy| crate::ct::eq(bytes, copy)))??;

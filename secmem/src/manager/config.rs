@@ -145,7 +145,7 @@ impl Config {
     }
 
     /// How a buffer's memory is made.
-    pub(super) fn options(&self) -> Options {
+    pub(crate) fn options(&self) -> Options {
         let mut options = Secret::options().policy(self.policy).wipe(self.schedule);
         if let Clock::Test(clock) = self.clock {
             options = options.clock(clock);
