@@ -5,7 +5,7 @@ use std::hint::black_box;
 use scenario_protocol::{CanaryKind, Need};
 use scenario_stage::Failure;
 use secmem::manager::{Config, Error, Hash, Id, Manager, Modality, Template, Token};
-use secmem::{Backend, purge};
+use secmem::Backend;
 
 use crate::holder::{Held, Holder, Plant, Then};
 
@@ -65,7 +65,7 @@ const fn ours(
     hold: fn(Plant<'_>, Then<'_>) -> Result<(), Failure>,
 ) -> Holder {
     let canary = CanaryKind::Bytes;
-    Holder { name, canary, canary_len: LEN, needs: &[Need::Mlock], ours: true, turned_by, shows, hold }
+    Holder { name, canary, canary_len: LEN, needs: &[Need::Mlock], ours: true, asks: false, turned_by, shows, hold }
 }
 
 /// A buffer that holds the canary, in memory that an outside reader can read.
@@ -77,9 +77,7 @@ pub(crate) struct Buffer {
 
 impl Buffer {
     fn new(plant: &Plant<'_>) -> Result<Self, Failure> {
-        if plant.purges {
-            purge::install(&purge::Plan::default()).map_err(Failure::while_doing("installing the purge"))?;
-        }
+        plant.install_purge()?;
         let config = Config::default().policy(Backend::Mlock).timeout(plant.expires_in);
         let manager = Manager::new(config).map_err(Failure::while_doing("making a manager"))?;
         let doing = "making a buffer";
