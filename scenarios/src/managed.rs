@@ -4,8 +4,8 @@ use std::hint::black_box;
 
 use scenario_protocol::{CanaryKind, Need};
 use scenario_stage::Failure;
-use secmem::manager::{Config, Error, Hash, Id, Manager, Modality, Template, Token};
 use secmem::Backend;
+use secmem::manager::{Config, Error, Hash, Id, Manager, Modality, Template, Token};
 
 use crate::holder::{Held, Holder, Plant, Then};
 

@@ -16,7 +16,7 @@ use super::{Monitor, count, refuse};
 /// What everybody gets who may not ask.
 pub(super) const DENIED: &str = "Access denied: IP address not authorized for this endpoint";
 
-/// Of every answer, and a page's own policy is stricter by no more than its style.
+/// Of every answer. The page alone has a policy of its own, which lets it have its style.
 const HEADERS: [(HeaderName, HeaderValue); 6] = [
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     (header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'")),
