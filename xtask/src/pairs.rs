@@ -216,7 +216,18 @@ fn compare(auditor: &Auditor, subject: &Path, name: &str, key: u64, runs: u32) -
     let mut residue = Command::new(&auditor.program);
     // When it says that it is done, as the search looks when it says that all is wiped: what a program does on its way out
     // overwrites things that it has freed.
-    residue.args(["diff", "--json", "--bytes", "--secret-random", &key, "--runs", &runs, "--at", "syscall:write", "--"]);
+    residue.args([
+        "diff",
+        "--json",
+        "--bytes",
+        "--secret-random",
+        &key,
+        "--runs",
+        &runs,
+        "--at",
+        "syscall:write",
+        "--",
+    ]);
     residue.arg(subject).args(["alone", name]).stderr(Stdio::inherit());
     let doing = || format!("comparing two keys over {name}");
     let output = residue.output().map_err(|error| Failure::because(doing(), error))?;
