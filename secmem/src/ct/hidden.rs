@@ -24,7 +24,7 @@ pub(crate) fn opaque(value: u64) -> u64 {
 #[inline(always)]
 pub(super) fn cleanly<R>(work: impl FnOnce() -> R) -> R {
     let result = apart(work);
-    if cfg!(debug_assertions) {
+    if cfg!(unoptimised) {
         clear_stack();
     }
     clear_registers();
