@@ -262,6 +262,15 @@ pub fn on_alternate_stack() -> bool {
     now.ss_flags & libc::SS_ONSTACK != 0
 }
 
+/// Where this thread's alternate stack begins, if it has one.
+pub fn alternate_stack() -> Option<usize> {
+    // SAFETY: zero is valid for every field.
+    let mut now: libc::stack_t = unsafe { std::mem::zeroed() };
+    // SAFETY: nothing is set; `now` is a valid place for the answer.
+    assert_eq!(unsafe { libc::sigaltstack(std::ptr::null(), &raw mut now) }, 0);
+    (now.ss_flags & libc::SS_DISABLE == 0).then(|| now.ss_sp.addr())
+}
+
 /// The address of the handler that stands for a signal.
 pub fn handler_of(signal: i32) -> usize {
     // SAFETY: zero is valid for every field.
