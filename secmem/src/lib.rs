@@ -1,4 +1,5 @@
-//! Secrets that live in locked, guarded memory alone, and are wiped at every ending that can be caught.
+//! Secrets that live in locked, guarded memory alone, and are wiped when they end, and when the process does: at the endings that
+//! it plans for.
 //!
 //! ```
 //! use secmem::{Secret, purge};
@@ -26,7 +27,7 @@
 //! others and to core dumps.
 //!
 //! No type shows content by `Debug`, and none can be displayed, cloned, copied, dereferenced, hashed, compared by `==` or
-//! serialised. What leaves the protection on purpose is called `expose_…`.
+//! serialised. What leaves the protection on purpose is called `expose_…`, or `write_to`, which a descriptor gets.
 //!
 //! # What it promises
 //!
