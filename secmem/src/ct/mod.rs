@@ -41,3 +41,6 @@ fn settle(wrong: u64, into: &mut [u8]) -> Result<(), CodecError> {
     crate::wipe::wipe(into);
     Err(CodecError::Invalid)
 }
+
+#[cfg(test)]
+mod tests;

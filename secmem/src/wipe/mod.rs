@@ -80,7 +80,11 @@ mod tests {
 
     #[test]
     fn every_length_is_wiped_and_its_neighbours_are_not() {
-        for len in (0..700).chain(2040..2400).chain([4095, 4096, 4097, (16 << 10) + 1, 1 << 20, (1 << 20) + 1]) {
+        let mut lengths: Vec<usize> = (0..140).collect();
+        if !cfg!(miri) {
+            lengths.extend((140..2400).chain([4095, 4096, 4097, (16 << 10) + 1, 1 << 20, (1 << 20) + 1]));
+        }
+        for len in lengths {
             let mut data = vec![0xC3; len + 2];
 
             wipe(&mut data[1..=len]);

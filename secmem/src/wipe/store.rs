@@ -126,6 +126,7 @@ pub(super) mod seen {
     }
 
     /// What was noted while `f` ran.
+    #[cfg(all(feature = "std", target_os = "linux"))] // where there are schedules of passes
     pub(in crate::wipe) fn during(f: impl FnOnce()) -> Vec<Vec<u8>> {
         SEEN.set(Some(Vec::new()));
         f();
