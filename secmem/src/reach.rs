@@ -20,7 +20,7 @@
     doc = "\n```compile_fail\nlet key = secmem::Secret::new(32); // not here\n```"
 )]
 //!
-//! The tests run on Linux, on x86-64. For whatever else is listed here the crate was compiled and no more; where that says
+//! The tests run on Linux, on x86-64, with glibc. For whatever else is listed here the crate was compiled and no more; where that says
 //! too little, a part is [`Unproven`](State::Unproven).
 
 use core::fmt;
@@ -89,7 +89,7 @@ enum Target {
     FreeBsd,
     Wasm,
     Other,
-    /// Without feature `std`, on x86-64 with its vector registers.
+    /// Without feature `std`, where that was tested.
     CoreX86,
     /// Without feature `std`, on anything else.
     Core,
@@ -98,8 +98,8 @@ enum Target {
 /// This build's.
 const HERE: Target = {
     if cfg!(not(feature = "std")) {
-        let x86 = cfg!(all(target_arch = "x86_64", target_feature = "sse2"));
-        if x86 { Target::CoreX86 } else { Target::Core }
+        let tested = cfg!(all(target_arch = "x86_64", target_os = "linux", target_env = "gnu"));
+        if tested { Target::CoreX86 } else { Target::Core }
     } else if cfg!(target_os = "linux") {
         if cfg!(target_arch = "x86_64") { Target::LinuxX86 } else { Target::Linux }
     } else if cfg!(target_os = "macos") {
@@ -131,8 +131,8 @@ impl Target {
             Self::FreeBsd => "FreeBSD",
             Self::Wasm => "WebAssembly",
             Self::Other => "another system",
-            Self::CoreX86 => "no system, on x86-64",
-            Self::Core => "no system",
+            Self::CoreX86 => "Linux on x86-64, without `std`",
+            Self::Core => "without `std`",
         }
     }
 }
@@ -171,6 +171,9 @@ impl Part {
                 State::Absent("built without feature `typed`")
             }
             (Self::ClearedRegisters, State::Unproven(_)) if !cfg!(target_arch = "x86_64") => State::Absent(ASSEMBLY),
+            (_, State::Present) if !cfg!(target_env = "gnu") => {
+                State::Unproven("compiled, never run with this C library")
+            }
             (_, state) => state,
         }
     }
