@@ -268,7 +268,9 @@ fn with_aborting_panics(name: &str) -> Option<PathBuf> {
     };
     let mut library = tool("cargo", "CARGO");
     library.args(["build", "--locked", "--offline", "--quiet", "--package", "secmem", "--lib"]);
-    library.args(["--no-default-features", "--config", "profile.dev.panic=\"abort\"", "--target-dir"]).arg(&target);
+    library
+        .args(["--no-default-features", "--features", "std", "--config", "profile.dev.panic=\"abort\"", "--target-dir"])
+        .arg(&target);
     run(library)?;
     let (built, program) = (target.join("debug"), target.join(name));
     let mut compiler = tool("rustc", "RUSTC");

@@ -108,3 +108,16 @@ fn the_report_says_what_is_there() {
     assert!(output.status.success(), "{output:?}");
     assert!(printed(&output).contains("the kernel confirms 2 arenas"), "{output:?}");
 }
+
+#[test]
+fn the_reach_of_this_build_is_told_part_by_part() {
+    let output = run("reach", b"");
+
+    assert!(output.status.success(), "{output:?}");
+    let text = printed(&output);
+    assert_eq!(text.lines().next(), Some(secmem::reach::TARGET));
+    for part in secmem::reach::Part::ALL {
+        let told = |line: &str| line.starts_with(part.name()) && line.ends_with(&part.here().to_string());
+        assert!(text.lines().any(told), "{part}: {text}");
+    }
+}
