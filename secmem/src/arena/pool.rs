@@ -274,6 +274,7 @@ pub(super) fn is_shortage(refusal: Refusal) -> bool {
 }
 
 /// Takes the slots back that threads keep at hand, and gives back what is unused then; whether that was any.
+#[cfg(target_arch = "x86_64")] // for protected stacks
 pub(super) fn give_unused_back() -> bool {
     let mut rooms = lock();
     untake_all(&mut rooms, magazine::take_back());
