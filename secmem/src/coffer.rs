@@ -26,7 +26,7 @@
 //! - Expand: BLAKE3, keyed by the pre-key's last 32 bytes, of that and of a salt, random for each time that something is stored.
 //! - AES-256-GCM under that key, which no other salt gives, and so under one nonce. The salt, the length, and whose content it is, are authenticated.
 //!
-//! All of it runs on a [`Stack`](scrub::Stack) of the coffer's, from and to slots of arenas: neither keys nor round keys stay behind. Ciphers
+//! All of it runs on a [`Stack`] of the coffer's, from and to slots of arenas: neither keys nor round keys stay behind. Ciphers
 //! and hashes are those of well-known crates.
 
 use std::collections::BTreeMap;
