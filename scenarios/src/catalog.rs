@@ -455,6 +455,15 @@ mod tests {
         rows().unwrap()
     }
 
+    #[test]
+    fn the_report_that_the_front_page_shows_has_as_many_rows() {
+        let page = include_str!("../../README.md");
+        let rows = page.lines().find_map(|line| line.strip_prefix("  rows ")).unwrap();
+
+        let count = TABLE.len().to_string();
+        assert_eq!(rows.split_whitespace().take(3).collect::<Vec<_>>(), [&count, "of", &count]);
+    }
+
     fn is_fragments(row: &Row) -> bool {
         matches!(row.expect, Expectation::Leak { shape: Shape::Fragments, .. })
     }

@@ -16,6 +16,9 @@ use crate::wipe;
 /// # fn main() { drop(vec![1, 2, 3]) }
 /// ```
 ///
+/// To overwrite a long allocation that was never written to makes the kernel give it memory: a sparse table of gigabytes is freed at
+/// the price of gigabytes.
+///
 /// Memory of the C library's own (`getline`, `setenv`) does not pass through here, nor does memory that is leaked.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WipingAlloc<A = System>(A);

@@ -78,12 +78,22 @@ impl Bytes {
     pub fn extend(&mut self, bytes: &[u8]) -> Result<(), Error> {
         let (begin, end) = (self.len, self.len.saturating_add(bytes.len()));
         if end > self.secret.len() {
-            // Twice as long, so that many small steps move everything few times.
-            self.secret.relocate(begin, end.max(self.secret.len().saturating_mul(2)).max(FIRST))?;
+            self.grow(end)?;
         }
         self.secret.change(|slot| wipe::copy(bytes, &mut slot[begin..end]))?;
         self.len = end;
         Ok(())
+    }
+
+    /// Makes room for `least` bytes in all, and for more where there is more: twice as long, many small steps move everything few
+    /// times.
+    fn grow(&mut self, least: usize) -> Result<(), Error> {
+        let wanted = least.max(self.secret.len().saturating_mul(2)).max(FIRST);
+        match self.secret.relocate(self.len, wanted) {
+            // An owner's limit, or the lock budget, may have room for what is needed.
+            Err(Error::Quota { .. } | Error::Refused { .. }) if wanted > least => self.secret.relocate(self.len, least),
+            grown => grown,
+        }
     }
 
     /// Makes room for one byte more at least, and lets `f` write into that room; it says how many bytes it wrote, from the
@@ -94,7 +104,7 @@ impl Bytes {
         f: impl FnOnce(&mut [u8]) -> Result<usize, E>,
     ) -> Result<Result<usize, E>, Error> {
         if self.len == self.secret.len() {
-            self.secret.relocate(self.len, self.len.saturating_mul(2).max(FIRST))?;
+            self.grow(self.len.saturating_add(1))?;
         }
         let begin = self.len;
         let wrote = self.secret.change(|slot| {

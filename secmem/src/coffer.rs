@@ -1,8 +1,9 @@
 //! Secrets that lie encrypted until they are needed.
 //!
 //! What is stored is ciphertext in ordinary memory. The key to it does not exist while nobody uses it: it is derived for each
-//! use from a *pre-key*, 16 KiB of random bytes in a slot of an arena, of which every bit counts. Who gets a part of the
-//! pre-key, or all of it with a few wrong bits, has nothing.
+//! use from a *pre-key*, 16 KiB of random bytes in a slot of an arena, of which every bit counts. Who gets a part of it, by a bug
+//! that reads past an end, or all of it but wrong bits, by a side channel, has to try what is missing: 16 bytes are out of reach, and
+//! so are some ten wrong bits; one or two are not.
 //!
 //! ```
 //! use secmem::{Secret, Coffer};
@@ -25,7 +26,7 @@
 //! - Expand: BLAKE3, keyed by the pre-key's last 32 bytes, of that and of a salt, random for each time that something is stored.
 //! - AES-256-GCM under that key, which no other salt gives, and so under one nonce. The salt, the length, and whose content it is, are authenticated.
 //!
-//! All of it runs in [`scrub::run`], from and to slots of arenas: neither keys nor round keys stay behind. Ciphers
+//! All of it runs on a [`Stack`] of the coffer's, from and to slots of arenas: neither keys nor round keys stay behind. Ciphers
 //! and hashes are those of well-known crates.
 
 use std::collections::BTreeMap;
@@ -41,8 +42,9 @@ use polyval::universal_hash::UniversalHash;
 use crate::arena::{self, Protection, Since};
 use crate::error::Error;
 use crate::policy::Policy;
+use crate::scrub::{self, Stack};
 use crate::secret::{Options, Secret};
-use crate::{keystream, scrub, sys, wipe};
+use crate::{keystream, sys, wipe};
 
 /// Bytes of the pre-key.
 const PRE_KEY: usize = 16 << 10;
@@ -69,6 +71,8 @@ struct Inner {
 
 struct State {
     pre_key: Secret,
+    /// What the cipher runs on: in memory of the same policy.
+    stack: Stack,
     objects: BTreeMap<u64, Object>,
     count: u64,
     /// Pre-keys so far.
@@ -93,15 +97,15 @@ impl Coffer {
         Self::with_policy(Policy::default())
     }
 
-    /// An empty coffer, with its pre-key, and the copies that are made on the way in and out, in memory as `policy` says. The
-    /// cipher runs on the stack of [`scrub::run`], which takes memory of its own, locked, in each thread
-    /// that stores or opens.
+    /// An empty coffer, with its pre-key, the copies that are made on the way in and out, and the [`Stack`] that the cipher runs on,
+    /// all in memory as `policy` says.
     ///
     /// # Errors
     ///
     /// As [`new`](Self::new).
     pub fn with_policy(policy: Policy) -> Result<Self, Error> {
-        let state = State { pre_key: pre_key(policy)?, objects: BTreeMap::new(), count: 0, drawn: 1 };
+        let stack = Stack::with_policy(policy, scrub::DEFAULT_STACK)?;
+        let state = State { pre_key: pre_key(policy)?, stack, objects: BTreeMap::new(), count: 0, drawn: 1 };
         let gone = Arc::new((Mutex::new(false), Condvar::new()));
         Ok(Self(Arc::new(Inner { policy, state: Mutex::new(state), gone })))
     }
@@ -114,7 +118,8 @@ impl Coffer {
     pub fn store(&self, secret: &Secret) -> Result<Stored, Error> {
         let mut state = self.0.lock()?;
         let id = state.count + 1;
-        let object = seal(&state.pre_key, self.0.policy, id, secret)?;
+        let State { pre_key, stack, .. } = &mut *state;
+        let object = seal(pre_key, stack, self.0.policy, id, secret)?;
         state.count = id;
         state.objects.insert(id, object);
         Ok(Stored { coffer: Arc::clone(&self.0), id, len: secret.len() })
@@ -193,12 +198,13 @@ impl Inner {
 
     fn rekey(&self) -> Result<(), Error> {
         let mut state = self.lock()?;
+        let State { pre_key: old, stack, objects: before, .. } = &mut *state;
         let since = Since::now();
         let new = pre_key(self.policy)?;
         let mut objects = BTreeMap::new();
-        for (id, object) in &state.objects {
-            let opened = open(&state.pre_key, Secret::options().policy(self.policy), *id, object)?;
-            objects.insert(*id, seal(&new, self.policy, *id, &opened)?);
+        for (id, object) in before {
+            let opened = open(old, stack, Secret::options().policy(self.policy), *id, object)?;
+            objects.insert(*id, seal(&new, stack, self.policy, *id, &opened)?);
         }
         new.slot.end_if_purged(since)?;
         if !cfg!(secmem_ablate = "coffer-rekey") {
@@ -252,9 +258,10 @@ impl Stored {
     /// [`Error::Damaged`] if what is stored was changed: nothing was decrypted then. As [`Options::zeroed`], and as
     /// [`Coffer::store`].
     pub fn open(&self, options: Options) -> Result<Secret, Error> {
-        let state = self.coffer.lock()?;
-        let object = state.objects.get(&self.id).ok_or(Error::Damaged { len: self.len })?;
-        open(&state.pre_key, options, self.id, object)
+        let mut state = self.coffer.lock()?;
+        let State { pre_key, stack, objects, .. } = &mut *state;
+        let object = objects.get(&self.id).ok_or(Error::Damaged { len: self.len })?;
+        open(pre_key, stack, options, self.id, object)
     }
 
     /// Bytes of it.
@@ -315,6 +322,7 @@ const NONCE: [u8; 12] = [0; 12];
 /// Lets `f` use the cipher that `salt` gives, in place and on a stack that is wiped.
 fn with_cipher<R>(
     pre_key: &Secret,
+    stack: &mut Stack,
     salt: &[u8; SALT],
     (id, len): (u64, usize),
     f: impl FnOnce(&Aes256Gcm, &[u8]) -> Result<R, aes_gcm_now::Error>,
@@ -325,7 +333,7 @@ fn with_cipher<R>(
     authenticated[..SALT].copy_from_slice(salt);
     authenticated[SALT..SALT + 8].copy_from_slice(&(len as u64).to_le_bytes());
     authenticated[SALT + 8..].copy_from_slice(&id.to_le_bytes());
-    pre_key.with(|pre_key| scrub::run(|| result = f(&Aes256Gcm::new(&key(pre_key, salt)), &authenticated)))??;
+    pre_key.with(|pre_key| stack.run(|| result = f(&Aes256Gcm::new(&key(pre_key, salt)), &authenticated)))??;
     result.map_err(|_| Error::Damaged { len })
 }
 
@@ -344,7 +352,7 @@ fn key(pre_key: &[u8], salt: &[u8; SALT]) -> Key<Aes256Gcm> {
     Key::<Aes256Gcm>::from(*expand.finalize().as_bytes())
 }
 
-fn seal(pre_key: &Secret, policy: Policy, id: u64, secret: &Secret) -> Result<Object, Error> {
+fn seal(pre_key: &Secret, stack: &mut Stack, policy: Policy, id: u64, secret: &Secret) -> Result<Object, Error> {
     let mut salt = [0; SALT];
     if !cfg!(secmem_ablate = "coffer-salt") {
         keystream::from_kernel(&mut salt)?;
@@ -353,7 +361,7 @@ fn seal(pre_key: &Secret, policy: Policy, id: u64, secret: &Secret) -> Result<Ob
     let mut work = Secret::options().policy(policy).zeroed(secret.len())?;
     secret.with(|content| work.slot.write(|work| wipe::copy(content, work)))??;
     let tag = work.slot.write(|work| {
-        with_cipher(pre_key, &salt, (id, work.len()), |cipher, authenticated| {
+        with_cipher(pre_key, stack, &salt, (id, work.len()), |cipher, authenticated| {
             if cfg!(secmem_ablate = "coffer-encryption") {
                 return Ok(Tag::default());
             }
@@ -364,14 +372,14 @@ fn seal(pre_key: &Secret, policy: Policy, id: u64, secret: &Secret) -> Result<Ob
     Ok(Object { salt, tag: tag.into(), ciphertext })
 }
 
-fn open(pre_key: &Secret, options: Options, id: u64, object: &Object) -> Result<Secret, Error> {
+fn open(pre_key: &Secret, stack: &mut Stack, options: Options, id: u64, object: &Object) -> Result<Secret, Error> {
     let since = Since::now();
     let mut opened = options.zeroed(object.ciphertext.len())?;
     let tag = Tag::from(object.tag);
     opened.slot.write(|slot| {
         wipe::copy(&object.ciphertext, slot);
         // The tag is verified first: what is not ours is not decrypted.
-        with_cipher(pre_key, &object.salt, (id, slot.len()), |cipher, authenticated| {
+        with_cipher(pre_key, stack, &object.salt, (id, slot.len()), |cipher, authenticated| {
             if cfg!(secmem_ablate = "coffer-encryption") {
                 return Ok(());
             }

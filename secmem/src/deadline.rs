@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::io;
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -286,7 +286,11 @@ impl Drop for Deadline {
 }
 
 fn start() -> io::Result<()> {
-    sys::quiet_thread("secmem-deadline", watch)
+    sys::quiet_thread("secmem-deadline", watch)?;
+    while watcher().is_none() {
+        std::thread::yield_now(); // who counts threads has to know this one
+    }
+    Ok(())
 }
 
 /// Tells those who want to know that these are over.
@@ -299,6 +303,7 @@ fn tell(over: &mut Vec<Arc<Terms>>) {
 }
 
 fn watch() {
+    WATCHER.store(sys::thread_number(), Ordering::Release);
     let clock = Clock::System;
     let mut over = Vec::new();
     let mut queue = clock.queue();
@@ -330,18 +335,49 @@ fn watch() {
     }
 }
 
-/// Bytes from which overwriting a secret must not keep the next one waiting: some milliseconds of it.
+/// Bytes to overwrite, each pass counted, from which on they must not keep the next secret waiting: some milliseconds of it.
 const LONG: usize = 4 << 20;
 
+/// Overwrites what is due: what is soon done first, and what would keep it waiting beside that.
 fn end(due: Vec<Ticket>) {
-    let (long, short): (Vec<_>, Vec<_>) = due.into_iter().partition(|ticket| ticket.len() >= LONG);
-    doom_all(&short, Doom::Expired);
-    for ticket in long {
-        let now = move || doom_all(&[ticket], Doom::Expired);
-        if sys::quiet_thread("secmem-deadline", now).is_err() {
-            now();
+    let mut parts = parts(due, Ticket::work).into_iter();
+    let first = parts.next().unwrap_or_default();
+    for part in parts {
+        let part = Arc::new(part);
+        let now = {
+            let part = Arc::clone(&part);
+            move || doom_all(&part, Doom::Expired)
+        };
+        if sys::quiet_thread("secmem-wipe", now).is_err() {
+            doom_all(&part, Doom::Expired);
         }
     }
+    doom_all(&first, Doom::Expired);
+}
+
+/// In parts of no more than [`LONG`] together, but for what is longer by itself; the first holds what is shortest.
+fn parts<T>(mut due: Vec<T>, work: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    due.sort_by_key(&work);
+    let mut parts = vec![Vec::new()];
+    let mut sum = 0_usize;
+    for one in due {
+        let its = work(&one);
+        sum = sum.saturating_add(its);
+        if sum > LONG {
+            parts.push(Vec::new());
+            sum = its;
+        }
+        parts.last_mut().expect("one at least").push(one);
+    }
+    parts
+}
+
+/// The thread that watches, once it has begun. It never ends.
+static WATCHER: AtomicI32 = AtomicI32::new(0);
+
+/// The kernel's number of the thread that watches, which never looks at the environment, if there is one.
+pub(crate) fn watcher() -> Option<i32> {
+    Some(WATCHER.load(Ordering::Acquire)).filter(|number| *number != 0)
 }
 
 #[cfg(test)]
@@ -381,6 +417,17 @@ mod tests {
         let taken = [(); 3].map(|()| queue.take_due(Duration::ZERO, &mut Vec::new()).len());
 
         assert_eq!(taken, [BATCH, 1, 0]);
+    }
+
+    #[test]
+    fn what_takes_long_together_is_done_beside_the_rest() {
+        let all = vec![LONG - 1, 1, LONG, 7, 9 * LONG, LONG / 2, LONG / 2];
+
+        let parts = parts(all, |len| *len);
+
+        let half = LONG / 2;
+        assert_eq!(parts, [vec![1, 7, half], vec![half], vec![LONG - 1], vec![LONG], vec![9 * LONG]]);
+        assert_eq!(super::parts(Vec::<usize>::new(), |len| *len), [Vec::<usize>::new()]);
     }
 
     #[test]

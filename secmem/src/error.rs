@@ -155,7 +155,7 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The thread that watches deadlines could not be started.
+    /// The thread that watches deadlines, or draws new keys by a timer, could not be started.
     Watch {
         /// Why.
         source: io::Error,
@@ -203,7 +203,7 @@ impl fmt::Display for Error {
             Self::Verify { .. } => f.write_str("/proc/self/smaps could not be read"),
             Self::Panicked => f.write_str("the code on the protected stack panicked"),
             Self::Handlers { .. } => f.write_str("no protected stack for signal handlers"),
-            Self::Watch { .. } => f.write_str("the thread that watches deadlines could not be started"),
+            Self::Watch { .. } => f.write_str("the thread that watches the time could not be started"),
         }
     }
 }

@@ -1,6 +1,9 @@
-//! Secrets that live in locked, guarded memory alone, and are wiped at every ending that can be caught.
+//! Secrets that live in locked, guarded memory alone, and are wiped when they end, and when the process does: at the endings that
+//! it plans for.
 //!
 //! ```
+//! # #[cfg(all(feature = "std", target_os = "linux"))]
+//! # fn main() -> Result<(), secmem::Error> {
 //! use secmem::{Secret, purge};
 //!
 //! purge::install(&purge::Plan::default())?; // panic, exit, SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGABRT
@@ -12,7 +15,10 @@
 //!
 //! key.wipe()?;
 //! assert!(matches!(key.with(|_| ()), Err(secmem::Error::Wiped)));
-//! # Ok::<(), secmem::Error>(())
+//! # Ok(())
+//! # }
+//! # #[cfg(not(all(feature = "std", target_os = "linux")))]
+//! # fn main() {} // a secret needs Linux
 //! ```
 //!
 //! # What there is
@@ -30,7 +36,7 @@
 //! may ask how a manager stands.
 //!
 //! No type shows content by `Debug`, and none can be displayed, cloned, copied, dereferenced, hashed, compared by `==` or
-//! serialised. What leaves the protection on purpose is called `expose_…`.
+//! serialised. What leaves the protection on purpose is called `expose_…`, or `write_to`, which a descriptor gets.
 //!
 //! # What it promises
 //!
@@ -61,111 +67,104 @@
 //!   that arena for good.
 //! - A [`Secret`] is not sealed between accesses: a stray read in the same process, within the arena, finds it. A [`Sealed`] is.
 //!
+//! # Where
+//!
 //! Linux, from 4.14 on; memfd_secret from 5.14 on, where the kernel was built with it. On processors other than x86-64 there
 //! is neither `scrub` nor `coffer`, and what the compiler makes of [`ct`] and of copies can leave words in registers.
+//!
+//! On other systems, and without feature `std` (then the crate is `no_std`), there are [`ct`] and [`wipe::wipe`] alone, which ask
+//! no system for anything and allocate nothing; no secret can be held there by mistake, for there is no type for it. [`reach`]
+//! says what a build has.
 
-#[cfg(not(target_os = "linux"))]
-compile_error!("secmem knows the memory calls of Linux alone");
+#![cfg_attr(not(any(feature = "std", test)), no_std)]
+// The front page names what only Linux has.
+#![cfg_attr(not(all(feature = "std", target_os = "linux")), allow(rustdoc::broken_intra_doc_links))]
 
-mod alloc;
-mod arena;
-mod bytes;
-#[cfg(all(feature = "coffer", target_arch = "x86_64"))]
-pub mod coffer;
+// The core: no operating system is asked for anything.
+mod cpu;
 pub mod ct;
-mod deadline;
-mod error;
-mod harden;
-#[cfg(all(feature = "http", target_arch = "x86_64"))]
-pub mod http;
-pub mod input;
-mod keystream;
-mod life;
-#[cfg(all(feature = "manager", target_arch = "x86_64"))]
-pub mod manager;
 #[doc(hidden)]
-pub mod oracle;
-mod owner;
-mod policy;
-#[cfg(all(feature = "pqc", target_arch = "x86_64"))]
-pub mod pqc;
-pub mod purge;
-#[cfg(all(feature = "records", target_arch = "x86_64"))]
-pub mod records;
-mod report;
-#[cfg(target_arch = "x86_64")]
-pub mod scrub;
-mod sealed;
-mod secret;
-mod stats;
-mod sys;
-mod trace;
-#[cfg(feature = "typed")]
-mod typed;
+pub mod probe;
+pub mod reach;
 pub mod wipe;
 
-pub use alloc::WipingAlloc;
-pub use arena::{Backend, Protection};
-pub use bytes::{Bytes, Text};
-#[cfg(all(feature = "coffer", target_arch = "x86_64"))]
+// The protection. Elsewhere there is none of it, so that nobody takes a type without for one with it.
+#[cfg(all(feature = "std", target_os = "linux"))]
+mod alloc;
+#[cfg(all(feature = "std", target_os = "linux"))]
+mod arena;
+#[cfg(all(feature = "std", target_os = "linux"))]
+mod bytes;
+#[cfg(all(feature = "coffer", target_os = "linux", target_arch = "x86_64"))]
+pub mod coffer;
+#[cfg(all(feature = "std", target_os = "linux"))]
+mod deadline;
+#[cfg(all(feature = "std", target_os = "linux"))]
+mod error;
+#[cfg(all(feature = "std", target_os = "linux"))]
+mod harden;
+#[cfg(all(feature = "http", target_os = "linux", target_arch = "x86_64"))]
+pub mod http;
+#[cfg(all(feature = "std", target_os = "linux"))]
+pub mod input;
+#[cfg(all(feature = "std", target_os = "linux"))]
+mod keystream;
+#[cfg(all(feature = "std", target_os = "linux"))]
+mod life;
+#[cfg(all(feature = "manager", target_os = "linux", target_arch = "x86_64"))]
+pub mod manager;
+#[cfg(all(feature = "std", target_os = "linux"))]
+#[doc(hidden)]
+pub mod oracle;
+#[cfg(all(feature = "std", target_os = "linux"))]
+mod owner;
+#[cfg(all(feature = "std", target_os = "linux"))]
+mod policy;
+#[cfg(all(feature = "pqc", target_os = "linux", target_arch = "x86_64"))]
+pub mod pqc;
+#[cfg(all(feature = "std", target_os = "linux"))]
+pub mod purge;
+#[cfg(all(feature = "records", target_os = "linux", target_arch = "x86_64"))]
+pub mod records;
+#[cfg(all(feature = "std", target_os = "linux"))]
+mod report;
+#[cfg(all(feature = "std", target_os = "linux", target_arch = "x86_64"))]
+pub mod scrub;
+#[cfg(all(feature = "std", target_os = "linux"))]
+mod sealed;
+#[cfg(all(feature = "std", target_os = "linux"))]
+mod secret;
+#[cfg(all(feature = "std", target_os = "linux"))]
+mod stats;
+#[cfg(all(feature = "std", target_os = "linux"))]
+mod sys;
+#[cfg(all(feature = "std", target_os = "linux"))]
+mod trace;
+#[cfg(all(feature = "typed", target_os = "linux"))]
+mod typed;
+
+#[cfg(all(feature = "std", target_os = "linux"))]
+pub use {
+    alloc::WipingAlloc,
+    arena::{Backend, Protection},
+    bytes::{Bytes, Text},
+    deadline::TestClock,
+    error::{Error, Refusal},
+    harden::{Posture, harden},
+    owner::Owner,
+    policy::{Control, Demand, Policy, Reached},
+    report::{ArenaReport, Confirmation, Missing, Report, StackReport, verify},
+    sealed::Sealed,
+    secret::{Options, Secret},
+    stats::Statistics,
+};
+
+#[cfg(all(feature = "coffer", target_os = "linux", target_arch = "x86_64"))]
 pub use coffer::{Coffer, Stored};
-pub use deadline::TestClock;
-pub use error::{Error, Refusal};
-pub use harden::{Posture, harden};
-pub use owner::Owner;
-pub use policy::{Control, Demand, Policy, Reached};
-pub use report::{ArenaReport, Confirmation, Missing, Report, StackReport, verify};
-pub use sealed::Sealed;
-pub use secret::{Options, Secret};
-pub use stats::Statistics;
-#[cfg(feature = "typed")]
+#[cfg(all(feature = "typed", target_os = "linux"))]
 pub use typed::{Plain, Typed};
 
-/// Seams for tests of the protection.
-#[doc(hidden)]
-pub mod probe {
-    use crate::Secret;
-
-    /// What a coffer stored: salt (16 bytes), tag (16 bytes) and ciphertext, one after the other.
-    #[cfg(all(feature = "coffer", target_arch = "x86_64"))]
-    #[must_use]
-    pub fn stored(stored: &crate::Stored) -> Vec<u8> {
-        stored.stands()
-    }
-
-    /// Puts others in their place.
-    #[cfg(all(feature = "coffer", target_arch = "x86_64"))]
-    pub fn overwrite(stored: &crate::Stored, content: &[u8]) {
-        stored.overwrite(content);
-    }
-
-    /// Changes a bit of a coffer's pre-key, of 16 KiB.
-    #[cfg(all(feature = "coffer", target_arch = "x86_64"))]
-    pub fn flip_pre_key(coffer: &crate::Coffer, bit: usize) {
-        coffer.flip(bit);
-    }
-
-    /// [`ct::eq`](crate::ct::eq) of 16 bytes and more as a processor without AVX2 runs it.
-    ///
-    /// # Panics
-    ///
-    /// If the slices are shorter, or of unequal lengths.
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    #[must_use]
-    pub fn eq_by_sse2(a: &[u8], b: &[u8]) -> bool {
-        crate::ct::eq_by_sse2(a, b)
-    }
-
-    /// One past the last data byte of the arena that `secret` lives in: the first byte of the guard page.
-    ///
-    /// To see that an overrun is caught. Reading it must end the process.
-    #[must_use]
-    pub fn arena_end(secret: &Secret) -> *const u8 {
-        secret.arena_end()
-    }
-}
-
-/// The front page's example is compiled, so that it cannot drift from the interface.
-#[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
+/// The page's examples are compiled, so that they cannot drift from the interface.
+#[cfg(all(doctest, feature = "std", target_os = "linux"))]
+#[doc = include_str!("../README.md")]
 struct FrontPage;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::arena::{Doom, Slot, Ticket};
+use crate::arena::{Doom, Slot, Ticket, refuse};
 use crate::deadline::{Clock, Deadline, Terms, Told};
 use crate::error::Error;
 use crate::owner::{Owner, Share};
@@ -59,7 +59,7 @@ impl Life {
             None => Ok(Use { held, of: None }),
             Some(uses) => {
                 let used = Use { held, of: Some((uses, slot.ticket())) };
-                if uses.begin() { Ok(used) } else { Err(Error::Spent) }
+                if uses.begin() { Ok(used) } else { Err(refuse(Error::Spent)) }
             }
         }
     }

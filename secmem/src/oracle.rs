@@ -48,31 +48,9 @@ pub fn compare(data: &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use proptest::prelude::*;
 
     use super::*;
-
-    fn replay(folder: &str, oracle: fn(&[u8])) {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(folder);
-        let mut seeds = 0;
-        for entry in folder.read_dir().unwrap() {
-            oracle(&std::fs::read(entry.unwrap().path()).unwrap());
-            seeds += 1;
-        }
-        assert!(seeds > 0, "no seeds in {}", folder.display());
-    }
-
-    #[test]
-    fn every_seed_is_wiped() {
-        replay("wipe", wipe);
-    }
-
-    #[test]
-    fn every_seed_compares_as_it_should() {
-        replay("compare", compare);
-    }
 
     proptest! {
         #[test]

@@ -96,7 +96,7 @@ impl Policy {
         Self(0)
     }
 
-    /// Everything is preferred: there is always a secret, and the report says what it lacks.
+    /// Everything is preferred: there is a secret wherever the kernel grants memory and random bytes, and the report says what it lacks.
     pub const fn best_effort() -> Self {
         let mut policy = Self::strict();
         let mut at = 0;

@@ -29,8 +29,9 @@ use crate::sys::{self, Call};
 
 /// At which endings all secrets are purged.
 ///
-/// The default is every one that can be caught: a panic, a normal exit, SIGINT, SIGTERM, SIGHUP, SIGQUIT and SIGABRT.
-/// SIGKILL and `_exit` run nothing of ours.
+/// The default are a panic, a normal exit, and the signals by which people, terminals and supervisors end a process, and by which it
+/// ends itself: SIGINT, SIGTERM, SIGHUP, SIGQUIT and SIGABRT. Others that end one, the faults among them, are planned by
+/// [`signals`](Self::signals). SIGKILL and `_exit` run nothing of ours.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Plan {
@@ -69,13 +70,12 @@ impl Plan {
 /// What has been installed, so that a second plan adds what the first had not.
 #[derive(Debug)]
 pub(crate) struct Installed {
-    panic: bool,
     exit: bool,
     /// By number: whether our handler has been set for that signal.
     signals: [bool; SIGNALS],
 }
 
-static INSTALLED: Mutex<Installed> = Mutex::new(Installed { panic: false, exit: false, signals: [false; SIGNALS] });
+static INSTALLED: Mutex<Installed> = Mutex::new(Installed { exit: false, signals: [false; SIGNALS] });
 
 /// The action that stood before ours; null where that was the default. Read by the handler, so never freed.
 static BEFORE: [AtomicPtr<libc::sigaction>; SIGNALS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; SIGNALS];
@@ -85,7 +85,8 @@ pub(crate) const SIGNALS: usize = 65;
 
 /// Installs the purge at the endings of `plan`; what an earlier plan installed stays.
 ///
-/// - Panic: a hook that purges, then calls the hook before it. Cooperative where panics unwind, else forced.
+/// - Panic: a hook that purges, then calls the hook before it. Cooperative where panics unwind, else forced. A hook that the
+///   application sets later without calling this one takes its place; [`install`] once more puts ours first again.
 /// - Exit: a forced purge by atexit(3).
 /// - Signals: a handler that purges by force, then does what was to be done before: the application's handler is
 ///   called; the default action ends the process, so that its exit status stays true. Ignored signals stay
@@ -120,13 +121,13 @@ pub fn install(plan: &Plan) -> Result<(), Error> {
             handle(signal, place_of(signal, &mut installed.signals))?;
         }
     }
-    if plan.panic && !installed.panic && !cfg!(secmem_ablate = "purge-on-panic") {
+    if plan.panic && !cfg!(secmem_ablate = "purge-on-panic") {
+        // Each time: nobody can tell whether another hook has taken the place of ours, and a second purge does no harm.
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |info| {
             on_panic();
             before(info);
         }));
-        installed.panic = true;
     }
     Ok(())
 }

@@ -65,8 +65,8 @@ fn is_locked(controls: &[Reached]) -> bool {
 pub struct Report {
     /// Who may read the process, and what a crash leaves.
     pub posture: Posture,
-    /// Whether a forked child knows that it is one, however it was made.
-    pub fork_witness: Reached,
+    /// Whether a forked child knows that it is one, however it was made; `None` before the first secret, when there is nothing to know.
+    pub fork_witness: Option<Reached>,
     /// Every mapping that holds secrets.
     pub arenas: Vec<ArenaReport>,
     /// Every protected stack, and that of its signal handlers.
@@ -84,7 +84,7 @@ impl Report {
     pub fn now() -> Result<Self, Error> {
         Ok(Self {
             posture: Posture::now()?,
-            fork_witness: arena::fork_witness(Policy::default()),
+            fork_witness: arena::has_fork_witness().then(|| arena::fork_witness(Policy::default())),
             arenas: arenas(),
             stacks: stacks(),
             statistics: Statistics::now(),
@@ -96,7 +96,9 @@ impl fmt::Display for Report {
     /// A few lines for a log; numbers and names alone.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "process: {}", if self.posture.is_hardened() { "hardened" } else { "not hardened" })?;
-        writeln!(f, "{}", self.fork_witness)?;
+        if let Some(witness) = &self.fork_witness {
+            writeln!(f, "{witness}")?;
+        }
         for arena in &self.arenas {
             let ArenaReport { backend, bytes, live, sealed, controls } = arena;
             let sealed = if *sealed { ", sealed" } else { "" };

@@ -239,6 +239,19 @@ fn a_panic_ends_every_secret_before_the_next_hook_runs() {
     assert_eq!(ended.status.code(), Some(ZEROS), "{ended:?}");
 }
 
+#[test]
+fn a_hook_that_took_the_place_of_ours_has_it_no_longer_after_another_installation() {
+    let ended = in_child(|| {
+        let secrets = planted(32);
+        purge::install(&Plan::default()).unwrap();
+        std::panic::set_hook(Box::new(|_| exit_now(look())));
+        purge::install(&Plan::default()).unwrap();
+        assert!(secrets[0].is_empty(), "this is the panic");
+    });
+
+    assert_eq!(ended.status.code(), Some(ZEROS), "{ended:?}");
+}
+
 /// Builds a program of these tests, and the library with it, so that panics abort. `None` where no cargo is there.
 ///
 /// Cargo builds tests so that panics unwind, whatever a profile says.
@@ -255,7 +268,9 @@ fn with_aborting_panics(name: &str) -> Option<PathBuf> {
     };
     let mut library = tool("cargo", "CARGO");
     library.args(["build", "--locked", "--offline", "--quiet", "--package", "secmem", "--lib"]);
-    library.args(["--no-default-features", "--config", "profile.dev.panic=\"abort\"", "--target-dir"]).arg(&target);
+    library
+        .args(["--no-default-features", "--features", "std", "--config", "profile.dev.panic=\"abort\"", "--target-dir"])
+        .arg(&target);
     run(library)?;
     let (built, program) = (target.join("debug"), target.join(name));
     let mut compiler = tool("rustc", "RUSTC");

@@ -151,3 +151,16 @@ fn the_monitor_serves_and_keeps_its_token_to_itself() {
     let environment = std::fs::read(format!("/proc/{}/environ", child.0.id())).unwrap();
     assert!(!environment.windows(TOKEN.len()).any(|bytes| bytes == TOKEN.as_bytes()));
 }
+
+#[test]
+fn the_reach_of_this_build_is_told_part_by_part() {
+    let output = run("reach", b"");
+
+    assert!(output.status.success(), "{output:?}");
+    let text = printed(&output);
+    assert_eq!(text.lines().next(), Some(secmem::reach::TARGET));
+    for part in secmem::reach::Part::ALL {
+        let told = |line: &str| line.starts_with(part.name()) && line.ends_with(&part.here().to_string());
+        assert!(text.lines().any(told), "{part}: {text}");
+    }
+}

@@ -178,6 +178,11 @@ fn take(replaced: i32) {
     assert!(holds(&shown(), NAME.as_bytes()), "this is the block that it stood in");
     assert!(common::peek(there, expected.len()).iter().all(|byte| *byte == 0), "the string still has it");
     assert!(std::env::var_os(NAME).is_none());
+    common::set_variable(NAME, "a third value");
+    let third = Secret::options().expires_in(std::time::Duration::from_secs(60)).take_variable(NAME, 100).unwrap();
+    assert!(third.with(|bytes| bytes == b"a third value").unwrap());
+    common::set_variable(NAME, "a fourth value");
+    assert!(Secret::options().take_variable(NAME, 100).is_ok(), "the thread of the deadlines does not count");
     let again = Secret::options().take_variable(NAME, 100);
     assert!(matches!(again, Err(Error::Input(InputError::NoVariable))), "{again:?}");
 }

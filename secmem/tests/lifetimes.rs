@@ -214,6 +214,19 @@ fn an_owner_holds_what_it_may_and_no_more() {
 }
 
 #[test]
+fn what_grows_gets_what_is_left_to_its_owner_where_twice_as_much_is_too_much() {
+    let mut grows = Secret::options().owner(Owner::new(1, 100)).bytes(64).unwrap();
+    grows.extend(&[7; 64]).unwrap();
+
+    for _ in 64..100 {
+        grows.push(7).unwrap();
+    }
+
+    assert!(matches!(grows.push(7), Err(Error::Quota { .. })));
+    assert!(grows.with(|bytes| bytes == [7; 100]).unwrap());
+}
+
+#[test]
 fn a_long_secret_ends_at_its_time_too() {
     let clock = TestClock::new();
     // Beyond what the lock budget gives, perhaps, which is not what is asked here.

@@ -580,6 +580,7 @@ mod stacks {
 fn the_counts_of_the_process_add_up_and_hold_no_content() {
     let ended = in_child(|| {
         let before = Statistics::now();
+        assert!(Report::now().unwrap().fork_witness.is_none(), "nothing has been asked for");
         let mut secrets: Vec<_> = (0..10).map(|_| Secret::new(32).unwrap()).collect();
         for secret in &mut secrets {
             secret.with_mut(|bytes| bytes.copy_from_slice(b"0123456789abcdefghijklmnopqrstuv")).unwrap();
@@ -587,16 +588,20 @@ fn the_counts_of_the_process_add_up_and_hold_no_content() {
         }
         secrets[0].wipe().unwrap();
         assert!(secrets[0].with(|_| ()).is_err());
+        let spent = Secret::options().max_uses(0).zeroed(1).unwrap();
+        assert!(spent.with(|_| ()).is_err());
+        drop(spent);
         let in_thread = std::thread::spawn(|| Secret::new(1).unwrap().with(|_| ()).unwrap());
         in_thread.join().unwrap();
 
         let after = Statistics::now();
 
         assert_eq!((before.made, before.accesses, before.denied, before.live, before.arenas), (0, 0, 0, 0, 0));
-        assert_eq!((after.made, after.accesses, after.denied), (11, 21, 1));
+        assert_eq!((after.made, after.accesses, after.denied), (12, 21, 2));
         assert_eq!((after.live, after.arenas, after.degraded, after.left_open), (9, 1, 0, 0));
         assert_eq!((after.bytes, after.locked), (64 << 10, 64 << 10));
         let report = Report::now().unwrap();
+        assert!(report.fork_witness.is_some_and(|witness| witness.reached));
         assert_eq!(report.arenas[0].live, 9);
         assert!(!format!("{report:?} {report}").contains("0123456789"));
     });

@@ -6,7 +6,7 @@ mod common;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use secmem::scrub::{self, Stack};
-use secmem::{Backend, Error};
+use secmem::{Backend, Coffer, Control, Demand, Error, Policy, Secret};
 
 /// A frame full of `byte`, at an address that is told.
 #[inline(never)]
@@ -165,6 +165,67 @@ fn handlers_run_on_memory_that_is_overwritten_and_then_on_the_old_one_again() {
         assert!(SEEN.swap(0, Ordering::SeqCst).abs_diff(place) > 1 << 16);
         drop(stack);
     }
+}
+
+#[test]
+fn handlers_have_as_much_room_as_the_application_has_given_them_since() {
+    let ended = common::in_child(|| {
+        let mut stack = Stack::new(64 << 10).unwrap();
+        stack.run(|| ()).unwrap();
+        let place = vec![0_u8; 256 << 10].leak();
+        let larger = libc::stack_t { ss_sp: place.as_mut_ptr().cast(), ss_flags: 0, ss_size: place.len() };
+        // SAFETY: the place is leaked, so it outlives the thread.
+        assert_eq!(unsafe { libc::sigaltstack(&raw const larger, std::ptr::null_mut()) }, 0);
+        extern "C" fn takes_much(_: libc::c_int) {
+            let mut room = std::hint::black_box([1_u8; 40 << 10]);
+            std::hint::black_box(&mut room);
+        }
+        common::set_handler(libc::SIGUSR1, takes_much as *const () as usize, libc::SA_ONSTACK);
+
+        for _ in 0..2 {
+            stack.run(|| common::raise(libc::SIGUSR1)).unwrap();
+        }
+
+        assert!(common::alternate_stack().is_some_and(|at| at == place.as_ptr().addr()), "it is back where it was");
+    });
+
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+#[test]
+fn a_protected_stack_gets_what_the_pool_keeps_for_secrets_to_come() {
+    let ended = common::in_child(|| {
+        common::limit_locked_memory(512 << 10);
+        let secrets: Vec<_> = (0..20_000).map_while(|_| Secret::new(32).ok()).collect();
+        assert!(secrets.len() > 1000);
+        assert!(Stack::new(64 << 10).is_err(), "secrets that live fill the budget");
+        drop(secrets);
+
+        Stack::new(64 << 10).unwrap().run(|| ()).unwrap();
+        scrub::run(|| ()).unwrap();
+    });
+
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+#[test]
+fn without_a_lock_budget_a_coffer_and_a_stack_are_had_by_a_policy_that_says_so() {
+    let ended = common::in_child(|| {
+        common::limit_locked_memory(0);
+        let policy = Policy::best_effort();
+        let mut stack = Stack::with_policy(policy, 64 << 10).unwrap();
+        let lock = stack.protection().controls().find(|it| it.control == Control::Lock).unwrap();
+        assert!(!lock.reached && lock.is_degraded(), "{lock}");
+        let guards = stack.protection().controls().find(|it| it.control == Control::Guards).unwrap();
+        assert_eq!((guards.reached, guards.asked), (true, Demand::Required));
+        stack.run(|| ()).unwrap();
+        let secret = Secret::options().policy(policy).zeroed(32).unwrap();
+        let coffer = Coffer::with_policy(policy).unwrap();
+        assert!(coffer.store(&secret).unwrap().open(Secret::options().policy(policy)).is_ok());
+        assert!(matches!(Coffer::new(), Err(Error::Refused { .. })));
+    });
+
+    assert!(ended.status.success(), "{ended:?}");
 }
 
 /// A library that calls a function of another, bound as `how` says; `None` where no compiler is there.

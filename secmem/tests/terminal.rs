@@ -198,8 +198,11 @@ fn a_handler_of_the_application_finds_the_terminal_as_before() {
 #[test]
 fn a_handler_that_returns_ends_the_question_or_lets_it_go_on() {
     extern "C" fn nothing(_: i32) {}
-    for (signal, expected) in
-        [(libc::SIGTERM, InputError::Interrupted.to_string()), (libc::SIGUSR1, "abcdef".to_owned())]
+    let ended = [(libc::SIGTERM, InputError::Interrupted.to_string())];
+    for (signal, expected) in [libc::SIGUSR1, libc::SIGIO, libc::SIGRTMIN()]
+        .map(|signal| (signal, "abcdef".to_owned()))
+        .into_iter()
+        .chain(ended)
     {
         let mut session = at_terminal(signal, |signal| {
             common::set_handler(signal, nothing as *const () as usize, 0);
@@ -210,7 +213,7 @@ fn a_handler_that_returns_ends_the_question_or_lets_it_go_on() {
         answer(&mut session, "abc");
         session.shows("***");
         session.signal(signal);
-        if signal == libc::SIGUSR1 {
+        if signal != libc::SIGTERM {
             session.types("def\n");
         }
 

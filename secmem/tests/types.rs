@@ -6,7 +6,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 
-use common::{Refused, exit_now, in_child, in_child_with, map_line, peek, poke, raise, refuse, set_handler, touch};
+use common::{
+    Refused, exit_now, in_child, in_child_with, map_line, peek, peek_closed, poke, raise, refuse, set_handler, touch,
+};
 use secmem::purge::{self, Plan};
 use secmem::{Backend, Bytes, Error, Missing, Sealed, Secret, Statistics, Text, Typed};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -271,7 +273,9 @@ static LOOK_AT: std::sync::atomic::AtomicPtr<u8> = std::sync::atomic::AtomicPtr:
 
 extern "C" fn look_in_handler(_: i32) {
     let at = LOOK_AT.load(std::sync::atomic::Ordering::SeqCst);
-    exit_now(if peek(at, 32).iter().all(|&byte| byte == 0) { 40 } else { 41 });
+    let mut seen = [1; 32];
+    peek_closed(at, &mut seen);
+    exit_now(if seen == [0; 32] { 40 } else { 41 });
 }
 
 #[test]

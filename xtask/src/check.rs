@@ -56,6 +56,13 @@ pub(crate) fn run(_: &Options) -> Result<u8, Failure> {
     report.step("format", || passes(cmd!(sh, "cargo fmt --all --check")))?;
     report.step("lints", || passes(cmd!(sh, "cargo clippy --workspace --all-targets --locked -- --deny warnings")))?;
     report.step("other targets", || targets(&workspace))?;
+    report.step("library, without a system", || core(&workspace))?;
+    report.step("library, oldest Rust", || oldest(&workspace))?;
+    report.step("library, packaged", || {
+        passes(cmd!(sh, "cargo package --package secmem --locked --offline --allow-dirty"))
+    })?;
+    report.step("library's core under Miri", || interpreted(&workspace))?;
+    report.step("dependencies", || dependencies(&workspace))?;
     report.step("tests", || tests(cmd!(sh, "{test_program} {test_args...}").into()))?;
     // The rows, and the library that they audit: thin LTO of every other test program would take longer than all else.
     report.step("leak tests, optimised", || {
@@ -65,7 +72,9 @@ pub(crate) fn run(_: &Options) -> Result<u8, Failure> {
         passes(cmd!(sh, "cargo test --package scenarios-crypto --profile audit --locked"))
     })?;
     report.step("library, optimised", || {
-        passes(cmd!(sh, "cargo test --package secmem --all-features --profile audit --locked"))
+        passes(cmd!(sh, "cargo test --package secmem --all-features --profile audit --locked"))?;
+        let core = ["--no-default-features", "--lib", "--test", "optimiser"];
+        passes(cmd!(sh, "cargo test --package secmem {core...} --profile audit --locked"))
     })?;
     report.step("ablations, one of each kind", || match ablate::run(&ablate::Options::of_each_kind())? {
         0 => Ok(Step::Passed),
@@ -109,22 +118,100 @@ fn line(name: &str, word: &str, took: Duration) -> String {
     format!("{name:<34}{:>8.1} s  {word}", took.as_secs_f64())
 }
 
-/// Other machines that the library is built for: those of them whose standard library is installed here.
-const TARGETS: [&str; 2] = ["aarch64-unknown-linux-gnu", "x86_64-unknown-linux-musl"];
+/// Other machines and systems that the library is built for, and with which features: those of them whose standard library, or
+/// `core`, is installed here. On systems other than Linux it is its core, whatever the features.
+const TARGETS: [(&str, &[&str]); 8] = [
+    ("aarch64-unknown-linux-gnu", &["--all-features", "--no-default-features"]),
+    ("x86_64-unknown-linux-musl", &["--all-features"]),
+    ("aarch64-apple-darwin", &["--all-features", "--no-default-features"]),
+    ("x86_64-pc-windows-gnu", &["--all-features", "--no-default-features"]),
+    ("x86_64-unknown-freebsd", &["--all-features", "--no-default-features"]),
+    ("wasm32-unknown-unknown", &["--all-features", "--no-default-features"]),
+    // No system at all: 32 bits; a kernel's code, which has no vector registers.
+    ("thumbv7em-none-eabi", &["--no-default-features"]),
+    ("x86_64-unknown-none", &["--no-default-features"]),
+];
 
 fn targets(workspace: &Workspace) -> Result<Step, Failure> {
     let sh = &workspace.sh;
     let mut missing = Vec::new();
-    for target in TARGETS {
+    for (target, features) in TARGETS {
         let library = cmd!(sh, "rustc --print target-libdir --target {target}").quiet().read()?;
-        if std::path::Path::new(&library).is_dir() {
-            passes(cmd!(sh, "cargo check --package secmem --all-features --locked --target {target}"))?;
-        } else {
+        if !std::path::Path::new(&library).is_dir() {
             missing.push(target);
+            continue;
+        }
+        for features in features {
+            let library = ["--package", "secmem", "--lib", features, "--locked", "--target", target];
+            passes(cmd!(sh, "cargo clippy {library...} -- --deny warnings"))?;
+            // Assembly is read when code is made of it, not before.
+            passes(cmd!(sh, "cargo build {library...}"))?;
         }
     }
     let hint = || format!("not installed: {0}; `rustup target add {0}` installs", missing.join(" "));
     Ok(if missing.is_empty() { Step::Passed } else { Step::Skipped(hint()) })
+}
+
+/// The library without `std`, on this machine: a target that has none.
+fn core(workspace: &Workspace) -> Result<Step, Failure> {
+    let sh = &workspace.sh;
+    let library = ["--package", "secmem", "--no-default-features", "--locked"];
+    passes(cmd!(sh, "cargo clippy {library...} --all-targets -- --deny warnings"))?;
+    passes(cmd!(sh, "cargo test {library...}"))
+}
+
+/// A machine that is unlike this one in what code can come to depend on: 32 bits, and another system.
+const INTERPRETED: &str = "i686-pc-windows-gnu";
+
+/// The core's unit tests under Miri, which finds what unsafe code may not do, as on a machine that nobody here has.
+fn interpreted(workspace: &Workspace) -> Result<Step, Failure> {
+    let sh = &workspace.sh;
+    let nightly = match toolchain(workspace, "nightly") {
+        Ok(nightly) => nightly,
+        Err(missing) => return Ok(Step::Skipped(missing)),
+    };
+    if cmd!(sh, "rustup run {nightly} cargo miri --version").quiet().ignore_stdout().ignore_stderr().run().is_err() {
+        return Ok(Step::Skipped("no Miri (rustup component add --toolchain nightly miri rust-src)".to_owned()));
+    }
+    let tests = ["--package", "secmem", "--no-default-features", "--lib", "--locked", "--target", INTERPRETED];
+    passes(cmd!(sh, "rustup run {nightly} cargo miri test {tests...}"))
+}
+
+/// The library, built by the oldest Rust that it says it needs.
+fn oldest(workspace: &Workspace) -> Result<Step, Failure> {
+    let sh = &workspace.sh;
+    let manifest = sh.read_file("secmem/Cargo.toml")?;
+    let version = minimum(&manifest).ok_or_else(|| Failure::internal("secmem/Cargo.toml names no rust-version"))?;
+    Ok(match toolchain(workspace, version) {
+        Ok(oldest) => passes(cmd!(sh, "rustup run {oldest} cargo check --package secmem --all-features --locked"))?,
+        Err(missing) => Step::Skipped(missing),
+    })
+}
+
+fn minimum(manifest: &str) -> Option<&str> {
+    let value = manifest.lines().find_map(|line| line.strip_prefix("rust-version = \""))?;
+    value.split_once('"').map(|(version, _)| version)
+}
+
+/// The installed toolchain whose name begins so; else what is missing.
+fn toolchain(workspace: &Workspace, name: &str) -> Result<String, String> {
+    let installed = cmd!(workspace.sh, "rustup toolchain list").quiet().ignore_stderr().read();
+    let toolchains = installed.map_err(|_| format!("no rustup to have Rust {name} by"))?;
+    let found = toolchains.split_whitespace().find(|word| word.starts_with(name)).map(str::to_owned);
+    found.ok_or_else(|| format!("no toolchain {name} (rustup toolchain install --profile minimal {name})"))
+}
+
+/// Licences, advisories and sources of all dependencies, as deny.toml has them.
+fn dependencies(workspace: &Workspace) -> Result<Step, Failure> {
+    let sh = &workspace.sh;
+    if cmd!(sh, "cargo deny --version").quiet().ignore_stdout().ignore_stderr().run().is_err() {
+        return Ok(Step::Skipped("no cargo-deny (cargo install cargo-deny)".to_owned()));
+    }
+    passes(cmd!(sh, "cargo deny --locked check bans licenses sources"))?;
+    if cmd!(sh, "cargo deny fetch db").quiet().ignore_stdout().ignore_stderr().run().is_err() {
+        return Ok(Step::Skipped("advisories: their database could not be fetched".to_owned()));
+    }
+    passes(cmd!(sh, "cargo deny --locked check advisories"))
 }
 
 /// A step that is one program.
@@ -218,6 +305,14 @@ mod tests {
     fn a_readme_without_a_test_command_or_with_two_is_an_error() {
         assert!(test_command("cargo xtask audit").is_err());
         assert!(test_command("cargo test\ncargo test --workspace").is_err());
+    }
+
+    #[test]
+    fn the_oldest_rust_is_the_librarys() {
+        let manifest = "[package]\nname = \"secmem\"\nrust-version = \"1.93\" # why\n";
+
+        assert_eq!(minimum(manifest), Some("1.93"));
+        assert_eq!(minimum("[package]\nrust-version.workspace = true\n"), None);
     }
 
     #[test]

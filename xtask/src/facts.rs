@@ -105,6 +105,7 @@ pub(crate) const FACTS: &[(&str, &[&str])] = &[
             "a_fault_of_another_thread_leaves_the_terminal_as_before",
             "a_handler_of_the_application_finds_the_terminal_as_before",
             "a_handler_that_returns_ends_the_question_or_lets_it_go_on",
+            "a_purge_that_is_installed_during_a_question_and_the_next_question_do_not_call_each_other_for_ever",
             "a_stop_gives_the_terminal_back_and_the_question_is_asked_again",
             "an_abort_of_another_thread_leaves_the_terminal_as_before",
             "the_key_that_quits_ends_the_process_and_the_terminal_is_as_before",

@@ -214,7 +214,20 @@ struct Compared {
 fn compare(auditor: &Auditor, subject: &Path, name: &str, key: u64, runs: u32) -> Result<Compared, Failure> {
     let (key, runs) = (key.to_string(), runs.to_string());
     let mut residue = Command::new(&auditor.program);
-    residue.args(["diff", "--json", "--bytes", "--secret-random", &key, "--runs", &runs, "--"]);
+    // When it says that it is done, as the search looks when it says that all is wiped: what a program does on its way out
+    // overwrites things that it has freed.
+    residue.args([
+        "diff",
+        "--json",
+        "--bytes",
+        "--secret-random",
+        &key,
+        "--runs",
+        &runs,
+        "--at",
+        "syscall:write",
+        "--",
+    ]);
     residue.arg(subject).args(["alone", name]).stderr(Stdio::inherit());
     let doing = || format!("comparing two keys over {name}");
     let output = residue.output().map_err(|error| Failure::because(doing(), error))?;

@@ -202,8 +202,8 @@ impl<'a> Scanner<'a> {
 ///
 /// A secret written in capital hexadecimal also shows small hexadecimal wherever a few digits come without letters; the
 /// two alphabets of base64 overlap in the same way, and a text in percent encoding shows some of the text itself. Of
-/// the runs of one needle, a run that lies within another is left out; of equal ones, the first form stays. What shows
-/// the secret and what shows something made from it stay apart.
+/// the runs of one needle, a run that lies within another is left out, but no whole one for a piece; of equal ones, the first
+/// form stays. What shows the secret and what shows something made from it stay apart.
 fn settle(mut matches: Vec<Match>) -> Vec<Match> {
     for found in &mut matches {
         found.form = order_of(found);
@@ -217,11 +217,13 @@ fn settle(mut matches: Vec<Match>) -> Vec<Match> {
     let mut around: Option<Match> = None;
     matches.retain(|found| {
         let end = |found: &Match| u128::from(found.address) + u128::from(found.length);
-        let within = around.as_ref().is_some_and(|around| kind(around) == kind(found) && end(found) <= end(around));
-        if !within {
+        let around_it = around.filter(|around| kind(around) == kind(found) && end(found) <= end(around));
+        let Some(around_it) = around_it else {
             around = Some(*found);
-        }
-        !within
+            return true;
+        };
+        // A piece of a form that has the secret in it, as ChaCha's state has, is longer than the secret where one byte before it fits.
+        found.whole && !around_it.whole
     });
     matches.sort_unstable();
     matches

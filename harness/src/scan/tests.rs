@@ -130,6 +130,18 @@ fn a_whole_copy_is_not_found_once_more_where_what_stands_beside_it_fits_another_
 }
 
 #[test]
+fn a_whole_copy_stays_one_where_the_byte_before_it_fits_a_form_that_has_it_within() {
+    let state = text(Form::ChachaState, 0);
+    let key = state.windows(SECRET.len()).position(|run| run == SECRET).unwrap();
+    let found = find(&[(0x7000, &page_with(&state[key - 1..key + SECRET.len()], 100))]);
+    assert_eq!((found.len(), found[0].form, found[0].whole), (1, Form::Raw, true), "{found:?}");
+    assert_eq!((found[0].address, found[0].length), (0x7000 + 101, 32));
+
+    let found = find(&[(0x7000, &page_with(&state, 100))]);
+    assert_eq!((found.len(), found[0].form, found[0].whole), (1, Form::ChachaState, true), "{found:?}");
+}
+
+#[test]
 fn a_reversed_secret_is_found_as_such() {
     let found = find(&[(0, &page_with(&text(Form::Reversed, 0)[3..], 9))]);
 

@@ -147,6 +147,9 @@ fn run(victim: &Victim, half: Half) -> Result<(), Failure> {
 
 /// The same without a harness.
 fn alone(victim: &Victim, half: Half) -> Result<(), Failure> {
+    // Here: its buffer would be made where the row has just freed something, and overwrite it.
+    let mut out = io::stdout().lock();
+    let mut print = |text| out.write_all(text).and_then(|()| out.flush()).map_err(Failure::while_doing("printing"));
     play(victim, half, stdin()?, || Ok(()), || print(b"done\n"))
 }
 

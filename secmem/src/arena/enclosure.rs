@@ -7,11 +7,11 @@ use std::ptr::NonNull;
 use std::sync::atomic::{Ordering, compiler_fence};
 
 use super::mapping::{Kind, Mapping};
-use super::pool::refused;
+use super::pool::{self, refused};
 use super::register::Entry;
 use super::{Backend, Protection, fork};
 use crate::error::Error;
-use crate::policy::Policy;
+use crate::policy::{Control, Demand, Policy};
 use crate::{ct, wipe};
 
 /// Bytes without access on either side. More than a page, because code that was not compiled with stack probes can step
@@ -29,14 +29,22 @@ pub(crate) struct Enclosure {
 }
 
 impl Enclosure {
-    /// At least `len` bytes of `asked`'s memory.
-    pub(crate) fn new(asked: Backend, len: usize) -> Result<Self, Error> {
+    /// At least `len` bytes, as `policy` says. Guards are required, whatever it says: code that goes past the end of a stack or a
+    /// heap would write to what is nobody's to write to.
+    pub(crate) fn new(policy: Policy, len: usize) -> Result<Self, Error> {
         if fork::in_child() {
             return Err(Error::Forked);
         }
-        let policy = Policy::from(asked);
+        let policy = policy.with(Control::Guards, Demand::Required);
+        let asked = policy.backend();
         fork::watch(policy, len)?;
-        let make = |kind| Mapping::new(kind, len, GUARD, policy);
+        let make = |kind| match Mapping::new(kind, len, GUARD, policy) {
+            // What the pool keeps for secrets to come may be what is missing here.
+            Err(refusal) if pool::is_shortage(refusal) && pool::give_unused_back() => {
+                Mapping::new(kind, len, GUARD, policy)
+            }
+            result => result,
+        };
         let (kind, mapping, why) = match asked {
             Backend::MemfdSecret => {
                 let made = make(Kind::MemfdSecret).map_err(refused(asked, len, Kind::MemfdSecret, None))?;

@@ -178,6 +178,11 @@ pub(super) fn witness(policy: Policy) -> Reached {
     Reached { control: Control::ForkWitness, asked, reached: made && lacking.is_none(), why }
 }
 
+/// Whether there is one, of whatever kind: it is made with the first secret.
+pub(super) fn has_witness() -> bool {
+    !WITNESS.load(Ordering::Acquire).is_null()
+}
+
 /// The address of the page that the kernel zeroes in children, where there is one.
 pub(super) fn witness_page() -> Option<usize> {
     let witness = WITNESS.load(Ordering::Acquire);

@@ -140,6 +140,11 @@ pub(crate) fn fork_witness(policy: Policy) -> Reached {
     fork::witness(policy)
 }
 
+/// Whether there is a witness, of whatever kind: it is made with the first secret.
+pub(crate) fn has_fork_witness() -> bool {
+    fork::has_witness()
+}
+
 /// The address of the page that the kernel zeroes in forked children, where there is one.
 pub(crate) fn fork_witness_page() -> Option<usize> {
     fork::witness_page()
@@ -402,7 +407,11 @@ impl Drop for Slot {
 /// The error of an access to a slot that has ended, or, where nothing has ended it, of one in a forked child.
 #[cold]
 fn denied(doom: Option<Doom>) -> Error {
-    let error = doom.map_or(Error::Forked, Error::from);
+    refuse(doom.map_or(Error::Forked, Error::from))
+}
+
+/// Counts and tells that an access was refused.
+pub(crate) fn refuse(error: Error) -> Error {
     stats::count(Count::Denied);
     crate::trace::denied(&error);
     error
@@ -464,9 +473,13 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
-    /// Bytes of the slot.
-    pub(crate) fn len(&self) -> usize {
-        self.place.len()
+    /// Bytes to write when the slot is overwritten, each pass counted.
+    pub(crate) fn work(&self) -> usize {
+        let passes = match self.place.meta().state.schedule() {
+            Schedule::SixPass => 6,
+            Schedule::Single => 1,
+        };
+        self.place.len().saturating_mul(passes)
     }
 
     /// Forbids further accesses and overwrites the slot: now if nobody uses it, else when the last access ends, and if another one is

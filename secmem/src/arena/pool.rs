@@ -268,9 +268,17 @@ fn take_from(
 }
 
 /// Whether the kernel might grant it to a process that has less.
-fn is_shortage(refusal: Refusal) -> bool {
+pub(super) fn is_shortage(refusal: Refusal) -> bool {
     // mlock says EPERM where the limit is 0, which it may have become; ENOMEM is said of mappings, too.
     !is_lasting(refusal) && matches!(refusal.errno, libc::ENOMEM | libc::EAGAIN | libc::EPERM)
+}
+
+/// Takes the slots back that threads keep at hand, and gives back what is unused then; whether that was any.
+#[cfg(target_arch = "x86_64")] // for protected stacks
+pub(super) fn give_unused_back() -> bool {
+    let mut rooms = lock();
+    untake_all(&mut rooms, magazine::take_back());
+    unmap_unused(&mut rooms)
 }
 
 /// Gives back the shared arenas in which nobody has a slot; whether there were any.

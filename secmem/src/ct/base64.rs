@@ -1,12 +1,17 @@
 //! Base64 (RFC 4648, sections 4 and 5), in a time that depends on lengths alone.
 //!
 //! ```
+//! # #[cfg(all(feature = "std", target_os = "linux"))]
+//! # fn main() -> Result<(), secmem::Error> {
 //! use secmem::{Secret, ct::base64::STANDARD};
 //!
 //! let text = b"AP8QIA=="; // in a slot itself, where it is a secret
 //! let key = Secret::options().filled(STANDARD.decoded_len(text), |slot| STANDARD.decode(text, slot))?;
 //! assert!(key.with(|key| key == [0x00, 0xff, 0x10, 0x20])?);
-//! # Ok::<(), secmem::Error>(())
+//! # Ok(())
+//! # }
+//! # #[cfg(not(all(feature = "std", target_os = "linux")))]
+//! # fn main() {} // a secret needs Linux
 //! ```
 
 use super::hidden::{cleanly, opaque};

@@ -1,7 +1,7 @@
 //! A yes or no that no branch has looked at.
 
-use std::fmt;
-use std::ops::{BitAnd, BitOr, BitXor, Not};
+use core::fmt;
+use core::ops::{BitAnd, BitOr, BitXor, Not};
 
 use super::hidden::opaque;
 

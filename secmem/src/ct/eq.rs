@@ -1,7 +1,7 @@
 //! Whether bytes are the same: differences are gathered with exclusive or, and looked at once, at the end, behind a barrier.
 //!
 //! On x86-64 that is assembly: a build without optimisation would leave every word on its stack, and one with it the last
-//! ones in registers.
+//! ones in registers. In a kernel, whose code has no vector registers, and on other processors it is the compiler's.
 #![allow(unsafe_code)] // loads behind a check of the processor, in registers that are cleared
 
 use super::hidden::opaque;
@@ -19,7 +19,7 @@ pub fn eq(a: &[u8], b: &[u8]) -> bool {
 }
 
 /// Whether all of `bytes` are zero. Of the scrubbed stack alone.
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(feature = "std", target_os = "linux", target_arch = "x86_64"))]
 pub(crate) fn is_zero(bytes: &[u8]) -> bool {
     let (steps, rest) = bytes.as_chunks::<64>();
     let mut gathered = [0; 8];
@@ -33,7 +33,7 @@ pub(crate) fn is_zero(bytes: &[u8]) -> bool {
 }
 
 /// [`eq`] of 16 bytes and more as a processor without AVX2 runs it.
-#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 pub(crate) fn eq_by_sse2(a: &[u8], b: &[u8]) -> bool {
     assert!(a.len() == b.len() && a.len() >= 16, "lengths that this way is not for");
     opaque(by_hand::steps(a, b)) == 0
@@ -42,16 +42,16 @@ pub(crate) fn eq_by_sse2(a: &[u8], b: &[u8]) -> bool {
 /// 0 if two slices of equal length hold the same bytes, else something else.
 #[inline]
 fn differences(a: &[u8], b: &[u8]) -> u64 {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
     {
         by_hand::differences(a, b)
     }
-    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri))))]
     portable(a, b)
 }
 
 /// [`differences`] as the compiler makes it: in a build without optimisation its words pass over the stack.
-#[cfg(any(test, miri, not(target_arch = "x86_64")))]
+#[cfg(any(test, miri, not(all(target_arch = "x86_64", target_feature = "sse2"))))]
 fn portable(a: &[u8], b: &[u8]) -> u64 {
     let ((a, a_rest), (b, b_rest)) = (a.as_chunks(), b.as_chunks());
     let words = a.iter().zip(b).map(|(a, b)| u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b));
@@ -61,9 +61,9 @@ fn portable(a: &[u8], b: &[u8]) -> u64 {
 
 /// In registers that are zero again at the end, and nowhere else, at every level of optimisation: the same for every
 /// content, for nothing branches on a byte.
-#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 mod by_hand {
-    use std::arch::asm;
+    use core::arch::asm;
 
     pub(super) fn differences(a: &[u8], b: &[u8]) -> u64 {
         debug_assert_eq!(a.len(), b.len());
@@ -73,7 +73,7 @@ mod by_hand {
             8..16 => words(a, b),
             16..33 => halves(a, b),
             // Vectors of 32 bytes, as wide as those of the C library's memcmp, which stops at the first difference.
-            _ if std::arch::is_x86_feature_detected!("avx2") => match len {
+            _ if crate::cpu::has_avx2() => match len {
                 33..65 => avx2_ends::<32>(a, b),
                 65..129 => avx2_ends::<64>(a, b),
                 _ => avx2_steps(a, b),
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_difference_is_seen_at_every_place_of_every_length() {
-        for len in 1..400 {
+        for len in 1..if cfg!(miri) { 18 } else { 400 } {
             let a: Vec<u8> = (0..len).map(|at| (at * 7 + 3) as u8).collect();
             assert!(eq(&a, &a.clone()), "{len}");
             for at in 0..len {
@@ -328,12 +328,12 @@ mod tests {
 
     #[test]
     fn the_other_paths_agree() {
-        for len in 1..400 {
+        for len in 1..if cfg!(miri) { 18 } else { 400 } {
             let a = vec![0x5A; len];
             assert_eq!((portable(&a, &a), differences(&a, &a)), (0, 0), "{len}");
-            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            #[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
             let steps = |a: &[u8], b: &[u8]| if a.len() < 16 { portable(a, b) } else { by_hand::steps(a, b) };
-            #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+            #[cfg(not(all(target_arch = "x86_64", target_feature = "sse2", not(miri))))]
             let steps = portable;
             assert_eq!(steps(&a, &a), 0, "{len}");
             for at in 0..len {
@@ -347,7 +347,7 @@ mod tests {
         }
     }
 
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(all(feature = "std", target_os = "linux", target_arch = "x86_64"))]
     #[test]
     fn a_byte_that_is_not_zero_is_seen_wherever_it_stands() {
         for len in 0..200 {

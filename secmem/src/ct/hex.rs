@@ -1,12 +1,17 @@
 //! Hexadecimal, in a time that depends on lengths alone.
 //!
 //! ```
+//! # #[cfg(all(feature = "std", target_os = "linux"))]
+//! # fn main() -> Result<(), secmem::Error> {
 //! use secmem::{Secret, ct::hex};
 //!
 //! let text = b"00ff10"; // from a file of keys, say, and in a slot itself
 //! let key = Secret::options().filled(hex::decoded_len(text.len()), |slot| hex::decode(text, slot))?;
 //! assert!(key.with(|key| key == [0x00, 0xff, 0x10])?);
-//! # Ok::<(), secmem::Error>(())
+//! # Ok(())
+//! # }
+//! # #[cfg(not(all(feature = "std", target_os = "linux")))]
+//! # fn main() {} // a secret needs Linux
 //! ```
 
 use super::hidden::{cleanly, opaque};

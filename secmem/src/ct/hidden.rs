@@ -10,11 +10,11 @@ pub(crate) fn opaque(value: u64) -> u64 {
     {
         let mut hidden = value;
         // SAFETY: the template is a comment: it reads and writes one register and touches neither memory nor flags.
-        unsafe { std::arch::asm!("/* {0} */", inout(reg) hidden, options(pure, nomem, nostack, preserves_flags)) };
+        unsafe { core::arch::asm!("/* {0} */", inout(reg) hidden, options(pure, nomem, nostack, preserves_flags)) };
         hidden
     }
     #[cfg(not(all(not(miri), any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64"))))]
-    std::hint::black_box(value)
+    core::hint::black_box(value)
 }
 
 /// Runs `work`, which is given references to secrets, and leaves nothing of them in registers.
@@ -24,7 +24,8 @@ pub(crate) fn opaque(value: u64) -> u64 {
 #[inline(always)]
 pub(super) fn cleanly<R>(work: impl FnOnce() -> R) -> R {
     let result = apart(work);
-    if cfg!(debug_assertions) {
+    // An interpreter has no stack to clean, and would take most of its time for it.
+    if cfg!(all(unoptimised, not(miri))) {
         clear_stack();
     }
     clear_registers();
@@ -51,7 +52,7 @@ fn clear_registers() {
     #[cfg(all(not(miri), target_arch = "x86_64"))]
     // SAFETY: zeroes registers that are told to be changed, and touches no memory. That it might keeps it where it is called.
     unsafe {
-        std::arch::asm!(
+        core::arch::asm!(
             "xor eax, eax",
             "xor ecx, ecx",
             "xor edx, edx",

@@ -23,10 +23,11 @@ mod words;
 
 pub use choice::Choice;
 pub use eq::eq;
-#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[cfg(all(target_arch = "x86_64", target_feature = "sse2", not(miri)))]
 pub(crate) use eq::eq_by_sse2;
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(feature = "std", target_os = "linux", target_arch = "x86_64"))]
 pub(crate) use eq::is_zero;
+#[cfg(all(feature = "std", target_os = "linux"))]
 pub(crate) use hidden::opaque;
 pub use order::{Order, compare};
 pub use pick::{copy_if, look_up, select, swap_if};
@@ -40,3 +41,6 @@ fn settle(wrong: u64, into: &mut [u8]) -> Result<(), CodecError> {
     crate::wipe::wipe(into);
     Err(CodecError::Invalid)
 }
+
+#[cfg(test)]
+mod tests;

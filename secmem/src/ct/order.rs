@@ -1,7 +1,7 @@
 //! Which of two byte strings comes first.
 
-use std::cmp::Ordering;
-use std::fmt;
+use core::cmp::Ordering;
+use core::fmt;
 
 use super::choice::Choice;
 use super::hidden::{cleanly, opaque};

@@ -3,7 +3,7 @@
 //! Nothing is looked up in a table and nothing branches on a byte: the characters are computed. A lane never carries into
 //! the next one, because what is added to its seven bits stays below 256.
 
-use std::fmt;
+use core::fmt;
 
 /// Why bytes were not encoded or decoded. It does not say where something is wrong, or what stands there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl fmt::Display for CodecError {
     }
 }
 
-impl std::error::Error for CodecError {}
+impl core::error::Error for CodecError {}
 
 /// The byte in each of the eight lanes.
 #[inline(always)]

@@ -338,7 +338,7 @@ pub(super) fn controls(look: &Look) -> Option<Vec<ControlReached>> {
         Control::MemfdSecret => {
             report.arenas.iter().filter(|arena| arena.backend == crate::Backend::MemfdSecret).count()
         }
-        Control::ForkWitness => usize::from(report.fork_witness.reached),
+        Control::ForkWitness => usize::from(report.fork_witness.is_some_and(|witness| witness.reached)),
         _ => {
             let has = |controls: &[crate::Reached]| controls.iter().any(|it| it.control == control && it.reached);
             report.arenas.iter().filter(|arena| has(&arena.controls)).count()

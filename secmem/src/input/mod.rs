@@ -29,6 +29,9 @@
 //! emulators, multiplexers, network programs, the page cache of a file. A variable came through the memory of whoever started this
 //! program; [`Options::take_variable`] wipes the copies in this process.
 //!
+//! Whatever reads standard input through [`std::io::stdin`] first reads ahead into a buffer of the standard library, secrets of
+//! later lines among it. Read those first, or all of it by what is here.
+//!
 //! [`Secret::write_to`]: crate::Secret::write_to
 //! [`Bytes::write_to`]: crate::Bytes::write_to
 //! [`Text::write_to`]: crate::Text::write_to

@@ -27,18 +27,21 @@ fn watched() -> impl Iterator<Item = c_int> {
     (1..=libc::SIGRTMAX()).filter(|&signal| purge::ends_a_process(signal)).chain([libc::SIGTSTP])
 }
 
-/// Those after whose handler a question goes on, if it returns. After others it makes no sense any more, or the process is about
-/// to end: a handler of a fault returns to the fault.
-const PASSING: [c_int; 9] = [
-    libc::SIGUSR1,
-    libc::SIGUSR2,
-    libc::SIGPIPE,
-    libc::SIGALRM,
-    libc::SIGXCPU,
-    libc::SIGVTALRM,
-    libc::SIGPROF,
-    libc::SIGTSTP,
-    libc::SIGCONT,
+/// Those after whose handler a question is given up, even if it returns: somebody wants the process to end, or it is about to, for
+/// a handler of a fault returns to the fault. Programs use the others for their own ends: timers, children, descriptors.
+const ENDING: [c_int; 12] = [
+    libc::SIGHUP,
+    libc::SIGINT,
+    libc::SIGQUIT,
+    libc::SIGTERM,
+    libc::SIGABRT,
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGILL,
+    libc::SIGFPE,
+    libc::SIGTRAP,
+    libc::SIGSYS,
+    libc::SIGXFSZ,
 ];
 
 /// One question at a time: there is one keyboard.
@@ -306,7 +309,7 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut
     // SAFETY: null, or a structure that was leaked for this handler to read.
     let before = unsafe { before_of(signal).load(Ordering::Acquire).as_ref() };
     let handled = before.is_some_and(|before| before.sa_sigaction != libc::SIG_DFL);
-    let passing = handled && PASSING.contains(&signal); // what was typed is wanted still
+    let passing = handled && !ENDING.contains(&signal); // what was typed is wanted still
     if signal != libc::SIGCONT {
         with_current(|shared| {
             if !passing {

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::InputError;
 use crate::bytes::Bytes;
+use crate::deadline;
 use crate::error::Error;
 use crate::secret::Options;
 use crate::sys::environment;
@@ -31,13 +32,19 @@ impl Options {
         if name.is_empty() || name.as_bytes().iter().any(|byte| matches!(byte, b'=' | 0)) {
             return Err(Error::Input(InputError::NoVariable));
         }
-        let count = std::fs::read_dir("/proc/self/task").map_err(failed)?.count();
+        // The watcher of deadlines does not use the environment.
+        let watcher = deadline::watcher().map(|number| number.to_string());
+        let mut count = 0;
+        for thread in std::fs::read_dir("/proc/self/task").map_err(failed)? {
+            let number = thread.map_err(failed)?.file_name();
+            count += usize::from(watcher.as_ref().is_none_or(|watcher| number != **watcher));
+        }
         if count != 1 {
             return Err(Error::Input(InputError::Threads { count }));
         }
 
         let mut len = None;
-        // SAFETY: this thread is the only one, and starts no other meanwhile. It holds no reference into the environment: it
+        // SAFETY: this thread is the only one that uses the environment, and starts no other meanwhile. It holds no reference into the environment: it
         // came here from outside, where std gives copies alone.
         unsafe { environment::each_value(name.as_bytes(), &mut |value| len = len.or(Some(value.len()))) };
         let len = len.ok_or(Error::Input(InputError::NoVariable))?;
@@ -49,7 +56,7 @@ impl Options {
         let mut taken = self.bytes(len)?;
         let mut first = Some(&mut taken);
         let mut copied = Ok(());
-        // SAFETY: as above; the watcher of deadlines, which the line before may have started, does not use the environment.
+        // SAFETY: as above; the watcher of deadlines is all that a line before may have started.
         unsafe {
             environment::each_value(name.as_bytes(), &mut |value| {
                 if let Some(taken) = first.take() {

@@ -44,6 +44,7 @@ use std::cell::RefCell;
 
 use crate::arena::{Backend, Enclosure, Protection};
 use crate::error::Error;
+use crate::policy::Policy;
 use crate::report::{self, Confirmation};
 pub use binding::{LazilyBound, lazily_bound};
 use handlers::Handlers;
@@ -60,7 +61,9 @@ thread_local! {
 
 /// Runs `f` on a protected stack of [`DEFAULT_STACK`] bytes and leaves nothing of it in registers or on that stack.
 ///
-/// The first call of a thread makes the stack; later ones use it again.
+/// The first call of a thread makes the stack; later ones use it again, and it counts against the lock budget until the thread
+/// ends. Where that is much, or the kernel grants no locked memory, a [`Stack`] of one's own lives as long, and has what is
+/// required of it, as the caller says.
 ///
 /// # Errors
 ///
@@ -128,8 +131,18 @@ impl Stack {
     ///
     /// As [`new`](Self::new).
     pub fn with_backend(backend: Backend, bytes: usize) -> Result<Self, Error> {
-        let stack = Enclosure::new(backend, bytes)?;
-        let handlers = Handlers::new(backend)?;
+        Self::with_policy(Policy::from(backend), bytes)
+    }
+
+    /// [`new`](Self::new) in memory as `policy` says, as in a container that grants no lock budget. Guards are required whatever it
+    /// says: without them, code that needs a longer stack would write to other memory.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn with_policy(policy: Policy, bytes: usize) -> Result<Self, Error> {
+        let stack = Enclosure::new(policy, bytes)?;
+        let handlers = Handlers::new(policy)?;
         Ok(Self { stack, handlers })
     }
 

@@ -55,7 +55,7 @@ impl Call {
     /// The call as its manual page names it, with what it was for where that is not plain.
     pub(crate) const fn name(self) -> &'static str {
         match self {
-            Self::FreeMemory => "sysinfo (free memory)",
+            Self::FreeMemory => "the demand on free memory",
             Self::Reserve => "mmap (address space)",
             Self::MapAnonymous => "mmap (anonymous)",
             Self::MapSecret => "mmap (memfd_secret)",
@@ -98,9 +98,17 @@ pub(crate) fn page_size() -> usize {
     usize::try_from(size).unwrap_or(4096)
 }
 
-/// Bytes of memory that nothing uses, file caches included in what is used: sysinfo(2), *freeram*.
+/// Bytes of memory that a process can have without anything being swapped out: `MemAvailable` of proc_meminfo(5), and where that is
+/// not told what nothing uses, file caches counted as used: sysinfo(2), *freeram*.
 pub(crate) fn free_memory() -> io::Result<u64> {
     seam::ask(Call::FreeMemory)?;
+    let available = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+        line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok()
+    });
+    if let Some(available) = available {
+        return Ok(available.saturating_mul(1024));
+    }
     let mut info = std::mem::MaybeUninit::<libc::sysinfo>::uninit();
     // SAFETY: `info` has room for what the call writes.
     if unsafe { libc::sysinfo(info.as_mut_ptr()) } != 0 {
@@ -431,6 +439,12 @@ pub(crate) fn quiet_thread(name: &str, run: impl FnOnce() + Send + 'static) -> i
     let restored = set_mask(&before);
     started?;
     restored.map(drop)
+}
+
+/// The kernel's number of the calling thread: gettid(2).
+pub(crate) fn thread_number() -> i32 {
+    // SAFETY: takes nothing, and cannot fail.
+    unsafe { libc::gettid() }
 }
 
 /// `errno` of the calling thread. Async-signal-safe.

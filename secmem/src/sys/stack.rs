@@ -19,6 +19,13 @@ pub(crate) fn signal_frame() -> usize {
 /// Where handlers with `SA_ONSTACK` run in this thread.
 pub(crate) struct AlternateStack(libc::stack_t);
 
+impl AlternateStack {
+    /// Bytes; 0 where there is none.
+    pub(crate) fn len(&self) -> usize {
+        if self.0.ss_flags & libc::SS_DISABLE == 0 { self.0.ss_size } else { 0 }
+    }
+}
+
 /// Makes `len` bytes from `start` on the place where this thread's handlers with `SA_ONSTACK` run; returns the one before.
 ///
 /// # Safety
@@ -34,10 +41,7 @@ pub(crate) unsafe fn alternate_stack(start: NonNull<u8>, len: usize) -> io::Resu
 pub(crate) fn alternate_stack_len() -> usize {
     let mut now = libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: 0, ss_size: 0 };
     // SAFETY: sets nothing; `now` is a valid place for the answer.
-    match check(unsafe { libc::sigaltstack(ptr::null(), &raw mut now) }) {
-        Ok(()) if now.ss_flags & libc::SS_DISABLE == 0 => now.ss_size,
-        _ => 0,
-    }
+    check(unsafe { libc::sigaltstack(ptr::null(), &raw mut now) }).map_or(0, |()| AlternateStack(now).len())
 }
 
 /// [`alternate_stack`] for a place that was returned before.

@@ -63,6 +63,25 @@ pub fn peek(start: *const u8, len: usize) -> Vec<u8> {
     (0..len).map(|at| unsafe { start.wrapping_add(at).read_volatile() }).collect()
 }
 
+/// The bytes at an address that other threads may close at any moment, for a look after which the process ends: opens their page,
+/// and lets the kernel copy them, for which closed memory is an error and no fault. Panics if they always are closed.
+pub fn peek_closed(start: *const u8, into: &mut [u8]) {
+    let mut fds = [0; 2];
+    // SAFETY: a valid place for two descriptors.
+    assert_eq!(unsafe { libc::pipe(fds.as_mut_ptr()) }, 0);
+    let page = start.wrapping_sub(start.addr() % PAGE).cast_mut();
+    let len = isize::try_from(into.len()).unwrap();
+    let copied = (0..10_000).any(|_| {
+        // SAFETY: allows more in an arena's page, on which nobody relies for being closed: the process ends after the look.
+        assert_eq!(unsafe { libc::mprotect(page.cast(), PAGE, libc::PROT_READ | libc::PROT_WRITE) }, 0);
+        // SAFETY: the kernel copies the bytes, or says that it cannot.
+        unsafe { libc::write(fds[1], start.cast(), into.len()) == len }
+    });
+    assert!(copied, "{}", std::io::Error::last_os_error());
+    // SAFETY: a valid place for so many bytes.
+    assert_eq!(unsafe { libc::read(fds[0], into.as_mut_ptr().cast(), into.len()) }, len);
+}
+
 /// Reads one byte and returns nothing.
 pub fn touch(at: *const u8) {
     std::hint::black_box(peek(at, 1));
@@ -242,6 +261,15 @@ pub fn on_alternate_stack() -> bool {
     // SAFETY: nothing is set; `now` is a valid place for the answer.
     assert_eq!(unsafe { libc::sigaltstack(std::ptr::null(), &raw mut now) }, 0);
     now.ss_flags & libc::SS_ONSTACK != 0
+}
+
+/// Where this thread's alternate stack begins, if it has one.
+pub fn alternate_stack() -> Option<usize> {
+    // SAFETY: zero is valid for every field.
+    let mut now: libc::stack_t = unsafe { std::mem::zeroed() };
+    // SAFETY: nothing is set; `now` is a valid place for the answer.
+    assert_eq!(unsafe { libc::sigaltstack(std::ptr::null(), &raw mut now) }, 0);
+    (now.ss_flags & libc::SS_DISABLE == 0).then(|| now.ss_sp.addr())
 }
 
 /// The address of the handler that stands for a signal.

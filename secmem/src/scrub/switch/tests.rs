@@ -9,7 +9,8 @@ use std::ffi::c_void;
 use std::ops::Range;
 
 use super::{Frame, Width, call_on};
-use crate::arena::{Backend, Enclosure};
+use crate::arena::Enclosure;
+use crate::policy::Policy;
 
 type Function = unsafe extern "sysv64" fn(*mut c_void);
 
@@ -142,7 +143,7 @@ fn nothing_that_a_function_leaves_in_registers_or_on_the_stack_gets_past_the_swi
             assert!(filled, "the look at way {number} would not see {name}");
         }
 
-        let mut stack = Enclosure::new(Backend::Auto, 64 << 10).unwrap();
+        let mut stack = Enclosure::new(Policy::default(), 64 << 10).unwrap();
         let mut frame = Frame::new(&mut stack);
         frame.width = width as u64;
         let there = left_by(litter, width, Some(&frame));
