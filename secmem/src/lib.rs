@@ -26,7 +26,8 @@
 //! others and to core dumps.
 //!
 //! With feature `manager`, `manager::Manager` keeps buffers by name; with `records`, `records::Keyring` encrypts what is to be
-//! stored; with `pqc`, `pqc::Keys` does so for keys that are derived from a base secret.
+//! stored; with `pqc`, `pqc::Keys` does so for keys that are derived from a base secret. With `journal`, a `journal::Journal` keeps who
+//! used which key, when, for what and with what result.
 //!
 //! No type shows content by `Debug`, and none can be displayed, cloned, copied, dereferenced, hashed, compared by `==` or
 //! serialised. What leaves the protection on purpose is called `expose_…`.
@@ -76,6 +77,8 @@ mod deadline;
 mod error;
 mod harden;
 pub mod input;
+#[cfg(all(feature = "journal", target_arch = "x86_64"))]
+pub mod journal;
 mod keystream;
 mod life;
 #[cfg(all(feature = "manager", target_arch = "x86_64"))]
@@ -99,6 +102,8 @@ mod sys;
 mod trace;
 #[cfg(feature = "typed")]
 mod typed;
+#[cfg(all(any(feature = "journal", feature = "records"), target_arch = "x86_64"))]
+mod wall;
 pub mod wipe;
 
 pub use alloc::WipingAlloc;

@@ -307,6 +307,17 @@ impl Manager {
         Ok(self.0.audience.join(room))
     }
 
+    /// Writes what is denied, refused, evicted or wiped all at once to `journal`, from now on. Whoever asks for what is denied can
+    /// so make it grow, and wait for the disk each time.
+    ///
+    /// # Errors
+    ///
+    /// [`Attached`](crate::journal::Error::Attached) if there is a journal already.
+    #[cfg(feature = "journal")]
+    pub fn record_in(&self, journal: &crate::journal::Journal) -> Result<(), crate::journal::Error> {
+        self.0.audience.record_in(journal)
+    }
+
     /// Looks how scarce memory is, and tells it as an event where that has changed. From the look on until the next one no
     /// buffer is made while something is [`Level::Critical`], or only in place of one that rests: see [`WhenFull`].
     ///
