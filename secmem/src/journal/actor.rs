@@ -39,7 +39,7 @@ pub fn acting_as<R>(actor: &Actor, f: impl FnOnce() -> R) -> R {
 }
 
 /// Runs `f` as whoever it is, or as nobody.
-fn during<R>(actor: Option<Actor>, f: impl FnOnce() -> R) -> R {
+pub(crate) fn during<R>(actor: Option<Actor>, f: impl FnOnce() -> R) -> R {
     struct Before(Option<Actor>);
     impl Drop for Before {
         fn drop(&mut self) {

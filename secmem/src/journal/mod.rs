@@ -100,6 +100,8 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(crate) use actor::current;
+#[cfg(feature = "tokio")]
+pub(crate) use actor::during;
 pub use actor::{Actor, acting_as};
 pub use entry::{Action, Amount, Entry, Outcome, Subject};
 pub use error::Error;

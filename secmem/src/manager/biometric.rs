@@ -266,7 +266,7 @@ impl Manager {
         leased.read(|slot, len| viewed(&slot[..len], operation))?
     }
 
-    fn written(&self, owner: &Token, template: &mut Template, id: Option<Id>) -> Result<Leased<'_>, Error> {
+    pub(super) fn written(&self, owner: &Token, template: &mut Template, id: Option<Id>) -> Result<Leased, Error> {
         let len = template.encoded_len()?;
         let mut checked = Ok(());
         scrub::run(|| checked = template.check())?;
@@ -278,7 +278,7 @@ impl Manager {
     }
 }
 
-fn viewed<R>(bytes: &[u8], f: impl FnOnce(TemplateView<'_>) -> R) -> Result<R, Error> {
+pub(super) fn viewed<R>(bytes: &[u8], f: impl FnOnce(TemplateView<'_>) -> R) -> Result<R, Error> {
     let mut result = Err(Error::Template(TemplateError::Damaged));
     scrub::run(|| {
         if let Some(view) = TemplateView::read(bytes) {

@@ -23,6 +23,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(feature = "tokio")]
+mod asynchronous;
 mod biometric;
 mod buffer;
 mod compare;
@@ -43,6 +45,8 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "tokio")]
+pub use asynchronous::Operation;
 pub use biometric::{Modality, Template, TemplateError, TemplateView};
 pub use buffer::Info;
 pub use config::{Config, ConfigError, MOST_BUFFERS};
@@ -238,17 +242,19 @@ impl Manager {
         data: impl Into<Input<'a>>,
         operation: impl FnOnce(&mut [u8]) -> R,
     ) -> Result<R, Error> {
-        let data = data.into();
+        let buffer = self.taken_in(owner, data.into())?;
+        worked(&buffer, operation)
+    }
+
+    /// A buffer of its own for `data`, which is wiped where it stood.
+    fn taken_in(&self, owner: &Token, data: Input<'_>) -> Result<Leased, Error> {
         let len = data.bytes().len();
         let buffer = Leased::new(&self.0, self.make(owner, len, None)?);
         buffer.write(len, |slot| {
             wipe::copy(data.bytes(), slot);
             Ok::<(), Error>(())
         })??;
-        drop(data);
-        let mut result = None;
-        buffer.write(len, |slot| scrub::run(|| result = Some(operation(slot))))??;
-        result.ok_or(Error::Panicked)
+        Ok(buffer)
     }
 
     /// The hash of the data: of its logical length, not of the buffer's capacity.
@@ -415,16 +421,29 @@ fn cleaned(ended: &[Arc<Buffer>], forced: bool) -> Cleaned {
     Cleaned { buffers: ended.len(), bytes: ended.iter().map(|buffer| buffer.capacity).sum(), forced }
 }
 
+/// Lets `operation` work on all of a buffer, on a protected stack.
+fn worked<R>(buffer: &Buffer, operation: impl FnOnce(&mut [u8]) -> R) -> Result<R, Error> {
+    let mut result = None;
+    buffer.write(buffer.capacity, |slot| scrub::run(|| result = Some(operation(slot))))??;
+    result.ok_or(Error::Panicked)
+}
+
 /// A buffer for as long as the value lives, unless it is kept.
-struct Leased<'a> {
-    store: &'a Store,
+struct Leased {
+    store: Arc<Store>,
     buffer: Arc<Buffer>,
     kept: bool,
 }
 
-impl<'a> Leased<'a> {
-    fn new(store: &'a Store, buffer: Arc<Buffer>) -> Self {
-        Self { store, buffer, kept: false }
+impl Leased {
+    fn new(store: &Arc<Store>, buffer: Arc<Buffer>) -> Self {
+        Self { store: Arc::clone(store), buffer, kept: false }
+    }
+
+    /// The same buffer once more: it ends with the first of the two that does.
+    #[cfg(feature = "tokio")]
+    fn twin(&self) -> Self {
+        Self::new(&self.store, Arc::clone(&self.buffer))
     }
 
     /// Lets it live on, under this name.
@@ -434,7 +453,7 @@ impl<'a> Leased<'a> {
     }
 }
 
-impl std::ops::Deref for Leased<'_> {
+impl std::ops::Deref for Leased {
     type Target = Buffer;
 
     fn deref(&self) -> &Buffer {
@@ -442,7 +461,7 @@ impl std::ops::Deref for Leased<'_> {
     }
 }
 
-impl Drop for Leased<'_> {
+impl Drop for Leased {
     fn drop(&mut self) {
         if !self.kept && !arena::in_child() {
             self.store.end(self.id(), |live| std::ptr::eq(live, &*self.buffer), Ended::Freed);
