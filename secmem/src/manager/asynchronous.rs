@@ -173,7 +173,9 @@ impl Manager {
         operation: impl FnOnce(TemplateView<'_>) -> R + Send + 'static,
     ) -> Operation<R> {
         match self.0.open().and_then(|_| self.written(owner, &mut template, None)) {
-            Ok(leased) => Operation::on(leased, |leased| leased.read(|slot, len| viewed(&slot[..len], operation))?),
+            Ok(leased) => Operation::on(leased, |leased| {
+                leased.read(|slot, len| viewed(&slot[..len], &leased.store.config, operation))?
+            }),
             Err(error) => Operation::refused(error),
         }
     }

@@ -28,6 +28,8 @@ mod asynchronous;
 mod biometric;
 mod buffer;
 mod compare;
+#[cfg(feature = "compression")]
+mod compress;
 mod config;
 mod error;
 mod event;
