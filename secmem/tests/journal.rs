@@ -262,6 +262,8 @@ fn bytes_that_are_no_journal_are_told_and_not_added_to() {
     let long = [b'x'; 5000];
     for (bytes, expected) in [
         (&b"hello\n"[..], Fault::Version),
+        (b"hello", Fault::Version), // somebody's file, of one line without an end
+        (b"SMJ1 2 ", Fault::Version),
         (b"\n", Fault::Version),
         (b"SMJ2 1 0 - - begin - done - 00\n", Fault::Version),
         (b"SMJ1 1 0 - - begin - done -\n", Fault::Form),
@@ -425,13 +427,21 @@ fn a_process_that_is_killed_at_any_time_loses_no_entry_that_was_written() {
 /// half back is refused; then the process is killed.
 #[test]
 fn a_process_that_is_killed_within_a_line_leaves_half_of_it_and_no_other_is_lost() {
+    const NAME: &str = "a_process_that_is_killed_within_a_line_leaves_half_of_it_and_no_other_is_lost";
+    if std::env::var(CHILD).as_deref() == Ok(NAME) {
+        let limit = std::env::var("SECMEM_TEST_LIMIT").unwrap().parse().unwrap();
+        append_until(limit, &PathBuf::from(std::env::var_os("SECMEM_TEST_PATH").unwrap()));
+    }
     let mut random = Random::new();
     for _ in 0..10 {
         let place = place();
         drop(Journal::open(&place.path, Options::default()).unwrap());
         let limit = fs::metadata(&place.path).unwrap().len() + 1 + random.next(5000);
-        let ended = torn_at(limit, &place.path);
-        assert_eq!(ended, Some(9));
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", NAME, "--nocapture", "--test-threads=1"]).env(CHILD, NAME);
+        child.env("SECMEM_TEST_PATH", &place.path).env("SECMEM_TEST_LIMIT", limit.to_string());
+        let ended = child.stdin(Stdio::null()).output().unwrap();
+        assert_eq!(ended.status.signal(), Some(9), "{ended:?}");
 
         let standing = match verified(&place.path, &Checks::default()) {
             Verdict::Torn { account, bytes } => {
@@ -455,23 +465,9 @@ fn a_process_that_is_killed_within_a_line_leaves_half_of_it_and_no_other_is_lost
     }
 }
 
-/// Lets a process append until the file has so many bytes, and be killed there. The signal that has ended it.
-fn torn_at(limit: u64, path: &Path) -> Option<i32> {
-    const NAME: &str = "torn_at_child";
-    let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", NAME, "--nocapture", "--test-threads=1"]).env(CHILD, NAME);
-    child.env("SECMEM_TEST_PATH", path).env("SECMEM_TEST_LIMIT", limit.to_string());
-    child.stdin(Stdio::null()).output().unwrap().status.signal()
-}
-
-/// The other side of [`torn_at`]; nothing in a run of the tests.
-#[test]
-fn torn_at_child() {
-    if std::env::var(CHILD).as_deref() != Ok("torn_at_child") {
-        return; // it has nothing to show by itself
-    }
-    let limit = std::env::var("SECMEM_TEST_LIMIT").unwrap().parse().unwrap();
-    let journal = Journal::open(std::env::var_os("SECMEM_TEST_PATH").unwrap(), Options::default()).unwrap();
+/// Appends until the file has so many bytes, and is killed there.
+fn append_until(limit: u64, path: &Path) -> ! {
+    let journal = Journal::open(path, Options::default()).unwrap();
     common::set_handler(libc::SIGXFSZ, libc::SIG_IGN, 0);
     common::limit_file_size(limit);
     common::refuse(Refused { number: libc::SYS_ftruncate, argument: None }, libc::EIO);
@@ -483,6 +479,7 @@ fn torn_at_child() {
     assert!(matches!(error, Error::Write { .. }), "{error:?}");
     assert!(matches!(journal.append(&entry("again")), Err(Error::TakeBack { .. } | Error::Write { .. })));
     common::raise(libc::SIGKILL);
+    unreachable!("it was killed");
 }
 
 #[test]
@@ -724,6 +721,7 @@ fn what_cannot_be_written_is_not_handed_out_and_the_next_entry_says_how_much_was
         let keys = records::Keyring::new(records::Config::default()).unwrap();
         let record = keys.encrypt(vec![1; 5], b"").unwrap();
         keys.record_in(&journal).unwrap();
+        let events = keys.events(64);
         let id = keys.active().unwrap();
         let wrapping = Secret::try_from(vec![9; 32]).unwrap();
         common::set_handler(libc::SIGXFSZ, libc::SIG_IGN, 0);
@@ -737,6 +735,9 @@ fn what_cannot_be_written_is_not_handed_out_and_the_next_entry_says_how_much_was
         keys.revoke(&id).unwrap(); // what ends something goes on
         assert!(keys.decrypt(&record, b"", Secret::options()).is_err());
 
+        let heard: Vec<_> = std::iter::from_fn(|| events.take()).collect();
+        assert!(heard.contains(&records::Event::KeyRevoked { key: id }), "whoever listens is told: {heard:?}");
+        assert!(!heard.iter().any(|it| matches!(it, records::Event::Encrypted { .. })), "{heard:?}");
         let missed = journal.missed().unwrap();
         assert!(missed >= 6, "{missed}");
         common::limit_file_size_softly(u64::MAX);

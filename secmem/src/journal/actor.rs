@@ -52,5 +52,6 @@ pub(crate) fn during<R>(actor: Option<Actor>, f: impl FnOnce() -> R) -> R {
 
 /// Who is at work in this thread.
 pub(crate) fn current() -> Option<Actor> {
-    ACTOR.with_borrow(Clone::clone)
+    // A thread that is ending is nobody's any more.
+    ACTOR.try_with(|actor| actor.borrow().clone()).ok().flatten()
 }

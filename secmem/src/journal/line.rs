@@ -95,6 +95,13 @@ pub(super) fn write(
     Ok((line, Head { entries: number, link }))
 }
 
+/// Whether `bytes` can be how the line after `before` begins, as far as they go: what is cut off must be ours.
+pub(super) fn can_begin(before: &Head, bytes: &[u8]) -> bool {
+    let begin = format!("{VERSION} {} ", before.entries + 1);
+    let common = begin.len().min(bytes.len());
+    bytes[..common] == begin.as_bytes()[..common]
+}
+
 /// A line that is what its own columns say.
 pub(super) struct Line<'a> {
     pub(super) head: Head,

@@ -34,7 +34,7 @@ impl Checks {
 pub enum Verdict {
     /// It is what was written, as far as the [`Checks`] can tell.
     Whole(Account),
-    /// So it is, but that its last line has no end: the process or the machine died while it was written, or somebody cut it.
+    /// So it is, but that its last line, which begins as the next one does, has no end: the process or the machine died while it was written, or somebody cut it.
     /// [`Journal::open`](super::Journal::open) cuts it off.
     Torn {
         /// What stands before it.
@@ -79,7 +79,7 @@ pub enum Fault {
     /// It is longer than a line can be.
     #[error("it is longer than a line can be")]
     TooLong,
-    /// It does not begin as a line of this version does.
+    /// It does not begin as a line of this version does, or as the next one.
     #[error("it is no line of version 1")]
     Version,
     /// Its columns are not those of a line.
@@ -135,8 +135,12 @@ pub fn verify(from: impl Read, checks: &Checks) -> io::Result<Verdict> {
             return Ok(state.end(0));
         }
         if line.pop_if(|byte| *byte == b'\n').is_none() {
-            // What has no end is the last line, or more than a line.
-            return Ok(if got < LONGEST_LINE { state.end(got as u64) } else { state.broken(Fault::TooLong) });
+            // What has no end is the last line, or more than a line; or nothing of ours, and not to be cut off.
+            return Ok(match got {
+                LONGEST_LINE.. => state.broken(Fault::TooLong),
+                _ if !line::can_begin(&state.account.head, &line) => state.broken(Fault::Version),
+                got => state.end(got as u64),
+            });
         }
         if let Err(fault) = state.take(&line) {
             return Ok(state.broken(fault));

@@ -169,22 +169,37 @@ impl<E: Traced> Audience<E> {
         Events(channel)
     }
 
-    /// Tells what has happened. If it cannot be written, the journal counts it.
+    /// Tells what has happened. If it cannot be written, the journal counts it, and whoever listens is told all the same.
     pub(crate) fn tell(&self, event: impl FnOnce() -> E) {
-        let _ = self.record(event);
+        if self.nobody_listens() {
+            return;
+        }
+        let event = event();
+        let _ = self.write(&event);
+        self.spread(&event);
     }
 
-    /// Tells what is about to be handed out; where that cannot be written, it must not be.
+    /// Tells what is about to be handed out; where that cannot be written, it must not be, and nobody is told.
+    #[cfg(feature = "records")]
     pub(crate) fn record(&self, event: impl FnOnce() -> E) -> Result<(), Unrecorded> {
         if self.nobody_listens() {
             return Ok(());
         }
         let event = event();
-        #[cfg(feature = "journal")]
-        if let Some((journal, entry)) = self.journal.get().zip(event.entry()) {
-            journal.append(&entry)?;
-        }
+        self.write(&event)?;
         self.spread(&event);
+        Ok(())
+    }
+
+    #[cfg(feature = "journal")]
+    fn write(&self, event: &E) -> Result<(), Unrecorded> {
+        let entry = self.journal.get().zip(event.entry());
+        entry.map_or(Ok(()), |(journal, entry)| journal.append(&entry).map(drop))
+    }
+
+    #[cfg(not(feature = "journal"))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "there is no journal")]
+    fn write(&self, _: &E) -> Result<(), Unrecorded> {
         Ok(())
     }
 
