@@ -22,6 +22,10 @@
 //! manager.deallocate(&owner, &id)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! With feature `tokio` the operations that take long are futures, too, which leave nothing when they are dropped (`Operation`);
+//! with `compression` templates can be kept shorter (`Config::compress_templates`); with `journal` what is denied or refused is
+//! written to an audit log (`Manager::record_in`).
 
 #[cfg(feature = "tokio")]
 mod asynchronous;
