@@ -3,14 +3,14 @@
 mod common;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use common::pieces::{pattern, pieces};
+use common::pieces::{pattern, pieces, pieces_after};
 use common::{CHILD, Refused, in_child, skipped};
 use secmem::journal::{
     self, Action, Actor, Amount, Checks, Entry, Error, Fault, Head, Journal, Name, Options, Outcome, SigningKey,
@@ -359,14 +359,43 @@ fn a_forked_child_writes_nothing() {
     let (place, _) = six(Options::default());
     let journal = Journal::open(&place.path, Options::default()).unwrap();
 
+    let mut journal = Some(journal);
     let ended = common::fork(|| {
+        let journal = journal.take().expect("the child has a copy");
         let refused = journal.append(&entry("child"));
+        drop(journal); // the last handle, there
         i32::from(!matches!(refused, Err(Error::Memory(secmem::Error::Forked))))
     });
 
     assert_eq!(ended, 0);
-    journal.append(&entry("parent")).unwrap();
+    assert!(
+        matches!(Journal::open(&place.path, Options::default()), Err(Error::Locked)),
+        "the lock is the parent's still"
+    );
+    journal.unwrap().append(&entry("parent")).unwrap();
     assert_eq!(entries(&place.path), 7);
+}
+
+/// As any program's can that starts others: between fork and exec they have the file open, too.
+#[test]
+fn a_journal_that_is_dropped_can_be_opened_while_a_child_has_the_file_yet() {
+    let ended = in_child(|| {
+        let (place, _) = six(Options::default());
+        let journal = Journal::open(&place.path, Options::default()).unwrap();
+        let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+
+        let in_child = std::thread::spawn(move || {
+            // It says that it is there, and waits to be told to end.
+            common::fork(|| i32::from((&theirs).write(&[0]).and((&theirs).read(&mut [0])).is_err()))
+        });
+        ours.read_exact(&mut [0]).unwrap();
+        drop(journal);
+
+        assert!(Journal::open(&place.path, Options::default()).is_ok());
+        ours.write_all(&[0]).unwrap();
+        assert_eq!(in_child.join().unwrap(), 0);
+    });
+    assert!(ended.status.success(), "{ended:?}");
 }
 
 /// Appends as fast as it can, and says the number of each entry that was written.
@@ -780,9 +809,8 @@ fn the_key_that_signs_is_in_its_arena_alone_and_gone_at_the_end() {
         let seed = Secret::options().backend(Backend::Mlock).filled(32, fill).unwrap();
         let at = seed.with(<[u8]>::as_ptr).unwrap().addr();
         let journal = Journal::open(&place.path, Options::default().sign(SigningKey::new(seed).unwrap())).unwrap();
-        journal.append(&entry("x")).unwrap();
 
-        let found = pieces();
+        let found = pieces_after(|| _ = journal.append(&entry("x")).unwrap());
         assert!(found.len() >= 20 && found.iter().all(|it| (at..at + 32).contains(it)), "{found:x?}");
         drop(journal);
         assert_eq!(pieces(), Vec::<usize>::new());

@@ -78,8 +78,8 @@
 //! written of the entry is taken back, and the chain goes on when there is room. Under a limit of RLIMIT_FSIZE the kernel also
 //! sends SIGXFSZ, which ends a process that does not ignore it.
 //!
-//! One process writes, held by a lock on the file (flock(2)), which a forked child that does not exec keeps from others as long
-//! as it lives. Before each entry the file must be as long as it was left, and still be there: who changes it under the writer
+//! One process writes, held by a lock on the file (flock(2)). It is given back when the journal is dropped; of a process that is
+//! killed, a forked child that does not exec keeps it as long as it lives. Before each entry the file must be as long as it was left, and still be there: who changes it under the writer
 //! stops the journal, and what it guards, until it is opened anew.
 
 mod actor;
@@ -176,14 +176,14 @@ struct Inner {
     sync: Sync,
     wall: Wall,
     mended: Option<u64>,
-    /// Whose it is. A process that has no secrets does not tell its children apart as one does that has.
+    /// Whose it is.
     process: u32,
     state: Mutex<State>,
     late: Mutex<Late>,
 }
 
 struct State {
-    file: File,
+    file: Held,
     /// Bytes of the entries that stand.
     len: u64,
     head: Head,
@@ -198,6 +198,34 @@ struct Late {
     missed: u64,
     /// A thread is there to write them.
     served: bool,
+}
+
+/// A file with its lock, and whose it is.
+struct Held(File, u32);
+
+impl Held {
+    fn new(file: File) -> Result<Self, Error> {
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => Error::Locked,
+            TryLockError::Error(source) => Error::Open { doing: "flock", source },
+        })?;
+        Ok(Self(file, std::process::id()))
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Closing the file would not do: a child that another thread has forked, and that is about to exec, has it open too. The
+        // lock is one for all of them, so a child must not give it back.
+        if !in_child_of(self.1) {
+            let _ = self.0.unlock();
+        }
+    }
+}
+
+/// A process that has no secrets does not tell its children apart as one does that has.
+fn in_child_of(process: u32) -> bool {
+    arena::in_child() || std::process::id() != process
 }
 
 impl Journal {
@@ -217,12 +245,9 @@ impl Journal {
         if !file.metadata().map_err(refused("fstat"))?.is_file() {
             return Err(Error::NoFile);
         }
-        file.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => Error::Locked,
-            TryLockError::Error(source) => Error::Open { doing: "flock", source },
-        })?;
-        let len = file.metadata().map_err(refused("fstat"))?.len();
-        let verdict = verify(&file, &options.checks).map_err(refused("read"))?;
+        let file = Held::new(file)?;
+        let len = file.0.metadata().map_err(refused("fstat"))?.len();
+        let verdict = verify(&file.0, &options.checks).map_err(refused("read"))?;
         let (account, torn) = match verdict {
             Verdict::Whole(account) => (Some(account), 0),
             Verdict::Torn { account, bytes } => (Some(account), bytes),
@@ -235,13 +260,14 @@ impl Journal {
             return Err(Error::OtherKey);
         }
         let (head, kept) = account.map_or((Head::NONE, 0), |account| (account.head, account.len));
+        let process = file.1;
         let state = State { file, len: kept, head, torn: torn > 0, missed: 0 };
         let journal = Self(Arc::new(Inner {
             key: options.key,
             sync: options.sync,
             wall: Wall::new(Clock::System),
             mended: Some(torn).filter(|bytes| *bytes > 0),
-            process: std::process::id(),
+            process,
             state: Mutex::new(state),
             late: Mutex::default(),
         }));
@@ -312,7 +338,7 @@ impl Journal {
     pub fn sync(&self) -> Result<(), Error> {
         let mut state = self.0.lock()?;
         self.0.catch_up(&mut state)?;
-        state.file.sync_data().map_err(|source| Error::Sync { source })
+        state.file.0.sync_data().map_err(|source| Error::Sync { source })
     }
 
     /// Where it is: to be kept elsewhere.
@@ -350,7 +376,7 @@ impl Inner {
     }
 
     fn in_child(&self) -> bool {
-        arena::in_child() || std::process::id() != self.process
+        in_child_of(self.process)
     }
 
     fn late(&self) -> MutexGuard<'_, Late> {
@@ -395,19 +421,20 @@ impl Inner {
         if state.torn {
             state.take_back()?;
         }
-        let there = state.file.metadata().map_err(|source| Error::Write { source })?;
+        let there = state.file.0.metadata().map_err(|source| Error::Write { source })?;
         if there.nlink() == 0 {
             return Err(Error::Removed);
         }
         if there.len() != state.len {
             return Err(Error::Changed { len: there.len(), expected: state.len });
         }
-        let written = state.file.write_all(line.as_bytes()).map_err(|source| Error::Write { source }).and_then(|()| {
-            match self.sync {
-                Sync::Each => state.file.sync_data().map_err(|source| Error::Sync { source }),
+        let written =
+            state.file.0.write_all(line.as_bytes()).map_err(|source| Error::Write { source }).and_then(|()| match self
+                .sync
+            {
+                Sync::Each => state.file.0.sync_data().map_err(|source| Error::Sync { source }),
                 Sync::Leave => Ok(()),
-            }
-        });
+            });
         if let Err(error) = written {
             state.torn = true;
             let _ = state.take_back(); // tried again before the next
@@ -421,7 +448,7 @@ impl Inner {
 
 impl State {
     fn take_back(&mut self) -> Result<(), Error> {
-        self.file.set_len(self.len).map_err(|source| Error::TakeBack { source })?;
+        self.file.0.set_len(self.len).map_err(|source| Error::TakeBack { source })?;
         self.torn = false;
         Ok(())
     }

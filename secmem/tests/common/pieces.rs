@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 use std::hint::black_box;
+use std::sync::mpsc;
+use std::thread;
 
 use super::{read_own, writable_mappings};
 
@@ -45,4 +47,21 @@ pub fn pieces() -> Vec<usize> {
         }
     }
     found
+}
+
+/// [`pieces`], when `f` has ended, and while the stack that it ran on is left as it was: nobody runs there any more.
+pub fn pieces_after(f: impl FnOnce() + Send) -> Vec<usize> {
+    let (ended, ends) = mpsc::channel();
+    let (looked, looks) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            f();
+            ended.send(()).unwrap();
+            let _ = looks.recv();
+        });
+        ends.recv().expect("it has ended");
+        let found = pieces();
+        drop(looked);
+        found
+    })
 }
