@@ -383,6 +383,7 @@ fn a_journal_that_is_dropped_can_be_opened_while_a_child_has_the_file_yet() {
         let (place, _) = six(Options::default());
         let journal = Journal::open(&place.path, Options::default()).unwrap();
         let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        theirs.set_read_timeout(Some(Duration::from_secs(60))).unwrap(); // where this process fails
 
         let in_child = std::thread::spawn(move || {
             // It says that it is there, and waits to be told to end.
@@ -809,6 +810,11 @@ fn the_key_that_signs_is_in_its_arena_alone_and_gone_at_the_end() {
         let seed = Secret::options().backend(Backend::Mlock).filled(32, fill).unwrap();
         let at = seed.with(<[u8]>::as_ptr).unwrap().addr();
         let journal = Journal::open(&place.path, Options::default().sign(SigningKey::new(seed).unwrap())).unwrap();
+        let control = pieces_after(|| {
+            let stays: [u8; 32] = std::array::from_fn(pattern);
+            std::hint::black_box(&stays);
+        });
+        assert!(control.iter().any(|it| !(at..at + 32).contains(it)), "the search finds what a stack holds");
 
         let found = pieces_after(|| _ = journal.append(&entry("x")).unwrap());
         assert!(found.len() >= 20 && found.iter().all(|it| (at..at + 32).contains(it)), "{found:x?}");

@@ -178,12 +178,14 @@ fn a_future_that_is_dropped_while_it_runs_leaves_nothing_when_the_operation_ends
     let ended = in_child(|| {
         let (manager, owner) = manager();
         let runtime = runtime();
-        let (operation, told, end) = operation_that_waits(&manager, &owner, known());
+        let (mut operation, told, end) = operation_that_waits(&manager, &owner, known());
 
         let at = runtime.block_on(async {
+            begin(&mut operation);
+            let at = told.recv().unwrap() as *const u8;
             let timed_out = tokio::time::timeout(Duration::from_millis(20), operation).await;
             assert!(timed_out.is_err());
-            told.recv().unwrap() as *const u8
+            at
         });
 
         // It still runs, on data that nobody takes from under it.
