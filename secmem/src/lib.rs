@@ -32,7 +32,8 @@
 //! others and to core dumps.
 //!
 //! With feature `manager`, `manager::Manager` keeps buffers by name; with `records`, `records::Keyring` encrypts what is to be
-//! stored; with `pqc`, `pqc::Keys` does so for keys that are derived from a base secret. With `http`, `http::Monitor` tells those who
+//! stored; with `pqc`, `pqc::Keys` does so for keys that are derived from a base secret. With `journal`, a `journal::Journal` keeps who
+//! used which key, when, for what and with what result. With `http`, `http::Monitor` tells those who
 //! may ask how a manager stands.
 //!
 //! No type shows content by `Debug`, and none can be displayed, cloned, copied, dereferenced, hashed, compared by `==` or
@@ -111,6 +112,8 @@ pub mod input;
 mod keystream;
 #[cfg(all(feature = "std", target_os = "linux"))]
 mod life;
+#[cfg(all(feature = "journal", target_os = "linux", target_arch = "x86_64"))]
+pub mod journal;
 #[cfg(all(feature = "manager", target_os = "linux", target_arch = "x86_64"))]
 pub mod manager;
 #[cfg(all(feature = "std", target_os = "linux"))]
@@ -142,6 +145,9 @@ mod sys;
 mod trace;
 #[cfg(all(feature = "typed", target_os = "linux"))]
 mod typed;
+
+#[cfg(all(any(feature = "journal", feature = "records"), target_os = "linux", target_arch = "x86_64"))]
+mod wall;
 
 #[cfg(all(feature = "std", target_os = "linux"))]
 pub use {

@@ -71,3 +71,165 @@ fn events_name_what_happened_and_hold_neither_content_nor_addresses() {
 
     assert!(ended.status.success(), "{ended:?}");
 }
+
+/// What was told so far, of which nothing is content or near `at`.
+#[cfg(feature = "manager")]
+fn told_without(at: &[usize]) -> Vec<String> {
+    let told = TOLD.lock().unwrap();
+    assert!(!told.contains("sesam"), "{told}");
+    for at in at {
+        assert!(!told.contains(&format!("{:x}", at & !0xFFF)) && !told.contains(&at.to_string()), "{told}");
+    }
+    told.lines().map(str::to_owned).collect()
+}
+
+#[cfg(feature = "manager")]
+#[test]
+fn every_event_of_a_manager_is_told_and_none_holds_content_or_addresses() {
+    use std::time::Duration;
+
+    use secmem::TestClock;
+    use secmem::manager::{Config, Manager, WhenFull};
+
+    let ended = in_child(|| {
+        tracing::subscriber::set_global_default(Listener).unwrap();
+        let clock = TestClock::new();
+        let config = Config::default().clock(clock).timeout(Duration::from_secs(5)).max_buffers(2);
+        let manager = Manager::new(config.clone().when_full(WhenFull::EvictIdle)).unwrap();
+        let (owner, stranger) = (manager.owner().unwrap(), manager.owner().unwrap());
+        let mut places = Vec::new();
+        let mut filled = |name: &str| {
+            let id = manager.allocate(&owner, 64, Some(name.parse().unwrap())).unwrap();
+            manager.write(&owner, &id, b"sesam".to_vec()).unwrap();
+            places.push(manager.read(&owner, &id, .., |bytes| bytes.as_ptr().addr()).unwrap());
+            clock.advance(Duration::from_millis(1));
+            id
+        };
+
+        let first = filled("first");
+        manager.deallocate(&owner, &first).unwrap();
+        let second = filled("second");
+        assert!(manager.read(&stranger, &second, .., |_| ()).is_err());
+        filled("third");
+        filled("fourth"); // in place of the second
+        clock.advance(Duration::from_secs(6));
+        filled("fifth");
+        let _ = manager.cleanup_forced().unwrap();
+        let strict = Manager::new(config).unwrap();
+        let other = strict.owner().unwrap();
+        strict.allocate(&other, 8, None).unwrap();
+        strict.allocate(&other, 8, None).unwrap();
+        assert!(strict.allocate(&other, 9, None).is_err());
+        strict.shutdown().unwrap();
+
+        let told = told_without(&places);
+        let of_managers: Vec<_> = told.iter().filter_map(|line| line.strip_prefix("secmem::manager ")).collect();
+        for expected in [
+            "DEBUG: message=a buffer was allocated id=first size=64",
+            "DEBUG: message=a buffer was deallocated id=first",
+            "WARN: message=a token was not the owner's id=second",
+            "WARN: message=the pressure of memory has changed level=Critical buffers=2 bytes=128",
+            "WARN: message=a buffer was wiped to make room id=second",
+            "INFO: message=a buffer has expired id=third",
+            "INFO: message=a buffer has expired id=fourth",
+            "WARN: message=every buffer was wiped buffers=1 bytes=64 shutdown=false",
+            "WARN: message=no buffer was made size=9",
+            "WARN: message=every buffer was wiped buffers=2 bytes=16 shutdown=true",
+        ] {
+            assert!(of_managers.contains(&expected), "{expected}: {told:#?}");
+        }
+    });
+
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+#[cfg(feature = "pqc")]
+#[test]
+fn every_event_of_keys_is_told_and_none_holds_content_or_addresses() {
+    use std::time::Duration;
+
+    use secmem::{TestClock, pqc, records};
+
+    let ended = in_child(|| {
+        tracing::subscriber::set_global_default(Listener).unwrap();
+        let clock = TestClock::new();
+        let hour = Duration::from_secs(3600);
+        let keys = records::Keyring::new(records::Config::default().clock(clock).retention(2 * hour)).unwrap();
+        let (first, wrapping) = (keys.active().unwrap(), Secret::try_from(vec![9; 32]).unwrap());
+        let record = keys.encrypt(b"sesam".to_vec(), b"").unwrap();
+        let opened = keys.decrypt(&record, b"", Secret::options()).unwrap();
+        let at = opened.with(|bytes| bytes.as_ptr().addr()).unwrap();
+        assert!(keys.decrypt(&record, b"other", Secret::options()).is_err());
+        let wrapped = keys.export(&first, &wrapping).unwrap();
+        assert!(keys.import(&wrapped, &wrapping).is_err());
+        let second = keys.rotate().unwrap();
+        keys.reencrypt(&record, b"").unwrap();
+        assert!(!keys.verify_data_hash(&record, &keys.data_hash(&with_another_end(&record)).unwrap()).unwrap());
+        clock.advance(2 * hour);
+        assert!(keys.encrypt_with(&first, b"sesam".to_vec(), b"").is_err());
+        assert!(keys.export(&first, &wrapping).is_err());
+        keys.revoke(&second).unwrap();
+        assert!(keys.revoke(&second).is_err());
+        keys.reset_metrics();
+        let elsewhere = records::Keyring::new(records::Config::default()).unwrap();
+        elsewhere.import(&wrapped, &wrapping).unwrap();
+        keys.shutdown();
+
+        let secret = |bytes: &[u8]| Secret::try_from(bytes.to_vec()).unwrap();
+        let config = pqc::Config::default().cost(pqc::Cost { memory: 64, passes: 1, lanes: 1 });
+        let derived = pqc::Keys::new(secret(&[1; 32]), secret(&[2; 16]), config).unwrap();
+        let id = "face".parse().unwrap();
+        let record = derived.encrypt(&id, b"sesam".to_vec(), b"").unwrap();
+        derived.decrypt(&record, b"", Secret::options()).unwrap();
+        assert!(derived.decrypt(&record, b"other", Secret::options()).is_err());
+        derived.ratchet().unwrap();
+        derived.export(Secret::options()).unwrap();
+        assert!(small(config).encrypt(&id, b"sesam".to_vec(), b"").is_err());
+
+        let told = told_without(&[at]);
+        for expected in [
+            format!("secmem::records DEBUG: message=a record was encrypted key={first} len=5"),
+            format!("secmem::records DEBUG: message=a record was decrypted key={first} len=5"),
+            format!("secmem::records WARN: message=a record was not decrypted key=Some(KeyId({first})) why=Altered"),
+            format!("secmem::records WARN: message=a key was wrapped for export key={first}"),
+            "secmem::records WARN: message=a wrapped key was not taken in why=Key".to_owned(),
+            format!("secmem::records INFO: message=another key encrypts from={first} to={second}"),
+            format!("secmem::records DEBUG: message=a record was encrypted anew from={first} to={second}"),
+            format!("secmem::records WARN: message=a record has another hash len={}", 88 + 5),
+            format!("secmem::records INFO: message=the retention of a key is over key={first}"),
+            format!("secmem::records WARN: message=no record was made key=Some(KeyId({first})) len=5 why=Key"),
+            format!("secmem::records WARN: message=a key was not wrapped key={first} why=Key"),
+            format!("secmem::records WARN: message=a key was revoked key={second}"),
+            format!("secmem::records WARN: message=a key was not revoked key={second} why=Key"),
+            "secmem::records INFO: message=the counts begin again".to_owned(),
+            format!("secmem::records INFO: message=a wrapped key was taken in key={first}"),
+            "secmem::records WARN: message=every key was wiped keys=1".to_owned(),
+            "secmem::pqc DEBUG: message=a record was encrypted key=face len=5".to_owned(),
+            "secmem::pqc DEBUG: message=a record was decrypted key=face len=5".to_owned(),
+            "secmem::pqc WARN: message=no record was made key=face why=Other".to_owned(),
+            "secmem::pqc WARN: message=the epoch before was destroyed epoch=1".to_owned(),
+            "secmem::pqc WARN: message=the base secret was given out epoch=1".to_owned(),
+        ] {
+            assert!(told.contains(&expected), "{expected}: {told:#?}");
+        }
+        let refused = told.iter().find(|line| line.starts_with("secmem::pqc WARN: message=a record was not decrypted"));
+        assert!(refused.is_some_and(|line| line.contains("face") && line.ends_with("why=Altered")), "{refused:?}");
+    });
+
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+/// Another record, by its last byte.
+#[cfg(feature = "pqc")]
+fn with_another_end(record: &[u8]) -> Vec<u8> {
+    let mut other = record.to_vec();
+    *other.last_mut().unwrap() ^= 1;
+    other
+}
+
+/// Keys for records of at most four bytes.
+#[cfg(feature = "pqc")]
+fn small(config: secmem::pqc::Config) -> secmem::pqc::Keys {
+    let secret = |byte, len| Secret::try_from(vec![byte; len]).unwrap();
+    secmem::pqc::Keys::new(secret(1, 32), secret(2, 16), config.max_len(4)).unwrap()
+}

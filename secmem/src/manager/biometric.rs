@@ -1,15 +1,21 @@
 //! Biometric templates: typed, written straight into a buffer, and wiped where they came from.
 //!
 //! In the buffer a template is a header of 12 bytes (version, modality, counts, quality), its samples, and its metadata; numbers are
-//! little-endian. It is written and read on a protected stack, for numbers pass through registers.
+//! little-endian. It is written and read on a protected stack, for numbers pass through registers. A manager can be asked to
+//! compress it: see `compress`.
 
 use std::fmt;
 
 use zeroize::Zeroize;
 
+#[cfg(feature = "compression")]
+use super::compress;
+use super::config::Config;
 use super::error::Error;
 use super::id::{Id, Token};
 use super::{Leased, Manager};
+#[cfg(feature = "compression")]
+use crate::secret::Secret;
 use crate::{scrub, wipe};
 
 /// What a template was taken of.
@@ -76,7 +82,7 @@ pub enum TemplateError {
 }
 
 const VERSION: u8 = 1;
-const HEADER: usize = 12;
+pub(super) const HEADER: usize = 12;
 
 impl Template {
     /// Bytes that it takes in a buffer.
@@ -154,6 +160,14 @@ impl Writer<'_> {
         wipe::copy(bytes, here);
         self.0 = rest;
     }
+}
+
+/// How many samples a template says that it has.
+#[cfg(feature = "compression")]
+pub(super) fn samples_of(template: &[u8]) -> usize {
+    let Some(header) = template.first_chunk::<HEADER>() else { return 0 };
+    let [_, _, _, _, s0, s1, s2, s3, ..] = *header;
+    u32::from_le_bytes([s0, s1, s2, s3]) as usize // usize has at least as many bits on Linux
 }
 
 /// A template as it stands in a buffer.
@@ -246,7 +260,7 @@ impl Manager {
         id: &Id,
         f: impl FnOnce(TemplateView<'_>) -> R,
     ) -> Result<R, Error> {
-        self.read(owner, id, .., |bytes| viewed(bytes, f))?
+        self.read(owner, id, .., |bytes| viewed(bytes, &self.0.config, f))?
     }
 
     /// Writes a template into a buffer, lets `operation` read it there, and wipes it, also if that panics. The template is
@@ -263,22 +277,63 @@ impl Manager {
     ) -> Result<R, Error> {
         self.0.open()?;
         let leased = self.written(owner, &mut template, None)?;
-        leased.read(|slot, len| viewed(&slot[..len], operation))?
+        leased.read(|slot, len| viewed(&slot[..len], &self.0.config, operation))?
     }
 
-    fn written(&self, owner: &Token, template: &mut Template, id: Option<Id>) -> Result<Leased<'_>, Error> {
+    pub(super) fn written(&self, owner: &Token, template: &mut Template, id: Option<Id>) -> Result<Leased, Error> {
         let len = template.encoded_len()?;
         let mut checked = Ok(());
         scrub::run(|| checked = template.check())?;
         checked?;
+        #[cfg(feature = "compression")]
+        if let Some(leased) = self.written_short(owner, template, (len, id.clone()))? {
+            template.wipe();
+            return Ok(leased);
+        }
         let leased = Leased::new(&self.0, self.make(owner, len, id)?);
         leased.write(len, |slot| scrub::run(|| template.encode(slot)))??;
         template.wipe();
         Ok(leased)
     }
+
+    /// [`written`](Self::written) in its compressed form, if it is to be and has one.
+    #[cfg(feature = "compression")]
+    fn written_short(
+        &self,
+        owner: &Token,
+        template: &Template,
+        (len, id): (usize, Option<Id>),
+    ) -> Result<Option<Leased>, Error> {
+        let config = &self.0.config;
+        if !config.compresses || len > config.largest {
+            return Ok(None);
+        }
+        let mut whole = Secret::options().policy(config.policy).zeroed(len)?;
+        whole.slot.write(|whole| scrub::run(|| template.encode(whole)))??;
+        let Some((short, len)) = compress::compressed(&whole, config.policy)? else { return Ok(None) };
+        drop(whole);
+        let leased = Leased::new(&self.0, self.make(owner, len, id)?);
+        short.with(|short| {
+            leased.write(len, |slot| {
+                wipe::copy(&short[..len], slot);
+                Ok::<(), Error>(())
+            })
+        })???;
+        Ok(Some(leased))
+    }
 }
 
-fn viewed<R>(bytes: &[u8], f: impl FnOnce(TemplateView<'_>) -> R) -> Result<R, Error> {
+pub(super) fn viewed<R>(bytes: &[u8], config: &Config, f: impl FnOnce(TemplateView<'_>) -> R) -> Result<R, Error> {
+    #[cfg(feature = "compression")]
+    if bytes.first() == Some(&compress::VERSION) {
+        let template = compress::expanded(bytes, config.largest, config.policy)?;
+        return template.with(|template| plain(template, f))?;
+    }
+    let _ = config;
+    plain(bytes, f)
+}
+
+fn plain<R>(bytes: &[u8], f: impl FnOnce(TemplateView<'_>) -> R) -> Result<R, Error> {
     let mut result = Err(Error::Template(TemplateError::Damaged));
     scrub::run(|| {
         if let Some(view) = TemplateView::read(bytes) {

@@ -25,7 +25,9 @@ pub struct Config {
     pub(super) clock: Clock,
     pub(crate) thresholds: Thresholds,
     pub(super) when_full: WhenFull,
-    policy: Policy,
+    #[cfg(feature = "compression")]
+    pub(super) compresses: bool,
+    pub(super) policy: Policy,
     schedule: Schedule,
 }
 
@@ -40,6 +42,8 @@ impl Default for Config {
             clock: Clock::System,
             thresholds: Thresholds::default(),
             when_full: WhenFull::default(),
+            #[cfg(feature = "compression")]
+            compresses: false,
             policy: Policy::default(),
             schedule: Schedule::Single,
         }
@@ -116,6 +120,18 @@ impl Config {
     /// What happens where there is no place or no memory for another buffer; it is refused if not said.
     pub fn when_full(mut self, when_full: WhenFull) -> Self {
         self.when_full = when_full;
+        self
+    }
+
+    /// Keeps templates compressed, where that makes them shorter; not if not said. Each is so read whichever was said.
+    ///
+    /// How long the compressed form is tells how much of a template repeats, and of two templates that are known in part it can tell
+    /// which it is: the length stands in [`Info`](super::Info), and in that of a record which is made of the buffer. Where lengths are
+    /// seen by those who must not know the content, leave it off. Compressing, and each reading, takes two more slots for as long
+    /// as it lasts, which count against the lock budget and not against this manager's limits.
+    #[cfg(feature = "compression")]
+    pub fn compress_templates(mut self, compress: bool) -> Self {
+        self.compresses = compress;
         self
     }
 

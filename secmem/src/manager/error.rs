@@ -97,6 +97,10 @@ pub enum Error {
     /// What was to be done with the data panicked. The data was wiped all the same.
     #[error("the operation on the data panicked")]
     Panicked,
+    /// No runtime of tokio is there to run the operation, or it was shut down before that had begun. The data was wiped.
+    #[cfg(feature = "tokio")]
+    #[error("no runtime is there to run the operation")]
+    Runtime,
     /// Memory for secrets could not be had or reached.
     #[error("memory for secrets")]
     Memory(#[source] MemoryError),

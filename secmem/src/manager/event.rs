@@ -1,12 +1,16 @@
 //! What happens to buffers, as a typed stream, and as events of `tracing`. Names and numbers; never content.
 
 use std::collections::VecDeque;
+#[cfg(feature = "journal")]
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use super::id::Id;
 use super::pressure::Level;
+#[cfg(feature = "journal")]
+use crate::journal::{self, Action, Amount, Entry, Journal, Name, Subject};
 
 /// Something that happened to a buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,11 +86,22 @@ struct Waiting<E> {
     lost: u64,
 }
 
-/// An event that is told to `tracing`, too.
+/// An event that is told to `tracing`, too, and to a journal.
 pub(crate) trait Traced: Clone {
     /// Tells it; nothing without the feature.
     fn trace(&self);
+
+    /// What a journal is to hold of it, if anything.
+    #[cfg(feature = "journal")]
+    fn entry(&self) -> Option<Entry>;
 }
+
+/// Why an event is not in the journal that it was to be in.
+#[cfg(feature = "journal")]
+pub(crate) type Unrecorded = journal::Error;
+/// Without the feature there is none to be in.
+#[cfg(not(feature = "journal"))]
+pub(crate) type Unrecorded = std::convert::Infallible;
 
 impl<E> Channel<E> {
     fn lock(&self) -> MutexGuard<'_, Waiting<E>> {
@@ -128,11 +143,18 @@ pub(crate) struct Audience<E = Event> {
     /// So many listen: without any, an event costs one load.
     count: AtomicUsize,
     channels: RwLock<Vec<Arc<Channel<E>>>>,
+    #[cfg(feature = "journal")]
+    journal: OnceLock<Journal>,
 }
 
 impl<E> Default for Audience<E> {
     fn default() -> Self {
-        Self { count: AtomicUsize::new(0), channels: RwLock::default() }
+        Self {
+            count: AtomicUsize::new(0),
+            channels: RwLock::default(),
+            #[cfg(feature = "journal")]
+            journal: OnceLock::new(),
+        }
     }
 }
 
@@ -147,11 +169,69 @@ impl<E: Traced> Audience<E> {
         Events(channel)
     }
 
+    /// Tells what has happened. If it cannot be written, the journal counts it, and whoever listens is told all the same.
     pub(crate) fn tell(&self, event: impl FnOnce() -> E) {
-        if cfg!(not(feature = "tracing")) && self.count.load(Ordering::Acquire) == 0 {
+        if self.nobody_listens() {
             return;
         }
         let event = event();
+        let _ = self.write(&event);
+        self.spread(&event);
+    }
+
+    /// Tells what is about to be handed out; where that cannot be written, it must not be, and nobody is told.
+    #[cfg(feature = "records")]
+    pub(crate) fn record(&self, event: impl FnOnce() -> E) -> Result<(), Unrecorded> {
+        if self.nobody_listens() {
+            return Ok(());
+        }
+        let event = event();
+        self.write(&event)?;
+        self.spread(&event);
+        Ok(())
+    }
+
+    #[cfg(feature = "journal")]
+    fn write(&self, event: &E) -> Result<(), Unrecorded> {
+        let entry = self.journal.get().zip(event.entry());
+        entry.map_or(Ok(()), |(journal, entry)| journal.append(&entry).map(drop))
+    }
+
+    #[cfg(not(feature = "journal"))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "there is no journal")]
+    fn write(&self, _: &E) -> Result<(), Unrecorded> {
+        Ok(())
+    }
+
+    /// [`tell`](Self::tell), from the thread that wipes secrets at their time: it does not wait for a disk.
+    #[cfg(feature = "records")]
+    pub(crate) fn tell_late(&self, event: impl FnOnce() -> E) {
+        if self.nobody_listens() {
+            return;
+        }
+        let event = event();
+        #[cfg(feature = "journal")]
+        if let Some((journal, entry)) = self.journal.get().zip(event.entry()) {
+            journal.append_late(entry);
+        }
+        self.spread(&event);
+    }
+
+    /// Writes events to `journal` from now on.
+    #[cfg(feature = "journal")]
+    pub(crate) fn record_in(&self, journal: &Journal) -> Result<(), journal::Error> {
+        self.journal.set(journal.clone()).map_err(|_| journal::Error::Attached)
+    }
+
+    fn nobody_listens(&self) -> bool {
+        #[cfg(feature = "journal")]
+        if self.journal.get().is_some() {
+            return false;
+        }
+        cfg!(not(feature = "tracing")) && self.count.load(Ordering::Acquire) == 0
+    }
+
+    fn spread(&self, event: &E) {
         event.trace();
         for channel in &*self.channels.read().unwrap_or_else(PoisonError::into_inner) {
             let mut waiting = channel.lock();
@@ -187,4 +267,26 @@ impl Traced for Event {
 
     #[cfg(not(feature = "tracing"))]
     fn trace(&self) {}
+
+    /// What was refused, and what was wiped without its owner: not what owners do all the time.
+    #[cfg(feature = "journal")]
+    fn entry(&self) -> Option<Entry> {
+        const DENIED: Name = Name::ours("denied");
+        const REFUSED: Name = Name::ours("refused");
+        let buffer = |id: &Id| Some(Subject::Buffer(id.into()));
+        Some(match self {
+            Self::Denied { id } => Entry::failed(Action::Reach, buffer(id), DENIED),
+            Self::Refused { size } => {
+                Entry::failed(Action::Allocate, None, REFUSED).amount(Amount::Bytes(*size as u64))
+            }
+            Self::Evicted { id } => Entry::done(Action::Evict, buffer(id)),
+            Self::WipedAll { buffers, shutdown, .. } => {
+                let action = if *shutdown { Action::Shutdown } else { Action::Wipe };
+                Entry::done(action, None).amount(Amount::Buffers(*buffers as u64))
+            }
+            Self::Allocated { .. } | Self::Deallocated { .. } | Self::Expired { .. } | Self::Pressure { .. } => {
+                return None;
+            }
+        })
+    }
 }

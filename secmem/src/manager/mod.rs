@@ -22,10 +22,18 @@
 //! manager.deallocate(&owner, &id)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! With feature `tokio` the operations that take long are futures, too, which leave nothing when they are dropped (`Operation`);
+//! with `compression` templates can be kept shorter (`Config::compress_templates`); with `journal` what is denied or refused is
+//! written to an audit log (`Manager::record_in`).
 
+#[cfg(feature = "tokio")]
+mod asynchronous;
 mod biometric;
 mod buffer;
 mod compare;
+#[cfg(feature = "compression")]
+mod compress;
 mod config;
 mod error;
 mod event;
@@ -43,6 +51,8 @@ use std::ops::RangeBounds;
 use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "tokio")]
+pub use asynchronous::Operation;
 pub use biometric::{Modality, Template, TemplateError, TemplateView};
 pub use buffer::Info;
 pub use config::{Config, ConfigError, MOST_BUFFERS};
@@ -238,17 +248,19 @@ impl Manager {
         data: impl Into<Input<'a>>,
         operation: impl FnOnce(&mut [u8]) -> R,
     ) -> Result<R, Error> {
-        let data = data.into();
+        let buffer = self.taken_in(owner, data.into())?;
+        worked(&buffer, operation)
+    }
+
+    /// A buffer of its own for `data`, which is wiped where it stood.
+    fn taken_in(&self, owner: &Token, data: Input<'_>) -> Result<Leased, Error> {
         let len = data.bytes().len();
         let buffer = Leased::new(&self.0, self.make(owner, len, None)?);
         buffer.write(len, |slot| {
             wipe::copy(data.bytes(), slot);
             Ok::<(), Error>(())
         })??;
-        drop(data);
-        let mut result = None;
-        buffer.write(len, |slot| scrub::run(|| result = Some(operation(slot))))??;
-        result.ok_or(Error::Panicked)
+        Ok(buffer)
     }
 
     /// The hash of the data: of its logical length, not of the buffer's capacity.
@@ -330,6 +342,17 @@ impl Manager {
             return Err(Error::Forked);
         }
         Ok(self.0.audience.join(room))
+    }
+
+    /// Writes what is denied, refused, evicted or wiped all at once to `journal`, from now on. Whoever asks for what is denied can
+    /// so make it grow, and wait for the disk each time.
+    ///
+    /// # Errors
+    ///
+    /// [`Attached`](crate::journal::Error::Attached) if there is a journal already.
+    #[cfg(feature = "journal")]
+    pub fn record_in(&self, journal: &crate::journal::Journal) -> Result<(), crate::journal::Error> {
+        self.0.audience.record_in(journal)
     }
 
     /// Looks how scarce memory is, and tells it as an event where that has changed. From the look on until the next one no
@@ -429,16 +452,29 @@ fn cleaned(ended: &[Arc<Buffer>], forced: bool) -> Cleaned {
     Cleaned { buffers: ended.len(), bytes: ended.iter().map(|buffer| buffer.capacity).sum(), forced }
 }
 
+/// Lets `operation` work on all of a buffer, on a protected stack.
+fn worked<R>(buffer: &Buffer, operation: impl FnOnce(&mut [u8]) -> R) -> Result<R, Error> {
+    let mut result = None;
+    buffer.write(buffer.capacity, |slot| scrub::run(|| result = Some(operation(slot))))??;
+    result.ok_or(Error::Panicked)
+}
+
 /// A buffer for as long as the value lives, unless it is kept.
-struct Leased<'a> {
-    store: &'a Store,
+struct Leased {
+    store: Arc<Store>,
     buffer: Arc<Buffer>,
     kept: bool,
 }
 
-impl<'a> Leased<'a> {
-    fn new(store: &'a Store, buffer: Arc<Buffer>) -> Self {
-        Self { store, buffer, kept: false }
+impl Leased {
+    fn new(store: &Arc<Store>, buffer: Arc<Buffer>) -> Self {
+        Self { store: Arc::clone(store), buffer, kept: false }
+    }
+
+    /// The same buffer once more: it ends with the first of the two that does.
+    #[cfg(feature = "tokio")]
+    fn twin(&self) -> Self {
+        Self::new(&self.store, Arc::clone(&self.buffer))
     }
 
     /// Lets it live on, under this name.
@@ -448,7 +484,7 @@ impl<'a> Leased<'a> {
     }
 }
 
-impl std::ops::Deref for Leased<'_> {
+impl std::ops::Deref for Leased {
     type Target = Buffer;
 
     fn deref(&self) -> &Buffer {
@@ -456,7 +492,7 @@ impl std::ops::Deref for Leased<'_> {
     }
 }
 
-impl Drop for Leased<'_> {
+impl Drop for Leased {
     fn drop(&mut self) {
         if !self.kept && !arena::in_child() {
             self.store.end(self.id(), |live| std::ptr::eq(live, &*self.buffer), Ended::Freed);

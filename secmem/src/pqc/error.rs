@@ -109,6 +109,10 @@ pub enum Error {
     /// A buffer of a manager could not be read or written.
     #[error(transparent)]
     Buffer(#[from] manager::Error),
+    /// It could not be written to the journal, and so was not done.
+    #[cfg(feature = "journal")]
+    #[error("nothing is done that is not in the journal")]
+    Unrecorded(#[from] crate::journal::Error),
     /// Memory for secrets could not be had or reached.
     #[error("memory for secrets")]
     Memory(#[from] MemoryError),
@@ -122,7 +126,16 @@ impl From<records::Error> for Error {
             records::Error::Future { ahead } => Self::Future { ahead },
             records::Error::Buffer(error) => Self::Buffer(error),
             records::Error::Memory(error) => Self::Memory(error),
+            #[cfg(feature = "journal")]
+            records::Error::Unrecorded(error) => Self::Unrecorded(error),
             _ => Self::Altered,
         }
+    }
+}
+
+#[cfg(not(feature = "journal"))]
+impl From<std::convert::Infallible> for Error {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
     }
 }

@@ -32,6 +32,7 @@
 //! A base secret that has too little in it can be guessed; the memory-hard function makes a guess dearer, and no more.
 
 mod error;
+mod event;
 mod format;
 mod kem;
 mod stretch;
@@ -44,18 +45,19 @@ use std::time::Duration;
 use sha3::{Digest as _, Sha3_256};
 
 pub use error::Error;
+pub use event::Event;
 pub use format::{Header, VERSION};
 pub use kem::Algorithm;
 pub use stretch::Cost;
 
 use crate::deadline::{Clock, TestClock};
 use crate::manager::settings::{SHORTEST_SALT, SHORTEST_SECRET};
-use crate::manager::{Id, Input, Settings};
+use crate::manager::{Audience, Events, Id, Input, Settings};
 use crate::policy::Policy;
 use crate::records::cipher::{self, Way};
-use crate::records::wall::Wall;
-use crate::records::{Cipher, replay};
+use crate::records::{Cipher, Failure, replay};
 use crate::secret::{Options, Secret};
+use crate::wall::Wall;
 use crate::{arena, keystream, wipe};
 use kem::SHARED;
 
@@ -156,6 +158,7 @@ struct Inner {
     config: Config,
     wall: Wall,
     state: Mutex<State>,
+    audience: Audience<Event>,
 }
 
 struct State {
@@ -200,7 +203,8 @@ impl Keys {
             return Err(Error::Cost { asked: config.cost });
         }
         let state = State { epoch, base: Arc::new(base), salt: Arc::new(salt), public: BTreeMap::new() };
-        Ok(Self(Arc::new(Inner { config, wall: Wall::new(config.clock), state: Mutex::new(state) })))
+        let (state, audience) = (Mutex::new(state), Audience::default());
+        Ok(Self(Arc::new(Inner { config, wall: Wall::new(config.clock), state, audience })))
     }
 
     /// Keys of the settings' secrets, which move here: `PQC_BASE_SECRET` and `PQC_KEY_SALT`. In development, where one is not set,
@@ -256,7 +260,8 @@ impl Keys {
     /// [`Error::Size`]; [`Error::Memory`]. As for all operations, the latter with [`Forked`](crate::Error::Forked) in a forked child.
     pub fn encrypt<'a>(&self, key: &Id, content: impl Into<Input<'a>>, associated: &[u8]) -> Result<Vec<u8>, Error> {
         let content = content.into();
-        self.0.seal(&self.public_key(key)?, content.bytes(), associated)
+        let record = self.public_key(key).and_then(|public| self.0.seal(&public, content.bytes(), associated));
+        self.0.made(key, content.bytes().len(), record)
     }
 
     /// Encrypts what a secret holds, from its slot. It stays as it is.
@@ -265,8 +270,8 @@ impl Keys {
     ///
     /// As [`encrypt`](Self::encrypt) and [`Secret::with`].
     pub fn encrypt_secret(&self, key: &Id, content: &Secret, associated: &[u8]) -> Result<Vec<u8>, Error> {
-        let public = self.public_key(key)?;
-        content.with(|content| self.0.seal(&public, content, associated))?
+        let seal = |public: PublicKey| content.with(|content| self.0.seal(&public, content, associated))?;
+        self.0.made(key, content.len(), self.public_key(key).and_then(seal))
     }
 
     /// Decrypts a record of the window into a slot, made as `options` say.
@@ -277,10 +282,12 @@ impl Keys {
     /// cannot be one; [`Error::OtherKey`] for one of another base secret or salt; [`Error::EpochGone`], [`Error::EpochAhead`];
     /// [`Error::Cost`]; [`Error::Altered`]; [`Error::TooOld`], [`Error::Future`]; [`Error::Size`]; [`Error::Memory`].
     pub fn decrypt(&self, record: &[u8], associated: &[u8], options: Options) -> Result<Secret, Error> {
-        let (header, content) = self.0.open(record, associated, options)?;
-        let config = &self.0.config;
-        replay::in_time(header.millis, self.0.wall.now(), config.window, config.tolerance)?;
-        Ok(content)
+        let opened = self.0.open(record, associated, options).and_then(|(header, content)| {
+            let config = &self.0.config;
+            replay::in_time(header.millis, self.0.wall.now(), config.window, config.tolerance)?;
+            Ok((header, content))
+        });
+        self.0.opened(record, opened)
     }
 
     /// [`decrypt`](Self::decrypt), of any age: for what was stored, where an old record is no replayed one.
@@ -289,7 +296,7 @@ impl Keys {
     ///
     /// As [`decrypt`](Self::decrypt), except for those of time.
     pub fn decrypt_stored(&self, record: &[u8], associated: &[u8], options: Options) -> Result<Secret, Error> {
-        self.0.open(record, associated, options).map(|(_, content)| content)
+        self.0.opened(record, self.0.open(record, associated, options))
     }
 
     /// The epoch of the base secret.
@@ -314,6 +321,8 @@ impl Keys {
         state.base = Arc::new(base); // the old one is wiped when the last derivation with it ends
         state.epoch = next;
         state.public.clear();
+        drop(state);
+        self.0.audience.tell(|| Event::Ratcheted { epoch: next });
         Ok(next)
     }
 
@@ -326,7 +335,27 @@ impl Keys {
         let state = self.0.lock()?;
         let mut copy = options.zeroed(state.base.len())?;
         state.base.with(|base| copy.slot.write(|slot| wipe::copy(base, slot)))??;
-        Ok((state.epoch, copy))
+        let epoch = state.epoch;
+        drop(state);
+        self.0.audience.record(|| Event::Exported { epoch })?;
+        Ok((epoch, copy))
+    }
+
+    /// The events from now on; `room` is how many wait to be taken before the oldest is lost.
+    #[must_use]
+    pub fn events(&self, room: usize) -> Events<Event> {
+        self.0.audience.join(room)
+    }
+
+    /// Writes what is done with keys, and what was refused, to `journal`, from now on. No record, content or base secret is
+    /// handed out then whose entry could not be written: that is [`Error::Unrecorded`].
+    ///
+    /// # Errors
+    ///
+    /// [`Attached`](crate::journal::Error::Attached) if there is a journal already.
+    #[cfg(feature = "journal")]
+    pub fn record_in(&self, journal: &crate::journal::Journal) -> Result<(), crate::journal::Error> {
+        self.0.audience.record_in(journal)
     }
 }
 
@@ -373,6 +402,31 @@ impl Inner {
 
     fn options(&self) -> Options {
         Secret::options().policy(self.config.policy)
+    }
+
+    /// Tells what came of a record that was to be made, and hands it out.
+    fn made(&self, key: &Id, len: usize, record: Result<Vec<u8>, Error>) -> Result<Vec<u8>, Error> {
+        let record = record.and_then(|record| {
+            self.audience.record(|| Event::Encrypted { key: key.clone(), len })?;
+            Ok(record)
+        });
+        if let Err(error) = &record {
+            self.audience.tell(|| Event::EncryptionFailed { key: key.clone(), why: failure(error) });
+        }
+        record
+    }
+
+    /// Tells what came of a record that was to be opened, and hands its content out.
+    fn opened(&self, record: &[u8], opened: Result<(Header, Secret), Error>) -> Result<Secret, Error> {
+        let opened = opened.and_then(|(header, content)| {
+            self.audience.record(|| Event::Decrypted { key: header.key, len: content.len() })?;
+            Ok(content)
+        });
+        if let Err(error) = &opened {
+            let key = Header::read(record).ok().map(|header| header.key);
+            self.audience.tell(|| Event::DecryptionFailed { key, why: failure(error) });
+        }
+        opened
     }
 
     /// The base secret of the epoch after that of `base`.
@@ -486,6 +540,23 @@ impl Inner {
             base = Arc::new(self.next(&base)?);
         }
         Ok((base, salt))
+    }
+}
+
+fn failure(error: &Error) -> Failure {
+    match error {
+        Error::NoRecord
+        | Error::Version { .. }
+        | Error::Algorithm { .. }
+        | Error::Truncated { .. }
+        | Error::Trailing { .. }
+        | Error::Id(_) => Failure::Malformed,
+        Error::Altered => Failure::Altered,
+        Error::OtherKey | Error::EpochGone { .. } | Error::EpochAhead { .. } => Failure::Key,
+        Error::TooOld { .. } | Error::Future { .. } => Failure::Time,
+        #[cfg(feature = "journal")]
+        Error::Unrecorded(_) => Failure::Unrecorded,
+        _ => Failure::Other,
     }
 }
 

@@ -23,7 +23,7 @@ struct Ear {
 impl Listener for Ear {
     fn expired(&self) {
         if let Some(ring) = self.ring.upgrade() {
-            ring.audience.tell(|| Event::KeyExpired { key: self.id });
+            ring.audience.tell_late(|| Event::KeyExpired { key: self.id });
         }
     }
 }

@@ -39,7 +39,6 @@ mod format;
 mod key;
 mod metrics;
 pub(crate) mod replay;
-pub(crate) mod wall;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,13 +54,13 @@ pub use metrics::Metrics;
 
 use crate::manager::{self, Audience, Digest, Events, Hash, Id, Input, Manager, Token};
 use crate::secret::{Options, Secret};
+use crate::wall::Wall;
 use crate::{arena, ct, keystream, wipe};
 use cipher::{KEY, Way};
 use format::Kind;
 use key::{Key, Keys};
 use metrics::{Count, Counts};
 use replay::Seen;
-use wall::Wall;
 
 /// Bytes of a wrapped key's content: the key, when it was made, when it was retired (0: it is not).
 const WRAPPED: usize = KEY + 16;
@@ -255,15 +254,12 @@ impl Keyring {
     ///
     /// [`Error::UnknownKey`], [`Error::KeyExpired`], [`Error::KeyRevoked`]; as [`rotate`](Self::rotate).
     pub fn revoke(&self, id: &KeyId) -> Result<(), Error> {
-        let mut keys = self.0.open()?;
-        keys.find(id)?.secret()?;
-        if keys.active()?.id == *id {
-            self.0.rotate(&mut keys)?;
-        }
-        keys.find(id)?.revoke();
-        drop(keys);
-        self.0.audience.tell(|| Event::KeyRevoked { key: *id });
-        Ok(())
+        let revoked = self.0.revoke(id);
+        self.0.audience.tell(|| match &revoked {
+            Ok(()) => Event::KeyRevoked { key: *id },
+            Err(error) => Event::RevocationFailed { key: *id, why: failure(error) },
+        });
+        revoked
     }
 
     /// Encrypts a key under another one, of 32 bytes, so that it can be kept or sent: a record of its own kind.
@@ -272,7 +268,11 @@ impl Keyring {
     ///
     /// [`Error::UnknownKey`], [`Error::KeyExpired`], [`Error::KeyRevoked`]; [`Error::KeyLength`]; [`Error::Memory`].
     pub fn export(&self, id: &KeyId, wrapping: &Secret) -> Result<Vec<u8>, Error> {
-        self.0.export(id, wrapping)
+        let wrapped = self.0.export(id, wrapping);
+        if let Err(error) = &wrapped {
+            self.0.audience.tell(|| Event::ExportFailed { key: *id, why: failure(error) });
+        }
+        wrapped
     }
 
     /// Takes in a key that was exported. It decrypts for as long as its retention says, counted from when it was retired, or
@@ -283,7 +283,11 @@ impl Keyring {
     /// [`Error::Altered`] if it was changed or wrapped under another key; [`Error::KnownKey`]; [`Error::KeyExpired`] if its
     /// retention is over; as [`decrypt`](Self::decrypt) for what is no wrapped key.
     pub fn import(&self, wrapped: &[u8], wrapping: &Secret) -> Result<KeyId, Error> {
-        self.0.import(wrapped, wrapping)
+        let taken_in = self.0.import(wrapped, wrapping);
+        if let Err(error) = &taken_in {
+            self.0.audience.tell(|| Event::ImportFailed { why: failure(error) });
+        }
+        taken_in
     }
 
     /// The key that encrypts.
@@ -352,6 +356,18 @@ impl Keyring {
         self.0.audience.join(room)
     }
 
+    /// Writes what is done with keys, and what was refused, to `journal`, from now on. No record, content or key is handed out
+    /// then whose entry could not be written: that is [`Error::Unrecorded`]. A record that [`decrypt_once`](Self::decrypt_once) did not
+    /// hand out for that counts as decrypted.
+    ///
+    /// # Errors
+    ///
+    /// [`Attached`](crate::journal::Error::Attached) if there is a journal already.
+    #[cfg(feature = "journal")]
+    pub fn record_in(&self, journal: &crate::journal::Journal) -> Result<(), crate::journal::Error> {
+        self.0.audience.record_in(journal)
+    }
+
     /// Wipes every key; no operation works any more. Gives how many there were.
     pub fn shutdown(&self) -> usize {
         let Ok(mut keys) = self.0.open() else { return 0 };
@@ -379,6 +395,16 @@ impl Ring {
         // Nothing is half done where the lock is held and something could panic.
         let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
         if self.closed.load(Ordering::Acquire) { Err(Error::Shutdown) } else { Ok(keys) }
+    }
+
+    fn revoke(&self, id: &KeyId) -> Result<(), Error> {
+        let mut keys = self.open()?;
+        keys.find(id)?.secret()?;
+        if keys.active()?.id == *id {
+            self.rotate(&mut keys)?;
+        }
+        keys.find(id)?.revoke();
+        Ok(())
     }
 
     fn rotate(&self, keys: &mut Keys) -> Result<KeyId, Error> {
@@ -418,18 +444,19 @@ impl Ring {
         let made = self.key_to_encrypt(key).and_then(|(id, secret)| {
             let record =
                 self.seal((id, &secret), Kind::Data, self.config.cipher, self.wall.now(), content, associated)?;
-            Ok((id, record))
+            self.audience.record(|| Event::Encrypted { key: id, len: content.len() })?;
+            Ok(record)
         });
         match made {
-            Ok((key, record)) => {
+            Ok(record) => {
                 self.counts.add(Count::Encrypted, 1);
                 self.counts.add(Count::BytesEncrypted, content.len() as u64);
-                self.audience.tell(|| Event::Encrypted { key, len: content.len() });
                 Ok(record)
             }
             Err(error) => {
                 self.counts.add(Count::EncryptionFailed, 1);
-                self.audience.tell(|| Event::EncryptionFailed { len: content.len() });
+                let (key, why) = (key.copied(), failure(&error));
+                self.audience.tell(|| Event::EncryptionFailed { key, len: content.len(), why });
                 Err(error)
             }
         }
@@ -468,11 +495,14 @@ impl Ring {
     }
 
     fn decrypt(&self, record: &[u8], associated: &[u8], options: Options, age: Age) -> Result<Secret, Error> {
-        match self.unseal(record, associated, options, age) {
-            Ok((header, content)) => {
+        let opened = self.unseal(record, associated, options, age).and_then(|(header, content)| {
+            self.audience.record(|| Event::Decrypted { key: header.key, len: content.len() })?;
+            Ok(content)
+        });
+        match opened {
+            Ok(content) => {
                 self.counts.add(Count::Decrypted, 1);
                 self.counts.add(Count::BytesDecrypted, content.len() as u64);
-                self.audience.tell(|| Event::Decrypted { key: header.key, len: content.len() });
                 Ok(content)
             }
             Err(error) => {
@@ -546,8 +576,8 @@ impl Ring {
         let anew = content.with(|content| {
             self.seal((to, &key), Kind::Data, self.config.cipher, header.millis, content, associated)
         })??;
+        self.audience.record(|| Event::Reencrypted { from: header.key, to })?;
         self.counts.add(Count::Reencrypted, 1);
-        self.audience.tell(|| Event::Reencrypted { from: header.key, to });
         Ok(anew)
     }
 
@@ -571,7 +601,7 @@ impl Ring {
         let cipher = Cipher::XChaCha20Poly1305;
         let wrapped =
             content.with(|content| self.seal((*id, wrapping), Kind::Key, cipher, self.wall.now(), content, &[]))??;
-        self.audience.tell(|| Event::KeyExported { key: *id });
+        self.audience.record(|| Event::KeyExported { key: *id })?;
         Ok(wrapped)
     }
 
@@ -607,10 +637,9 @@ impl Ring {
         }
         key.retire(Weak::clone(&self.me), &self.config, if retired == 0 { now } else { retired.min(now) }, now)?;
         let id = key.id;
+        self.audience.record(|| Event::KeyImported { key: id })?;
         let behind_active = keys.list.len().saturating_sub(1);
         keys.list.insert(behind_active, key);
-        drop(keys);
-        self.audience.tell(|| Event::KeyImported { key: id });
         Ok(id)
     }
 }
@@ -628,9 +657,15 @@ fn failure(error: &Error) -> Failure {
         | Error::Truncated { .. }
         | Error::Trailing { .. } => Failure::Malformed,
         Error::Altered => Failure::Altered,
-        Error::UnknownKey { .. } | Error::KeyExpired { .. } | Error::KeyRevoked { .. } => Failure::Key,
+        Error::UnknownKey { .. }
+        | Error::KeyRetired { .. }
+        | Error::KeyExpired { .. }
+        | Error::KeyRevoked { .. }
+        | Error::KnownKey { .. } => Failure::Key,
         Error::TooOld { .. } | Error::Future { .. } => Failure::Time,
         Error::Replayed => Failure::Replayed,
+        #[cfg(feature = "journal")]
+        Error::Unrecorded(_) => Failure::Unrecorded,
         _ => Failure::Other,
     }
 }

@@ -122,7 +122,8 @@ pub(super) mod seen {
     }
 
     pub(super) fn note(data: &[u8]) {
-        SEEN.with_borrow_mut(|seen| seen.iter_mut().for_each(|seen| seen.push(data.to_vec())));
+        // A thread that ends wipes the stack that it kept, and may have nothing else of its own any more.
+        let _ = SEEN.try_with(|seen| seen.borrow_mut().iter_mut().for_each(|seen| seen.push(data.to_vec())));
     }
 
     /// What was noted while `f` ran.

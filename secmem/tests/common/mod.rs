@@ -201,6 +201,11 @@ pub fn limit_file_size(bytes: u64) {
     limit(libc::RLIMIT_FSIZE, bytes);
 }
 
+/// [`limit_file_size`], and can be undone by a larger number.
+pub fn limit_file_size_softly(bytes: u64) {
+    limit_soft(libc::RLIMIT_FSIZE, bytes);
+}
+
 /// Makes this process an ordinary user's, readable by others of that user, if it was root's.
 pub fn become_ordinary() {
     // SAFETY: geteuid cannot fail and touches no memory.

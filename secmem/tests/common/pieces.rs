@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 use std::hint::black_box;
+use std::sync::mpsc;
+use std::thread;
 
 use super::{read_own, writable_mappings};
 
@@ -45,4 +47,30 @@ pub fn pieces() -> Vec<usize> {
         }
     }
     found
+}
+
+/// Runs `f` so far down the stack that what comes after it does not get there.
+#[inline(never)]
+fn deep(f: impl FnOnce()) {
+    let room = [0_u8; 128 << 10];
+    black_box(&room);
+    f();
+    black_box(&room);
+}
+
+/// [`pieces`], when `f` has ended, and while the stack that it ran on is left as it was: nobody runs there any more.
+pub fn pieces_after(f: impl FnOnce() + Send) -> Vec<usize> {
+    let (ended, ends) = mpsc::channel();
+    let (looked, looks) = mpsc::channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            deep(f);
+            ended.send(()).unwrap();
+            let _ = looks.recv();
+        });
+        ends.recv().expect("it has ended");
+        let found = pieces();
+        drop(looked);
+        found
+    })
 }
