@@ -108,12 +108,12 @@ mod harden;
 pub mod http;
 #[cfg(all(feature = "std", target_os = "linux"))]
 pub mod input;
+#[cfg(all(feature = "journal", target_os = "linux", target_arch = "x86_64"))]
+pub mod journal;
 #[cfg(all(feature = "std", target_os = "linux"))]
 mod keystream;
 #[cfg(all(feature = "std", target_os = "linux"))]
 mod life;
-#[cfg(all(feature = "journal", target_os = "linux", target_arch = "x86_64"))]
-pub mod journal;
 #[cfg(all(feature = "manager", target_os = "linux", target_arch = "x86_64"))]
 pub mod manager;
 #[cfg(all(feature = "std", target_os = "linux"))]
