@@ -139,24 +139,22 @@ fn holds(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
-/// Runs the rest of a test in a process that has the variable in its block, and that has no other thread.
+/// The rest of a test, in a process that has the variable in its block, and that has no other thread.
 ///
 /// The test program has threads; so the test forks, and the child is alone.
-fn with_variable(parameter: i32) -> std::process::Output {
-    in_child_with(parameter, |parameter| {
-        if std::env::var_os(NAME).is_none() {
-            // Once more, with the variable in what execve lays out.
-            use std::os::unix::process::CommandExt;
-            let args = std::env::args_os().skip(1);
-            let error = std::process::Command::new("/proc/self/exe").args(args).env(NAME, "a value from execve").exec();
-            panic!("{error}");
-        }
-        let failed = common::fork(|| {
-            let checked = std::panic::catch_unwind(|| take(parameter));
-            i32::from(checked.is_err())
-        });
-        assert_eq!(failed, 0);
-    })
+fn take_alone(replaced: i32) {
+    if std::env::var_os(NAME).is_none() {
+        // Once more, with the variable in what execve lays out.
+        use std::os::unix::process::CommandExt;
+        let args = std::env::args_os().skip(1);
+        let error = std::process::Command::new("/proc/self/exe").args(args).env(NAME, "a value from execve").exec();
+        panic!("{error}");
+    }
+    let failed = common::fork(|| {
+        let checked = std::panic::catch_unwind(|| take(replaced));
+        i32::from(checked.is_err())
+    });
+    assert_eq!(failed, 0);
 }
 
 fn take(replaced: i32) {
@@ -189,13 +187,17 @@ fn take(replaced: i32) {
 
 #[test]
 fn a_variable_is_taken_and_wiped_where_execve_laid_it_out() {
-    let ended = with_variable(0);
+    let ended = in_child_with(0, |replaced| {
+        take_alone(replaced); // in a closure of this test, by whose name the child finds it
+    });
     assert!(ended.status.success(), "{ended:?}");
 }
 
 #[test]
 fn a_variable_that_was_set_anew_is_wiped_in_both_places() {
-    let ended = with_variable(1);
+    let ended = in_child_with(1, |replaced| {
+        take_alone(replaced); // in a closure of this test, by whose name the child finds it
+    });
     assert!(ended.status.success(), "{ended:?}");
 }
 

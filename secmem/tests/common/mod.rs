@@ -41,7 +41,10 @@ fn run(path: &str, parameter: i32, body: impl FnOnce(i32)) -> Output {
     let mut child = Command::new(std::env::current_exe().unwrap());
     child.args(["--exact", name, "--nocapture", "--test-threads=1"]);
     child.env(CHILD, name).env(PARAMETER, parameter.to_string()).stdin(Stdio::null());
-    child.output().unwrap()
+    let output = child.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("running 1 test\n"), "the closure is in no test of its own: {path}: {said}");
+    output
 }
 
 /// Says that a test has seen less than it is there for, where that is read: what a test that passes prints is not shown.
