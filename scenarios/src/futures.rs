@@ -18,12 +18,11 @@ use crate::managed::{Buffer, copy_to_stack};
 /// Nobody has polled it.
 pub(crate) static FUTURE_WAITING: Holder =
     ours("future-waiting", &["future-drop", "manager-free", "manager-input"], &["S11", "S12"], waiting);
-/// It is dropped while a thread runs it, which leaves a copy on its stack afterwards.
+/// It is dropped while a thread runs it, which leaves a copy on its stack afterwards, and ends.
 pub(crate) static FUTURE_RUNNING: Holder =
-    ours("future-running", &["manager-free", "manager-input", "stack-wipe"], &["S11", "S13"], running);
+    ours("future-running", &["manager-free", "manager-input"], &["S11", "S13"], running);
 /// It panics while it is waited for, with a copy on its stack. A purge would hide who wipes, so none is installed.
-pub(crate) static FUTURE_PANICKED: Holder =
-    ours("future-panicked", &["manager-free", "manager-input", "stack-wipe"], &["S13", "S16"], panicked);
+pub(crate) static FUTURE_PANICKED: Holder = ours("future-panicked", &["manager-input"], &["S13", "S16"], panicked);
 
 /// Bytes of canary.
 const LEN: usize = 48;

@@ -75,14 +75,12 @@ pub(crate) static MANAGED_PANICKED: Holder = ours("managed-panicked", OPERATION,
 /// A template with the canary among its texts.
 pub(crate) static MANAGED_TEMPLATE: Holder = Holder {
     canary: CanaryKind::Text,
-    ..ours("managed-template", &["manager-template", "stack-wipe"], &["S12"], |plant, then| {
-        template(plant, then, |config| config)
-    })
+    ..ours("managed-template", &["manager-template"], &["S12"], |plant, then| template(plant, then, |config| config))
 };
 /// The same, compressed.
 pub(crate) static MANAGED_COMPRESSED: Holder = Holder {
     canary: CanaryKind::Text,
-    ..ours("managed-compressed", &["manager-template", "stack-wipe"], &["S12"], |plant, then| {
+    ..ours("managed-compressed", &["manager-template"], &["S12"], |plant, then| {
         template(plant, then, |config| config.compress_templates(true))
     })
 };
@@ -174,7 +172,7 @@ impl Buffer {
 /// Copies `data` to the low end of a frame, which no later call reaches.
 #[inline(never)]
 pub(crate) fn copy_to_stack(data: &[u8]) {
-    let mut frame = [0; 4 << 10];
+    let mut frame = [0; 16 << 10]; // more than a panic and what catches it need
     secmem::wipe::copy(&data[..LEN], &mut frame[..LEN]);
     black_box(&mut frame);
 }

@@ -22,7 +22,7 @@ pub(crate) static RECORD_ENCRYPTED: Holder =
 pub(crate) static RECORD_DECRYPTED: Holder =
     ours("record-decrypted", CONTENT, &["manager-input", "record-content"], &["S12", "S13"], decrypted);
 /// The key of a keyring that encrypts, decrypts, encrypts anew and hashes. It ends with the keyring.
-pub(crate) static RECORD_KEY: Holder = ours("record-key", KEY, &["stack-wipe"], &["S11", "S13"], |plant, then| {
+pub(crate) static RECORD_KEY: Holder = ours("record-key", KEY, &[], &["S11", "S13"], |plant, then| {
     let keys = keyring(plant, Config::default())?;
     used(&keys, None)?;
     then(&mut Held::Kept)?;
@@ -30,8 +30,7 @@ pub(crate) static RECORD_KEY: Holder = ours("record-key", KEY, &["stack-wipe"], 
     Ok(())
 });
 /// It leaves its keyring encrypted, and is another's, with the other cipher.
-pub(crate) static RECORD_KEY_EXPORTED: Holder =
-    ours("record-key-exported", KEY, &["record-content", "stack-wipe"], &["S11", "S13"], exported);
+pub(crate) static RECORD_KEY_EXPORTED: Holder = ours("record-key-exported", KEY, &[], &["S11", "S13"], exported);
 /// Another has taken its place, and then its retention is over.
 pub(crate) static RECORD_KEY_RETIRED: Holder = ours("record-key-retired", KEY, &[], &["S19"], |plant, then| {
     let retention = plant.expires_in.unwrap_or(Duration::from_secs(3600));
@@ -59,17 +58,16 @@ pub(crate) static RECORD_KEY_SHUTDOWN: Holder =
     });
 
 /// The base secret of keys that are derived, with each algorithm.
-pub(crate) static PQC_BASE: Holder = ours("pqc-base", BASE, &["stack-wipe"], &["S11", "S13"], base);
+pub(crate) static PQC_BASE: Holder = ours("pqc-base", BASE, &[], &["S11", "S13"], base);
 /// The next epoch destroys it.
-pub(crate) static PQC_RATCHETED: Holder =
-    ours("pqc-ratcheted", BASE, &["pqc-ratchet", "stack-wipe"], &["S11"], |mut plant, then| {
-        plant.install_purge()?;
-        let keys = derived(0, plant.secret(options())?, Algorithm::XWing)?;
-        then(&mut Held::Kept)?;
-        let ratcheted = keys.ratchet();
-        std::mem::forget(keys);
-        ratcheted.map(drop).map_err(Failure::while_doing("going to the next epoch"))
-    });
+pub(crate) static PQC_RATCHETED: Holder = ours("pqc-ratcheted", BASE, &["pqc-ratchet"], &["S11"], |mut plant, then| {
+    plant.install_purge()?;
+    let keys = derived(0, plant.secret(options())?, Algorithm::XWing)?;
+    then(&mut Held::Kept)?;
+    let ratcheted = keys.ratchet();
+    std::mem::forget(keys);
+    ratcheted.map(drop).map_err(Failure::while_doing("going to the next epoch"))
+});
 /// What was in a record.
 pub(crate) static PQC_DECRYPTED: Holder = ours("pqc-decrypted", CONTENT, &["record-content"], &["S13"], opened);
 
