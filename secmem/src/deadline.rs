@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::io;
-use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::panic::{RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -297,7 +297,8 @@ fn start() -> io::Result<()> {
 fn tell(over: &mut Vec<Arc<Terms>>) {
     for terms in over.drain(..) {
         if let Some(listener) = terms.told.as_ref().and_then(Weak::upgrade) {
-            listener.expired();
+            // Who is told may pass it on to code of the program's. A panic of that is its own: this thread has others to wipe.
+            let _ = catch_unwind(|| listener.expired());
         }
     }
 }

@@ -71,6 +71,9 @@ pub enum Error {
     /// The file was removed.
     #[error("the journal was removed")]
     Removed,
+    /// An entry that a journal alone writes, of itself.
+    #[error("an entry that a journal writes of itself")]
+    NotYours,
     /// Whose events are to be written has a journal already.
     #[error("there is a journal already")]
     Attached,

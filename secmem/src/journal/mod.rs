@@ -302,8 +302,12 @@ impl Journal {
     /// # Errors
     ///
     /// [`Error::Write`], [`Error::Sync`], [`Error::TakeBack`], [`Error::Changed`], [`Error::Removed`]; [`Error::Memory`]. The entry was not
-    /// written then, is counted, and the chain goes on with the next.
+    /// written then, is counted, and the chain goes on with the next. [`Error::NotYours`] for what a journal says of itself:
+    /// [`Action::Begin`], [`Action::Mend`], [`Action::Miss`].
     pub fn append(&self, entry: &Entry) -> Result<Head, Error> {
+        if matches!(entry.action, Action::Begin | Action::Mend | Action::Miss) {
+            return Err(Error::NotYours);
+        }
         let mut state = self.0.lock()?;
         let written = self.0.catch_up(&mut state).and_then(|()| self.0.write_now(&mut state, entry));
         written.inspect_err(|_| state.missed += 1)?;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::id::Id;
 use super::pressure::Level;
+use crate::arena;
 #[cfg(feature = "journal")]
 use crate::journal::{self, Action, Amount, Entry, Journal, Name, Subject};
 
@@ -119,13 +120,16 @@ impl<E> Events<E> {
     /// The next one; waits for it, but no longer than `span`.
     #[must_use]
     pub fn wait(&self, span: Duration) -> Option<E> {
-        let end = Instant::now() + span;
+        let end = Instant::now().checked_add(span);
         let mut waiting = self.0.lock();
         loop {
             if let Some(event) = waiting.events.pop_front() {
                 return Some(event);
             }
-            let left = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;
+            let left = end.map_or(span, |end| end.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                return None;
+            }
             waiting = self.0.more.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -162,6 +166,9 @@ impl<E: Traced> Audience<E> {
     pub(crate) fn join(&self, room: usize) -> Events<E> {
         let waiting = Mutex::new(Waiting { events: VecDeque::new(), lost: 0 });
         let channel = Arc::new(Channel { room: room.max(1), waiting, more: Condvar::new() });
+        if arena::in_child() {
+            return Events(channel); // of what happens in a child nobody is told
+        }
         let mut channels = self.channels.write().unwrap_or_else(PoisonError::into_inner);
         channels.retain(|channel| Arc::strong_count(channel) > 1); // the others have left
         channels.push(Arc::clone(&channel));
@@ -223,7 +230,11 @@ impl<E: Traced> Audience<E> {
         self.journal.set(journal.clone()).map_err(|_| journal::Error::Attached)
     }
 
+    /// Whether there is nothing to tell, or nobody who could: a forked child's locks may be held by threads that are not there.
     fn nobody_listens(&self) -> bool {
+        if arena::in_child() {
+            return true;
+        }
         #[cfg(feature = "journal")]
         if self.journal.get().is_some() {
             return false;

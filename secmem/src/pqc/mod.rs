@@ -29,7 +29,14 @@
 //! nobody has the old base secret any more, wherever it came from: the environment of a service, a file, a backup. Who wants that
 //! keeps what [`Keys::export`] gives, and destroys the origin.
 //!
-//! A base secret that has too little in it can be guessed; the memory-hard function makes a guess dearer, and no more.
+//! A base secret that has too little in it can be guessed; the memory-hard function makes a guess dearer, and no more. The ratchet does
+//! not go through it: whoever has a later base secret tries guesses of an earlier one at the price of a hash. So "neither does who
+//! takes its memory" holds for base secrets that are drawn at random, and for no others.
+//!
+//! # What a record proves
+//!
+//! That nobody has changed it who has not made it. Not who that was: whoever has a public key can make a record with it, of any
+//! content and any time. Where it matters who has written something, sign it, or use [`records`](crate::records).
 
 mod error;
 mod event;
@@ -75,7 +82,7 @@ pub struct Config {
     algorithm: Algorithm,
     cipher: Cipher,
     cost: Cost,
-    most: Cost,
+    most: Option<Cost>,
     window: Duration,
     tolerance: Duration,
     largest: usize,
@@ -89,7 +96,7 @@ impl Default for Config {
             algorithm: Algorithm::default(),
             cipher: Cipher::default(),
             cost: Cost::default(),
-            most: Cost { memory: 64 << 10, passes: 16, lanes: 4 },
+            most: None,
             window: Duration::from_secs(24 * 3600),
             tolerance: Duration::from_secs(60),
             largest: 16 << 20,
@@ -118,11 +125,15 @@ impl Config {
         self
     }
 
-    /// What a record may cost that is to be decrypted; 64 MiB, 16 passes and 4 lanes if not said. A record can be anybody's,
-    /// and says itself what it costs.
+    /// What a record may cost that is to be decrypted; what new ones cost, if not said. A record can be anybody's, and says itself
+    /// what it costs: whoever reads records of another cost says so here.
     pub fn most_cost(mut self, cost: Cost) -> Self {
-        self.most = cost;
+        self.most = Some(cost);
         self
+    }
+
+    fn most(&self) -> Cost {
+        self.most.unwrap_or(self.cost)
     }
 
     /// How old a record may be to be taken; 24 hours if not said.
@@ -199,7 +210,7 @@ impl Keys {
         if base.len() < SHORTEST_SECRET || salt.len() < SHORTEST_SALT {
             return Err(Error::Short);
         }
-        if !config.cost.is_within(&config.most) {
+        if !config.cost.is_within(&config.most()) {
             return Err(Error::Cost { asked: config.cost });
         }
         let state = State { epoch, base: Arc::new(base), salt: Arc::new(salt), public: BTreeMap::new() };
@@ -444,11 +455,12 @@ impl Inner {
         (base, salt): (&Secret, &Secret),
         key: &Id,
     ) -> Result<Secret, Error> {
-        let mut own = [0; 32];
+        let mut own = self.options().zeroed(32)?;
         let name = key.to_string();
-        cipher::derive(salt, &[], &[b"secmem pqc salt v1", &[algorithm as u8], name.as_bytes()], &mut own)?;
+        let info: [&[u8]; 3] = [b"secmem pqc salt v1", &[algorithm as u8], name.as_bytes()];
+        own.slot.write(|own| cipher::derive(salt, &[], &info, own))??;
         let mut seed = self.options().zeroed(algorithm.seed_len())?;
-        stretch::stretch(cost, self.config.policy, base, &own, &mut seed)?;
+        own.with(|own| stretch::stretch(cost, self.config.policy, base, own, &mut seed))??;
         Ok(seed)
     }
 
@@ -499,7 +511,7 @@ impl Inner {
         if len > most {
             return Err(Error::Size { len, most });
         }
-        if !header.cost.is_within(&self.config.most) {
+        if !header.cost.is_within(&self.config.most()) {
             return Err(Error::Cost { asked: header.cost });
         }
         let (base, salt) = self.base_of(header.epoch)?;

@@ -1,6 +1,8 @@
 //! Argon2id (RFC 9106) with its memory in an arena: what is memory-hard is all secret until it is wiped.
 #![allow(unsafe_code)] // bytes of an arena as the blocks that the crate works on
 
+use std::sync::{Mutex, PoisonError};
+
 use argon2_now::{Algorithm, Argon2, Block, Params, Version};
 
 use super::error::Error;
@@ -11,10 +13,14 @@ use crate::secret::Secret;
 /// Bytes of the stack; without optimisation a block stands on it several times.
 const STACK: usize = if cfg!(debug_assertions) { 512 << 10 } else { 64 << 10 };
 
+/// Whose derivation it is just now.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// What a derivation costs whoever does it, or tries secrets. It stands in each record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cost {
-    /// Memory, in KiB. It is locked while it is used, so the process's lock budget (`ulimit -l`) has to have it.
+    /// Memory, in KiB. It is locked while it is used, so the process's lock budget (`ulimit -l`) has to have it: once, for one derivation
+    /// of the process waits for another.
     pub memory: u32,
     /// Times that all of it is gone over.
     pub passes: u32,
@@ -53,6 +59,8 @@ pub(super) fn stretch(
     into: &mut Secret,
 ) -> Result<(), Error> {
     let params = cost.params(into.len()).ok_or(Error::Cost { asked: cost })?;
+    // One after the other: the lock budget has room for one.
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let blocks = params.block_count();
     let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
     // One more than needed, for the blocks begin where their alignment lets them.

@@ -151,6 +151,15 @@ impl Keys {
         self.list.last().ok_or(Error::Shutdown)
     }
 
+    /// An error if there is, or was, a key of that name.
+    pub(super) fn is_new(&mut self, id: &KeyId) -> Result<(), Error> {
+        match self.find(id).map(|known| known.state()) {
+            Err(_) => Ok(()),
+            Ok(KeyState::Revoked) => Err(Error::KeyRevoked { id: *id }), // it does not come back that way
+            Ok(_) => Err(Error::KnownKey { id: *id }),
+        }
+    }
+
     pub(super) fn find(&mut self, id: &KeyId) -> Result<&mut Key, Error> {
         self.list.iter_mut().find(|key| key.id == *id).ok_or(Error::UnknownKey { id: *id })
     }

@@ -92,6 +92,12 @@ enum Age {
     Any,
 }
 
+/// One key has taken another's place.
+struct Rotated {
+    from: KeyId,
+    to: KeyId,
+}
+
 impl Keyring {
     /// A keyring with a key that is drawn.
     ///
@@ -229,7 +235,8 @@ impl Keyring {
         Ok(())
     }
 
-    /// Encrypts a record anew under the key of today. Its time stays what it was: that does not make an old record a new one.
+    /// Encrypts a record anew under the key of today. Its time stays what it was: that does not make an old record a new one. It is
+    /// another record, though: where the first one has been taken by [`decrypt_once`](Self::decrypt_once), this one will be, too.
     ///
     /// # Errors
     ///
@@ -244,8 +251,8 @@ impl Keyring {
     ///
     /// [`Error::Memory`]; [`Error::Shutdown`].
     pub fn rotate(&self) -> Result<KeyId, Error> {
-        let mut keys = self.0.open()?;
-        self.0.rotate(&mut keys)
+        let rotated = self.0.rotate(&mut *self.0.open()?)?;
+        Ok(self.0.tell_rotated(rotated))
     }
 
     /// Wipes a key. What it has encrypted is gone. If it is the one that encrypts, another takes its place first.
@@ -403,21 +410,27 @@ impl Ring {
     fn revoke(&self, id: &KeyId) -> Result<(), Error> {
         let mut keys = self.open()?;
         keys.find(id)?.secret()?;
-        if keys.active()?.id == *id {
-            self.rotate(&mut keys)?;
-        }
+        let is_active = keys.active()?.id == *id;
+        let rotated = is_active.then(|| self.rotate(&mut keys)).transpose()?;
         keys.find(id)?.revoke();
+        drop(keys);
+        rotated.map(|rotated| self.tell_rotated(rotated));
         Ok(())
     }
 
-    fn rotate(&self, keys: &mut Keys) -> Result<KeyId, Error> {
+    /// To be told when the keys' lock is given back: whoever hears it may want to use them.
+    fn rotate(&self, keys: &mut Keys) -> Result<Rotated, Error> {
         let now = self.wall.now();
         let key = Key::draw(&self.config, now)?;
         let to = key.id;
         let from = keys.succeed(Weak::clone(&self.me), &self.config, key, now)?;
         self.counts.add(Count::Rotated, 1);
+        Ok(Rotated { from, to })
+    }
+
+    fn tell_rotated(&self, Rotated { from, to }: Rotated) -> KeyId {
         self.audience.tell(|| Event::Rotated { from, to });
-        Ok(to)
+        to
     }
 
     /// The key for a new record.
@@ -427,7 +440,10 @@ impl Ring {
         if let Some(rotation) = self.config.rotation
             && Duration::from_millis(now.saturating_sub(keys.active()?.made)) >= rotation
         {
-            self.rotate(&mut keys)?;
+            let rotated = self.rotate(&mut keys)?;
+            drop(keys);
+            self.tell_rotated(rotated);
+            keys = self.open()?;
         }
         let Some(id) = asked else {
             let key = keys.active()?;
@@ -631,16 +647,13 @@ impl Ring {
         if key.id != header.key {
             return Err(Error::Altered);
         }
-        let mut keys = self.open()?;
-        if let Ok(known) = keys.find(&key.id) {
-            return Err(match known.state() {
-                KeyState::Revoked => Error::KeyRevoked { id: key.id }, // it does not come back that way
-                _ => Error::KnownKey { id: key.id },
-            });
-        }
         key.retire(Weak::clone(&self.me), &self.config, if retired == 0 { now } else { retired.min(now) }, now)?;
         let id = key.id;
+        // What is known is not written as taken in, and what could not be written is not taken in. In between nobody waits for a disk.
+        self.open()?.is_new(&id)?;
         self.audience.record(|| Event::KeyImported { key: id })?;
+        let mut keys = self.open()?;
+        keys.is_new(&id)?;
         let behind_active = keys.list.len().saturating_sub(1);
         keys.list.insert(behind_active, key);
         Ok(id)
