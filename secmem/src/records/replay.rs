@@ -25,7 +25,7 @@ impl Seen {
     pub(super) fn remember(&mut self, header: &Header, tag: &[u8; TAG], oldest: u64, most: usize) -> Result<(), Error> {
         self.0 = self.0.split_off(&(oldest, [0; TAG]));
         let mark = (header.millis, *tag);
-        if self.0.contains(&mark) {
+        if self.0.contains(&mark) && !cfg!(secmem_ablate = "records-replay") {
             return Err(Error::Replayed);
         }
         if self.0.len() >= most {
