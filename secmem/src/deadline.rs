@@ -250,7 +250,7 @@ impl TestClock {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "manager", target_arch = "x86_64"))]
 impl TestClock {
     /// Moves it on as if the thread that ends what is over were late.
     pub(crate) fn pass(self, span: Duration) {

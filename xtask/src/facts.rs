@@ -1,7 +1,8 @@
 //! Protections of which memory may say nothing, because without them something else is not as it was: a flag in smaps, a
-//! fault that does not come, an errno, a core where none may be, a register, an account.
+//! fault that does not come, an errno, a core where none may be, a register, an account, a record or an answer.
 //!
-//! The library's tests ask the kernel. Here one protection is taken out, and the tests that ask for it must fail, and no other.
+//! The library's tests ask for it, mostly the kernel. Here one protection is taken out, or what another store did is put in, and
+//! the tests that ask for it must fail, and no other.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
