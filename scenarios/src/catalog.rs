@@ -12,19 +12,24 @@ use crate::ending::{
     SIGSTKFLT, SIGSYS, SIGTERM, SIGUSR1, SIGUSR2, SIGVTALRM, SIGXCPU, SIGXFSZ, SPAWN, STACK_OVERFLOW, TIMEOUT,
     UNDERSCORE_EXIT, WIPE,
 };
+use crate::futures::{FUTURE_PANICKED, FUTURE_RUNNING, FUTURE_WAITING};
 use crate::holder::{
     ARGV, ENVIRON, GROWN_VEC, Holder, MEMSEC, MOVED_ARRAY, MOVED_BOX, SECMEM_MEMFD, SECMEM_MLOCK, STACK_ARRAY,
     STRING_FORMAT, VEC, ZEROIZE_GROWN_VEC, ZEROIZE_VEC,
 };
 use crate::kept::{COFFER, FROM_VEC, GROWN_TEXT, IDLE, SEALED, SPENT, TYPED};
 use crate::managed::{
-    MANAGED, MANAGED_COMPARE, MANAGED_EXECUTE, MANAGED_FORCED, MANAGED_HASH, MANAGED_INPUT, MANAGED_REST,
-    MANAGED_SHUTDOWN, MANAGED_TEMPLATE,
+    MANAGED, MANAGED_COMPARE, MANAGED_COMPRESSED, MANAGED_COPIED, MANAGED_EVICTED, MANAGED_EXECUTE, MANAGED_FORCED,
+    MANAGED_HASH, MANAGED_INPUT, MANAGED_PANICKED, MANAGED_PROCESSED, MANAGED_REST, MANAGED_SHUTDOWN, MANAGED_TEMPLATE,
 };
 use crate::proved::{COMPARED, HARDENED, PRINTED, REFUSED, VERIFIED};
 use crate::scrubbed::{
     BARE_FREE, BARE_REALLOC, BARE_SIGNAL, BARE_STACK, BARE_UNWIND, BARE_VECTORS, ELSEWHERE, SCRUB_NESTED, SCRUB_SIGNAL,
     SCRUB_SIGNAL_HERE, SCRUB_STACK, SCRUB_THREAD, SCRUB_UNWIND, SCRUB_VECTORS, WIPING_FREE, WIPING_REALLOC,
+};
+use crate::stored::{
+    JOURNAL_KEY, PQC_BASE, PQC_DECRYPTED, PQC_RATCHETED, RECORD_DECRYPTED, RECORD_ENCRYPTED, RECORD_KEY,
+    RECORD_KEY_EXPORTED, RECORD_KEY_RETIRED, RECORD_KEY_REVOKED, RECORD_KEY_SHUTDOWN,
 };
 use crate::taken::{
     BARE_BASE64, BARE_HEX, BARE_VARIABLE, DECODED_BASE64, DECODED_HEX, DESCRIPTOR, FILE, LINE, TAKEN_VARIABLE, TERMINAL,
@@ -154,19 +159,48 @@ static TABLE: &[Line] = &[
     line(&COFFER,        &WIPE,            "clean"),
 
     // Buffers of a manager.
-    line(&MANAGED,          &WIPE,        "clean"),
-    line(&MANAGED_REST,     &TIMEOUT,     "clean"),
-    line(&MANAGED_REST,     &WIPE,        "clean"),
-    line(&MANAGED_REST,     &SIGTERM,     "clean"),
-    line(&MANAGED_REST,     &EXIT,        "clean"),
-    line(&MANAGED_REST,     &FORK,        "clean"),
-    line(&MANAGED_FORCED,   &WIPE,        "clean"),
-    line(&MANAGED_SHUTDOWN, &WIPE,        "clean"),
-    line(&MANAGED_INPUT,    &WIPE,        "clean"),
-    line(&MANAGED_HASH,     &WIPE,        "clean"),
-    line(&MANAGED_COMPARE,  &WIPE,        "clean"),
-    line(&MANAGED_EXECUTE,  &WIPE,        "clean"),
-    line(&MANAGED_TEMPLATE, &WIPE,        "clean"),
+    line(&MANAGED,            &WIPE,         "clean"),
+    line(&MANAGED_REST,       &TIMEOUT,      "clean"),
+    line(&MANAGED_REST,       &WIPE,         "clean"),
+    line(&MANAGED_REST,       &PANIC_UNWIND, "clean"),
+    line(&MANAGED_REST,       &SIGTERM,      "clean"),
+    line(&MANAGED_REST,       &EXIT,         "clean"),
+    line(&MANAGED_REST,       &FORK,         "clean"),
+    line(&MANAGED_FORCED,     &WIPE,         "clean"),
+    line(&MANAGED_SHUTDOWN,   &WIPE,         "clean"),
+    line(&MANAGED_EVICTED,    &WIPE,         "clean"),
+    line(&MANAGED_INPUT,      &WIPE,         "clean"),
+    line(&MANAGED_COPIED,     &WIPE,         "clean"),
+    line(&MANAGED_HASH,       &WIPE,         "clean"),
+    line(&MANAGED_COMPARE,    &WIPE,         "clean"),
+    line(&MANAGED_EXECUTE,    &WIPE,         "clean"),
+    line(&MANAGED_PANICKED,   &WIPE,         "clean"),
+    line(&MANAGED_TEMPLATE,   &WIPE,         "clean"),
+    line(&MANAGED_COMPRESSED, &WIPE,         "clean"),
+    line(&MANAGED_PROCESSED,  &WIPE,         "clean"),
+    line(&FUTURE_WAITING,     &WIPE,         "clean"),
+    line(&FUTURE_RUNNING,     &WIPE,         "clean"),
+    line(&FUTURE_PANICKED,    &WIPE,         "clean"),
+
+    // Records and their keys, keys that are derived, the key of a journal.
+    line(&RECORD_ENCRYPTED,    &WIPE,         "clean"),
+    line(&RECORD_DECRYPTED,    &WIPE,         "clean"),
+    line(&RECORD_KEY,          &WIPE,         "clean"),
+    line(&RECORD_KEY,          &PANIC_UNWIND, "clean"),
+    line(&RECORD_KEY,          &SIGTERM,      "clean"),
+    line(&RECORD_KEY,          &EXIT,         "clean"),
+    line(&RECORD_KEY,          &FORK,         "clean"),
+    line(&RECORD_KEY_EXPORTED, &WIPE,         "clean"),
+    line(&RECORD_KEY_RETIRED,  &TIMEOUT,      "clean"),
+    line(&RECORD_KEY_REVOKED,  &WIPE,         "clean"),
+    line(&RECORD_KEY_SHUTDOWN, &WIPE,         "clean"),
+    line(&PQC_BASE,            &WIPE,         "clean"),
+    line(&PQC_BASE,            &SIGTERM,      "clean"),
+    line(&PQC_BASE,            &FORK,         "clean"),
+    line(&PQC_RATCHETED,       &WIPE,         "clean"),
+    line(&PQC_DECRYPTED,       &WIPE,         "clean"),
+    line(&JOURNAL_KEY,         &WIPE,         "clean"),
+    line(&JOURNAL_KEY,         &SIGTERM,      "clean"),
 
     // What the library says of itself.
     line(&REFUSED,      &WIPE,            "clean"),
@@ -412,7 +446,7 @@ mod tests {
     use super::*;
 
     /// The ablated builds of the library that rows notice; tests of the library notice more (`xtask/src/facts.rs`).
-    const ABLATIONS: [&str; 36] = [
+    const ABLATIONS: [&str; 42] = [
         "wipe",
         "descriptor-close",
         "reseal",
@@ -438,6 +472,12 @@ mod tests {
         "manager-hash",
         "manager-compare",
         "manager-template",
+        "manager-evict",
+        "future-drop",
+        "record-content",
+        "record-shutdown",
+        "records-revoke",
+        "pqc-ratchet",
         "environment-wipe",
         "dont-dump",
         "dont-fork",

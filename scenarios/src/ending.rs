@@ -361,7 +361,11 @@ fn outlast_deadline(held: &mut Held<'_>) -> Result<(), Failure> {
         Held::Secmem(secret) => secret
             .with(|bytes| (bytes.as_ptr(), bytes.len()))
             .map_err(Failure::while_doing("looking the secret up before its deadline"))?,
-        Held::Managed(buffer) => buffer.place()?,
+        Held::At(start, len) => (*start, *len),
+        Held::Hidden => {
+            thread::sleep(LIFETIME + GRACE);
+            return Ok(());
+        }
         _ => {
             thread::sleep(PAUSE); // nobody here knows deadlines
             return Ok(());
@@ -459,7 +463,7 @@ fn exec(held: &mut Held<'_>, control: Control) -> Result<(), Failure> {
     // right before `execve`, when secmem's purge is over: the announcement means what it says.
     unsafe { next.pre_exec(move || control.announce(BeforeExec).map_err(io::Error::other)) };
     let error = match held {
-        Held::Secmem(_) | Held::Managed(_) | Held::Kept => secmem::purge::exec(&mut next),
+        Held::Secmem(_) | Held::At(..) | Held::Hidden | Held::Kept => secmem::purge::exec(&mut next),
         Held::Bytes(_) | Held::Block => next.exec(),
     };
     black_box(held);

@@ -14,10 +14,8 @@ use std::time::Duration;
 
 use scenario_protocol::{CanaryKind, Need};
 use scenario_stage::{Canary, Failure};
-use secmem::{Backend, Secret, purge};
+use secmem::{Backend, Options, Secret, purge};
 use zeroize::Zeroizing;
-
-use crate::managed::Buffer;
 
 /// The verb under which `argv` and `environ` start the program a second time.
 pub(crate) const SECOND_IMAGE: &str = "held";
@@ -68,9 +66,11 @@ pub(crate) type Then<'a> = &'a mut dyn FnMut(&mut Held<'_>) -> Result<(), Failur
 pub(crate) enum Held<'a> {
     /// One of ours.
     Secmem(&'a mut Secret),
-    /// A buffer of a manager.
-    Managed(&'a Buffer),
-    /// Another of ours, which no ending looks into.
+    /// Another of ours, which no ending looks into: where it stands, in memory that stays mapped, and bytes of it.
+    At(*const u8, usize),
+    /// Another of ours that ends by its time, and of which nobody is told where it stands.
+    Hidden,
+    /// Another of ours.
     Kept,
     /// Ordinary readable memory.
     Bytes(#[expect(dead_code, reason = "borrowed to keep it alive; no ending reads it")] &'a [u8]),
@@ -129,6 +129,13 @@ impl Plant<'_> {
     pub(crate) fn canary(&mut self) -> Result<Canary, Failure> {
         let none = || io::Error::other("this image was given none");
         self.canary.take().ok_or_else(none).map_err(Failure::while_doing("taking the canary"))
+    }
+
+    /// The canary in a secret of its own.
+    pub(crate) fn secret(&mut self, options: Options) -> Result<Secret, Failure> {
+        let mut canary = self.canary()?;
+        let secret = options.filled(self.len, |slot| canary.read_into(slot).map_err(|error| error.to_string()));
+        secret.map_err(Failure::while_doing("reading the canary into secmem"))
     }
 
     /// Installs the purge that the ending asks for, if any.

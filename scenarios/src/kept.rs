@@ -48,12 +48,6 @@ fn options() -> Options {
     Secret::options().backend(Backend::Mlock)
 }
 
-fn secret(options: Options, plant: &mut Plant<'_>) -> Result<Secret, Failure> {
-    let mut canary = plant.canary()?;
-    let secret = options.filled(plant.len, |slot| canary.read_into(slot).map_err(|error| error.to_string()));
-    secret.map_err(Failure::while_doing("reading the canary into secmem"))
-}
-
 fn sealed(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
     plant.install_purge()?;
     let mut canary = plant.canary()?;
@@ -84,7 +78,7 @@ fn closed(at: usize) -> io::Result<bool> {
 }
 
 fn grown_text(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
-    let whole = secret(options(), &mut plant)?;
+    let whole = plant.secret(options())?;
     let doing = Failure::while_doing("growing a text");
     let text = (|| {
         let mut text = options().text(8)?;
@@ -127,12 +121,12 @@ fn typed(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
 
 fn idle(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
     let rest = plant.expires_in.unwrap_or(Duration::from_secs(3600));
-    let mut secret = secret(options().idle_for(rest), &mut plant)?;
+    let mut secret = plant.secret(options().idle_for(rest))?;
     then(&mut Held::Secmem(&mut secret))
 }
 
 fn spent(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
-    let secret = secret(options().max_uses(1), &mut plant)?;
+    let secret = plant.secret(options().max_uses(1))?;
     then(&mut Held::Kept)?;
     let doing = Failure::while_doing("using a secret for the last time");
     secret.with(|bytes| _ = std::hint::black_box(bytes)).map_err(doing)?;
@@ -142,7 +136,7 @@ fn spent(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
 
 fn coffer(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
     let doing = "storing the canary, or opening what was stored";
-    let secret = secret(options(), &mut plant)?;
+    let secret = plant.secret(options())?;
     let coffer = Coffer::with_policy(Backend::Mlock.into()).map_err(Failure::while_doing(doing))?;
     let stored = coffer.store(&secret).map_err(Failure::while_doing(doing))?;
     drop(secret);

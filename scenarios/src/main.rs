@@ -9,11 +9,13 @@
 
 mod catalog;
 mod ending;
+mod futures;
 mod holder;
 mod kept;
 mod managed;
 mod proved;
 mod scrubbed;
+mod stored;
 mod taken;
 
 use std::any::Any;

@@ -4,8 +4,8 @@ use std::hint::black_box;
 
 use scenario_protocol::{CanaryKind, Need};
 use scenario_stage::Failure;
-use secmem::Backend;
-use secmem::manager::{Config, Error, Hash, Id, Manager, Modality, Template, Token};
+use secmem::manager::{Config, Error, Hash, Id, Manager, Modality, Template, Token, WhenFull};
+use secmem::{Backend, Secret};
 
 use crate::holder::{Held, Holder, Plant, Then};
 
@@ -18,7 +18,8 @@ pub(crate) static MANAGED: Holder = ours("managed", &["manager-free"], &["S11"],
 /// Nobody frees it: it ends by time, or with the manager.
 pub(crate) static MANAGED_REST: Holder = ours("managed-rest", &[], &["S19"], |plant, then| {
     let buffer = Buffer::filled(plant)?;
-    then(&mut Held::Managed(&buffer))
+    let (start, len) = buffer.place()?;
+    then(&mut Held::At(start, len))
 });
 pub(crate) static MANAGED_FORCED: Holder = ours("managed-forced", &["manager-forced"], &["S11"], |plant, then| {
     let buffer = Buffer::filled(plant)?;
@@ -31,6 +32,24 @@ pub(crate) static MANAGED_SHUTDOWN: Holder =
         then(&mut Held::Kept)?;
         buffer.manager.shutdown().map(drop).map_err(Failure::while_doing("shutting the manager down"))
     });
+/// Another buffer takes its place.
+pub(crate) static MANAGED_EVICTED: Holder = ours("managed-evicted", &["manager-evict"], &["S11"], |plant, then| {
+    let buffer = Buffer::filled_as(plant, |config| config.max_buffers(1).when_full(WhenFull::EvictIdle))?;
+    then(&mut Held::Kept)?;
+    let made = buffer.manager.allocate(&buffer.owner, 1, None);
+    made.map(drop).map_err(Failure::while_doing("making a buffer in place of another"))?;
+    buffer.left();
+    Ok(())
+});
+/// Copied to a slot of its own, which outlives the buffer.
+pub(crate) static MANAGED_COPIED: Holder = ours("managed-copied", &["manager-free"], &["S13"], |plant, then| {
+    let buffer = Buffer::filled(plant)?;
+    let options = Secret::options().backend(Backend::Mlock);
+    let copied = buffer.manager.read_secret(&buffer.owner, &buffer.id, .., options);
+    let mut copied = copied.map_err(Failure::while_doing("copying a buffer to a slot"))?;
+    buffer.free()?;
+    then(&mut Held::Secmem(&mut copied))
+});
 /// What is written comes from ordinary memory, which is the manager's to wipe.
 pub(crate) static MANAGED_INPUT: Holder = ours("managed-input", &["manager-input"], &["S12"], input);
 /// Hashed at the end of a long frame, where no later call reaches what the hash leaves.
@@ -48,12 +67,33 @@ pub(crate) static MANAGED_COMPARE: Holder =
     });
 /// An operation leaves a copy on its stack.
 pub(crate) static MANAGED_EXECUTE: Holder =
-    ours("managed-execute", &["stack-wipe", "manager-input"], &["S13"], execute);
+    ours("managed-execute", OPERATION, &["S13"], |plant, then| execute(Buffer::filled(plant)?, then, Ok(())));
+/// The same, and then it panics. A purge would hide whether the manager wipes, so none is installed.
+pub(crate) static MANAGED_PANICKED: Holder = ours("managed-panicked", OPERATION, &["S13", "S16"], |plant, then| {
+    execute(Buffer::filled(Plant { purges: None, ..plant })?, then, Err(Error::Panicked))
+});
 /// A template with the canary among its texts.
 pub(crate) static MANAGED_TEMPLATE: Holder = Holder {
     canary: CanaryKind::Text,
-    ..ours("managed-template", &["manager-template", "stack-wipe"], &["S12"], template)
+    ..ours("managed-template", &["manager-template", "stack-wipe"], &["S12"], |plant, then| {
+        template(plant, then, |config| config)
+    })
 };
+/// The same, compressed.
+pub(crate) static MANAGED_COMPRESSED: Holder = Holder {
+    canary: CanaryKind::Text,
+    ..ours("managed-compressed", &["manager-template", "stack-wipe"], &["S12"], |plant, then| {
+        template(plant, then, |config| config.compress_templates(true))
+    })
+};
+/// A template that an operation reads, which leaves a copy on its stack.
+pub(crate) static MANAGED_PROCESSED: Holder = Holder {
+    canary: CanaryKind::Text,
+    ..ours("managed-processed", &["manager-template", "manager-free", "stack-wipe"], &["S12", "S13"], process)
+};
+
+/// What keeps clean what an operation uses.
+const OPERATION: &[&str] = &["manager-free", "manager-input", "stack-wipe"];
 
 /// Bytes of canary: short of a hash function's block, so that the function has to keep them.
 const LEN: usize = 48;
@@ -68,26 +108,30 @@ const fn ours(
     Holder { name, canary, canary_len: LEN, needs: &[Need::Mlock], ours: true, asks: false, turned_by, shows, hold }
 }
 
-/// A buffer that holds the canary, in memory that an outside reader can read.
+/// A buffer for the canary, in memory that an outside reader can read.
 pub(crate) struct Buffer {
-    manager: Manager,
-    owner: Token,
+    pub(crate) manager: Manager,
+    pub(crate) owner: Token,
     id: Id,
 }
 
 impl Buffer {
-    fn new(plant: &Plant<'_>) -> Result<Self, Failure> {
+    pub(crate) fn new(plant: &Plant<'_>, how: impl Fn(Config) -> Config) -> Result<Self, Failure> {
         plant.install_purge()?;
         let config = Config::default().policy(Backend::Mlock).timeout(plant.expires_in);
-        let manager = Manager::new(config).map_err(Failure::while_doing("making a manager"))?;
+        let manager = Manager::new(how(config)).map_err(Failure::while_doing("making a manager"))?;
         let doing = "making a buffer";
         let owner = manager.owner().map_err(Failure::while_doing(doing))?;
         let id = manager.allocate(&owner, 2 * plant.len, None).map_err(Failure::while_doing(doing))?;
         Ok(Self { manager, owner, id })
     }
 
-    fn filled(mut plant: Plant<'_>) -> Result<Self, Failure> {
-        let buffer = Self::new(&plant)?;
+    fn filled(plant: Plant<'_>) -> Result<Self, Failure> {
+        Self::filled_as(plant, |config| config)
+    }
+
+    fn filled_as(mut plant: Plant<'_>, how: impl Fn(Config) -> Config) -> Result<Self, Failure> {
+        let buffer = Self::new(&plant, how)?;
         let mut canary = plant.canary()?;
         let fill = |slot: &mut [u8]| canary.read_into(slot).map_err(|_| Error::Algorithm);
         let filled = buffer.manager.fill(&buffer.owner, &buffer.id, plant.len, fill);
@@ -99,8 +143,13 @@ impl Buffer {
         self.manager.deallocate(&self.owner, &self.id).map_err(Failure::while_doing("freeing a buffer"))
     }
 
-    /// Where the data stands, and how much of it there is.
-    pub(crate) fn place(&self) -> Result<(*const u8, usize), Failure> {
+    /// Leaves the manager as it is: what ends with it has not been ended by anything else.
+    pub(crate) fn left(self) {
+        std::mem::forget(self);
+    }
+
+    /// Where the data stands, and how much of it there is. It is short and so in a shared arena, which stays mapped.
+    fn place(&self) -> Result<(*const u8, usize), Failure> {
         let place = self.manager.read(&self.owner, &self.id, .., |bytes| (bytes.as_ptr(), bytes.len()));
         place.map_err(Failure::while_doing("looking the buffer up"))
     }
@@ -122,8 +171,16 @@ impl Buffer {
     }
 }
 
+/// Copies `data` to the low end of a frame, which no later call reaches.
+#[inline(never)]
+pub(crate) fn copy_to_stack(data: &[u8]) {
+    let mut frame = [0; 4 << 10];
+    secmem::wipe::copy(&data[..LEN], &mut frame[..LEN]);
+    black_box(&mut frame);
+}
+
 fn input(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
-    let buffer = Buffer::new(&plant)?;
+    let buffer = Buffer::new(&plant, |config| config)?;
     let mut bytes = vec![0; plant.len];
     plant.canary()?.read_into(&mut bytes)?;
     let written = buffer.manager.write(&buffer.owner, &buffer.id, &mut bytes);
@@ -131,14 +188,13 @@ fn input(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
     then(&mut Held::Kept)
 }
 
-fn execute(plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
-    let buffer = Buffer::filled(plant)?;
-    let operation = |data: &mut [u8]| {
-        let mut frame = [0; 4 << 10];
-        secmem::wipe::copy(data, &mut frame[..LEN]);
-        black_box(&mut frame);
-    };
+/// Runs an operation that comes to an end, or panics, as `ends` says.
+fn execute(buffer: Buffer, then: Then<'_>, ends: Result<(), Error>) -> Result<(), Failure> {
     then(&mut Held::Kept)?;
+    let operation = |data: &mut [u8]| {
+        copy_to_stack(data);
+        assert!(ends.is_ok(), "the end of this operation");
+    };
     let ran = buffer.manager.read(&buffer.owner, &buffer.id, .., |bytes| {
         // From a buffer to an operation's input it goes through ordinary memory, which the manager wipes. Of a size that nothing
         // else here asks the allocator for.
@@ -147,17 +203,44 @@ fn execute(plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
         secmem::wipe::copy(bytes, &mut input);
         buffer.manager.execute_with_secure_data(&buffer.owner, &mut input, operation)
     });
-    ran.and_then(|ran| ran).map_err(Failure::while_doing("running an operation"))
+    match (ran.and_then(|ran| ran), &ends) {
+        (Ok(()), Ok(())) | (Err(Error::Panicked), Err(_)) => buffer.free(),
+        (Ok(()), Err(_)) => Err(Failure::denied("telling that an operation has panicked")),
+        (Err(error), _) => Err(error).map_err(Failure::while_doing("running an operation")),
+    }
 }
 
-fn template(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
-    let buffer = Buffer::new(&plant)?;
+/// A template whose text is `value`, which moves there.
+fn template_of(value: Vec<u8>) -> Result<Template, Failure> {
+    let value = String::from_utf8(value).map_err(Failure::while_doing("reading the canary as text"))?;
+    let metadata = vec![(String::from("token"), value)];
+    Ok(Template { modality: Modality::Voice, quality: 1.0, samples: vec![1.0; 64], metadata })
+}
+
+fn template(mut plant: Plant<'_>, then: Then<'_>, how: fn(Config) -> Config) -> Result<(), Failure> {
+    let buffer = Buffer::new(&plant, how)?;
     let mut bytes = vec![0; plant.len];
     plant.canary()?.read_into(&mut bytes)?;
-    let value = String::from_utf8(bytes).map_err(Failure::while_doing("reading the canary as text"))?;
-    let metadata = vec![(String::from("token"), value)];
-    let template = Template { modality: Modality::Voice, quality: 1.0, samples: vec![1.0], metadata };
-    let kept = buffer.manager.keep_secure_biometric(&buffer.owner, template, None);
-    kept.map_err(Failure::while_doing("keeping a template"))?;
+    let kept = buffer.manager.keep_secure_biometric(&buffer.owner, template_of(bytes)?, None);
+    let kept = kept.map_err(Failure::while_doing("keeping a template"))?;
+    let read = buffer.manager.read_secure_biometric(&buffer.owner, &kept, |view| view.samples().len());
+    read.map(drop).map_err(Failure::while_doing("reading a template"))?;
     then(&mut Held::Kept)
+}
+
+fn process(plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
+    let buffer = Buffer::filled(plant)?;
+    then(&mut Held::Kept)?;
+    let ran = buffer.manager.read(&buffer.owner, &buffer.id, .., |bytes| {
+        let mut value = vec![0; LEN];
+        value.reserve_exact(900);
+        secmem::wipe::copy(bytes, &mut value);
+        let operation = |view: secmem::manager::TemplateView<'_>| {
+            view.metadata().for_each(|(_, value)| copy_to_stack(value.as_bytes()));
+        };
+        let ran = buffer.manager.process_secure_biometric(&buffer.owner, template_of(value)?, operation);
+        ran.map_err(Failure::while_doing("processing a template"))
+    });
+    ran.map_err(Failure::while_doing("looking the buffer up"))??;
+    buffer.free()
 }

@@ -48,12 +48,6 @@ fn options() -> Options {
     Secret::options().backend(Backend::Mlock)
 }
 
-fn secret(options: Options, plant: &mut Plant<'_>) -> Result<Secret, Failure> {
-    let mut canary = plant.canary()?;
-    let secret = options.filled(plant.len, |slot| canary.read_into(slot).map_err(|error| error.to_string()));
-    secret.map_err(Failure::while_doing("reading the canary into secmem"))
-}
-
 /// A denial unless what was said holds.
 pub(crate) fn expect(holds: bool, what: &'static str) -> Result<(), Failure> {
     if holds { Ok(()) } else { Err(Failure::denied(what)) }
@@ -64,7 +58,7 @@ fn refused(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
     refuse_locking().map_err(Failure::while_doing("having the kernel refuse to lock memory"))?;
     expect(options().zeroed(LEN).is_err(), "asking for locked memory that cannot be had")?;
     let policy = Policy::default().with(Control::MemfdSecret, Demand::Off).with(Control::Lock, Demand::Preferred);
-    let mut secret = secret(Secret::options().policy(policy), &mut plant)?;
+    let mut secret = plant.secret(Secret::options().policy(policy))?;
     let lock = secret.protection().control(Control::Lock);
     expect(!lock.reached && lock.is_degraded() && lock.why.is_some(), "reading what came of the lock")?;
     then(&mut Held::Secmem(&mut secret))
@@ -72,7 +66,7 @@ fn refused(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
 
 fn verified(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
     plant.install_purge()?;
-    let mut secret = secret(options(), &mut plant)?;
+    let mut secret = plant.secret(options())?;
     let confirmed = secmem::verify().map_err(Failure::while_doing("asking the kernel for what was reached"))?;
     expect(confirmed.is_confirmed() && confirmed.arenas > 0, "having the kernel confirm what was reached")?;
     let numbers = Statistics::now();
@@ -84,13 +78,13 @@ fn hardened(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
     plant.install_purge()?;
     let posture = secmem::harden().map_err(Failure::while_doing("hardening the process"))?;
     expect(posture.is_hardened(), "having the kernel confirm that it is hardened")?;
-    let mut secret = secret(options(), &mut plant)?;
+    let mut secret = plant.secret(options())?;
     then(&mut Held::Secmem(&mut secret))
 }
 
 fn compared(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
     plant.install_purge()?;
-    let mut secret = secret(options(), &mut plant)?;
+    let mut secret = plant.secret(options())?;
     let doing = "comparing a secret with its twin";
     let mut twin = options().zeroed(LEN).map_err(Failure::while_doing(doing))?;
     let copied = twin.with_mut(|twin| secret.with(|bytes| wipe::copy(bytes, twin)));
@@ -108,7 +102,7 @@ fn compared(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
 
 fn printed(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
     plant.install_purge()?;
-    let mut secret = secret(options(), &mut plant)?;
+    let mut secret = plant.secret(options())?;
     let report = secmem::Report::now().map_err(Failure::while_doing("reporting on the process"))?;
     let refused = options().max_uses(0).zeroed(usize::MAX).map(drop);
     let text = black_box(format!("{secret:?} {:?} {report} {refused:?}", secret.protection()));

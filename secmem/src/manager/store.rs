@@ -51,7 +51,8 @@ impl Ended {
             Self::Freed => cfg!(secmem_ablate = "manager-free"),
             Self::Forced => cfg!(secmem_ablate = "manager-forced"),
             Self::Shutdown => cfg!(secmem_ablate = "manager-shutdown"),
-            Self::Expired | Self::Purged | Self::Evicted => false,
+            Self::Evicted => cfg!(secmem_ablate = "manager-evict"),
+            Self::Expired | Self::Purged => false,
         }
     }
 

@@ -372,6 +372,9 @@ impl Keyring {
     pub fn shutdown(&self) -> usize {
         let Ok(mut keys) = self.0.open() else { return 0 };
         self.0.closed.store(true, Ordering::Release);
+        if cfg!(secmem_ablate = "record-shutdown") {
+            std::mem::forget(std::mem::take(&mut keys.list));
+        }
         let live = |key: &&mut Key| matches!(key.state(), KeyState::Active | KeyState::Retired);
         let wiped = keys.list.iter_mut().filter(live).map(Key::revoke).count();
         keys.list.clear();
