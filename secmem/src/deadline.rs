@@ -62,8 +62,8 @@ impl Terms {
         };
         let idle = self.idle.and_then(|idle| used.checked_add(idle));
         let due = self.ends.into_iter().chain(idle).min();
-        if cfg!(secmem_ablate = "manager-sweep") && self.told.is_some() {
-            // Somebody comes by every 30 seconds.
+        if cfg!(secmem_ablate = "manager-sweep") && self.idle.is_some() && self.told.is_some() {
+            // A manager's buffer, and somebody comes by every 30 seconds.
             return due.map(|due| Duration::from_secs(30 * due.as_secs().saturating_add(1).div_ceil(30)));
         }
         due
