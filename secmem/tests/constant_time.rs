@@ -370,7 +370,7 @@ fn nothing_of_the_secret_stays_on_the_stack() {
             let found = pieces_of_after(&patterns, || f(&mut into));
             let known =
                 |at: &usize| texts.iter().chain([&into]).any(|it| it.as_ptr_range().contains(&(*at as *const u8)));
-            assert!(found.iter().any(|at| known(at)), "the search finds what is there");
+            assert!(found.iter().any(known), "the search finds what is there");
             let left = found.into_iter().filter(|at| !known(at)).count();
             secmem::wipe::wipe(&mut into);
             left
