@@ -66,7 +66,7 @@ impl Life {
 
     /// The same for a look or a change of this crate's own: no use, but the secret does not rest meanwhile.
     pub(crate) fn hold(&self, slot: &Slot) -> Held<'_> {
-        if self.deadline.is_some() && self.terms.has_passed() {
+        if self.is_over() && !cfg!(secmem_ablate = "manager-revive") {
             // The access that follows says why it fails.
             let _ = slot.doom(Doom::Expired);
         }
@@ -75,7 +75,6 @@ impl Life {
     }
 
     /// Whether its time has come, whatever anybody has done about it.
-    #[cfg(all(feature = "manager", target_arch = "x86_64"))]
     pub(crate) fn is_over(&self) -> bool {
         self.deadline.is_some() && self.terms.has_passed()
     }

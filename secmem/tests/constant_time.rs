@@ -6,7 +6,8 @@
 
 mod common;
 
-use common::step;
+use common::pieces::{pattern, pieces_of_after};
+use common::{in_child, step};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use secmem::ct::base64::{Base64, STANDARD, STANDARD_UNPADDED, URL, URL_UNPADDED};
@@ -337,6 +338,65 @@ fn no_register_follows_what_is_compared() {
         step::trace(|| common::load_byte(&secret[0])).registers
     });
     assert_eq!(left.len(), 1, "the look would not see it: {left:?}");
+}
+
+/// The digits of the pattern's first 32 bytes.
+fn digit(at: usize) -> u8 {
+    b"0123456789abcdef"[usize::from(pattern(at / 2) >> (4 - at % 2 * 4) & 0xF)]
+}
+
+/// The letters of its first 48 bytes.
+fn letter(at: usize) -> u8 {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let three = (0..3).fold(0, |three, byte| three << 8 | usize::from(pattern(at / 4 * 3 + byte)));
+    LETTERS[three >> (18 - at % 4 * 6) & 0x3F]
+}
+
+/// What a careless copy does: each word lies on the stack on its way.
+fn naive_copy(from: &[u8], into: &mut [u8]) {
+    for (from, into) in from.as_chunks::<8>().0.iter().zip(into.as_chunks_mut::<8>().0) {
+        *into = std::hint::black_box(u64::from_ne_bytes(*from)).to_ne_bytes();
+    }
+}
+
+/// Without optimisation every step of the work lies on the stack on its way.
+#[test]
+fn nothing_of_the_secret_stays_on_the_stack() {
+    let ended = in_child(|| {
+        let patterns = [pattern as fn(usize) -> u8, digit, letter];
+        let texts = patterns.map(|of| (0..64).map(of).collect::<Vec<u8>>());
+        let [secret, digits, letters] = &texts;
+        let left = |mut into: Vec<u8>, f: &(dyn Fn(&mut [u8]) + Sync)| {
+            let found = pieces_of_after(&patterns, || f(&mut into));
+            let known =
+                |at: &usize| texts.iter().chain([&into]).any(|it| it.as_ptr_range().contains(&(*at as *const u8)));
+            assert!(found.iter().any(known), "the search finds what is there");
+            let left = found.into_iter().filter(|at| !known(at)).count();
+            secmem::wipe::wipe(&mut into);
+            left
+        };
+        type Work<'a> = &'a (dyn Fn(&mut [u8]) + Sync);
+        let works: [(&str, usize, Work<'_>); 9] = [
+            ("select", 64, &|into| ct::select(true.into(), secret, &[0; 64], into)),
+            ("copy_if", 64, &|into| ct::copy_if(true.into(), secret, into)),
+            ("swap_if", 128, &|into| {
+                let (a, b) = into.split_at_mut(64);
+                ct::copy_if(true.into(), secret, a);
+                ct::swap_if(true.into(), a, b);
+            }),
+            ("look_up", 32, &|into| ct::look_up(secret, 1, into)),
+            ("compare", 64, &|into| _ = ct::compare(secret, into)),
+            ("hex::encode", 64, &|into| hex::encode(&secret[..32], into).unwrap()),
+            ("hex::decode", 32, &|into| hex::decode(digits, into).unwrap()),
+            ("base64::encode", 64, &|into| STANDARD.encode(&secret[..48], into).unwrap()),
+            ("base64::decode", 48, &|into| STANDARD.decode(letters, into).unwrap()),
+        ];
+        for (what, len, work) in works {
+            assert_eq!(left(vec![0; len], work), 0, "{what}");
+        }
+        assert_ne!(left(vec![0; 64], &|into| naive_copy(secret, into)), 0, "the control");
+    });
+    assert!(ended.status.success(), "{ended:?}");
 }
 
 #[test]

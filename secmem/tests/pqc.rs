@@ -4,8 +4,12 @@ mod common;
 
 use std::time::Duration;
 
+use aes_gcm_now::aead::{AeadInOut as _, KeyInit as _};
+use aes_gcm_now::{Aes256Gcm, Nonce};
 use common::in_child;
 use common::pieces::{pattern, pieces};
+use ml_kem::kem::TryKeyInit as _;
+use ml_kem::ml_kem_768;
 use secmem::manager::Settings;
 use secmem::manager::settings::SettingsError;
 use secmem::pqc::{Algorithm, Config, Cost, Error, Header, Keys};
@@ -79,10 +83,53 @@ fn keys_of_other_names_algorithms_and_costs_are_others() {
     assert_ne!(first[..1184], kem[..], "X-Wing's part of ML-KEM is no other key");
 }
 
+/// The cipher and nonce of somebody who has the record and what was `agreed` on alone, and what the tag covers: by the page of the
+/// format.
+fn cipher_of(record: &[u8], agreed: &[u8]) -> (Aes256Gcm, Nonce<aes_gcm_now::aead::consts::U12>, Vec<u8>) {
+    let header = Header::read(record).unwrap();
+    let mut derived = [0; 56];
+    let info = [&b"secmem pqc record v1"[..], &[header.algorithm as u8, header.cipher as u8]];
+    let derivation = hkdf_now::Hkdf::<sha2_now::Sha512>::new(Some(&record[40..72]), agreed);
+    derivation.expand_multi_info(&info, &mut derived).unwrap();
+    let (key, nonce) = derived.split_at(32);
+    let covered = [&record[..record.len() - header.len - 16], &[0; 8]].concat();
+    (Aes256Gcm::new_from_slice(key).unwrap(), nonce[..12].try_into().unwrap(), covered)
+}
+
+/// Where in `found` something stands that opens the record.
+fn what_opens(record: &[u8], found: &[u8]) -> Option<usize> {
+    let (rest, tag) = record.split_last_chunk::<16>().unwrap();
+    let content = &rest[rest.len() - Header::read(record).unwrap().len..];
+    found.windows(32).position(|agreed| {
+        let (cipher, nonce, covered) = cipher_of(record, agreed);
+        let mut content = content.to_vec();
+        cipher.decrypt_inout_detached(&nonce, &covered, (&mut content[..]).into(), &(*tag).into()).is_ok()
+    })
+}
+
 #[test]
 fn no_record_holds_what_opens_it() {
     let made = keys(config());
     let id = "a".parse().unwrap();
+    for algorithm in ALGORITHMS {
+        let record = keys(config().algorithm(algorithm)).encrypt(&id, &mut [7; 9], b"").unwrap();
+        assert_eq!(what_opens(&record, &record), None, "{algorithm}");
+    }
+    // The same for somebody who has made the record, with the public key alone, and knows what was agreed on.
+    let kem = keys(config().algorithm(Algorithm::MlKem768));
+    let public = ml_kem_768::EncapsulationKey::new_from_slice(kem.public_key(&id).unwrap().as_bytes()).unwrap();
+    let (encapsulated, agreed) = public.encapsulate_deterministic(&[5; 32].into());
+    let mut record = kem.encrypt(&id, &mut [7; 9], b"").unwrap();
+    let (before, content) = (74, 74 + encapsulated.len());
+    record[before..content].copy_from_slice(&encapsulated);
+    let (cipher, nonce, covered) = cipher_of(&record, &agreed);
+    let mut theirs = *b"by others";
+    let tag = cipher.encrypt_inout_detached(&nonce, &covered, (&mut theirs[..]).into()).unwrap();
+    record.truncate(content);
+    record.extend([&theirs[..], &tag].concat());
+    assert!(holds(&made.decrypt(&record, b"", Secret::options()).unwrap(), b"by others"), "the format is what it says");
+    assert_eq!(what_opens(&record, &[&record[..20], &agreed].concat()), Some(20), "the control");
+
     let records = [0; 2].map(|_| made.encrypt(&id, &mut [7; 100], b"").unwrap());
     let begin = 73 + 1;
 

@@ -415,6 +415,32 @@ fn threads_encrypt_while_keys_change() {
     assert_eq!(keys.metrics().decrypted, 150);
 }
 
+#[test]
+fn a_key_that_was_revoked_or_is_over_is_wiped_while_its_keyring_goes_on() {
+    let ended = in_child(|| {
+        let clock = TestClock::new();
+        let config = Config::default().policy(Backend::Mlock).clock(clock);
+        let ways: [fn(&Keyring, TestClock); 2] = [
+            |keys, _| keys.revoke(&keys.active().unwrap()).unwrap(),
+            |keys, clock| {
+                keys.rotate().unwrap();
+                assert!(!pieces().is_empty(), "it decrypts yet");
+                clock.advance(7 * 24 * HOUR);
+            },
+        ];
+        for end in ways {
+            let keys = Keyring::with_key(config, pattern_of(32)).unwrap();
+            assert!(!pieces().is_empty(), "the search finds what is there");
+
+            end(&keys, clock);
+
+            assert_eq!(pieces(), Vec::<usize>::new());
+            assert!(keys.encrypt(&mut [1], b"").is_ok());
+        }
+    });
+    assert!(ended.status.success(), "{ended:?}");
+}
+
 /// Of the pattern that the search knows, in memory that this process can read of itself by the file.
 fn pattern_of(len: usize) -> Secret {
     let fill = |slot: &mut [u8]| {

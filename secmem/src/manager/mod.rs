@@ -269,7 +269,7 @@ impl Manager {
     ///
     /// As [`read`](Self::read); [`Error::Memory`] if there is no protected stack to compute it on.
     pub fn create_secure_hash(&self, owner: &Token, id: &Id, hash: Hash) -> Result<Digest, Error> {
-        self.reach(owner, id, |buffer| buffer.read(|slot, len| hash.of(&slot[..len]))?)
+        self.reach(owner, id, |buffer| buffer.read(|slot, len| hash.of(&slot[..counted(slot, len)]))?)
     }
 
     /// Whether two buffers hold the same data. The time depends on their capacities and on nothing else.
@@ -279,7 +279,10 @@ impl Manager {
     /// As [`read`](Self::read), for either.
     pub fn secure_compare(&self, owner: &Token, a: &Id, b: &Id) -> Result<bool, Error> {
         self.reach(owner, a, |a| {
-            a.read(|a, a_len| self.reach(owner, b, |b| b.read(|b, b_len| compare::same((a, a_len), (b, b_len)))?))?
+            a.read(|a, a_len| {
+                let with = |b: &[u8], b_len| compare::same((a, counted(a, a_len)), (b, counted(b, b_len)));
+                self.reach(owner, b, |b| b.read(with)?)
+            })?
         })
     }
 
@@ -445,6 +448,11 @@ impl Manager {
         store.end(id, |live| std::ptr::eq(live, &*buffer), why);
         result
     }
+}
+
+/// How much of a slot counts where it is hashed or compared: the data.
+fn counted(slot: &[u8], len: usize) -> usize {
+    if cfg!(secmem_ablate = "manager-capacity") { slot.len() } else { len }
 }
 
 /// What was ended, in numbers.

@@ -188,7 +188,10 @@ impl Settings {
             let read = |text: String| {
                 let digits = text.bytes().all(|byte| byte.is_ascii_digit());
                 let number = digits.then(|| text.parse().ok()).flatten();
-                number.filter(|number| (1..=most).contains(number)).ok_or(SettingsError::Invalid { name, rule })
+                let number = number.filter(|number| (1..=most).contains(number));
+                number
+                    .or(cfg!(secmem_ablate = "manager-limit").then_some(most))
+                    .ok_or(SettingsError::Invalid { name, rule })
             };
             text(name, rule)?.map(read).transpose()
         };
@@ -207,7 +210,9 @@ impl Settings {
         let admins = list(ADMINS, LIST_RULE)?.unwrap_or_else(AllowList::loopback);
         let proxies = list(PROXIES, LIST_RULE)?.unwrap_or_default();
         let needed = |secret: Option<Secret>, name| match (secret, mode) {
-            (None, Mode::Production) if keys == Keys::Derived => Err(SettingsError::Missing { name }),
+            (None, Mode::Production) if keys == Keys::Derived && !cfg!(secmem_ablate = "settings-fallback") => {
+                Err(SettingsError::Missing { name })
+            }
             (secret, _) => Ok(secret),
         };
         let base_secret = needed(base_secret, BASE_SECRET)?;

@@ -208,7 +208,7 @@ impl Store {
             Some(Entry::Ended(why)) => return Err((*why).into()),
             Some(Entry::Live(buffer)) => Arc::clone(buffer),
         };
-        if !buffer.is_of(owner) {
+        if !buffer.is_of(owner) && !cfg!(secmem_ablate = "manager-owner") {
             self.roll.count(Count::Denied);
             self.audience.tell(|| Event::Denied { id: id.clone() });
             return Err(Error::Denied);

@@ -329,6 +329,9 @@ impl Keys {
         let epoch = state.epoch;
         let next = epoch.checked_add(1).ok_or(Error::EpochAhead { epoch, now: epoch })?;
         let base = self.0.next(&state.base)?;
+        if cfg!(secmem_ablate = "pqc-ratchet") {
+            std::mem::forget(Arc::clone(&state.base));
+        }
         state.base = Arc::new(base); // the old one is wiped when the last derivation with it ends
         state.epoch = next;
         state.public.clear();
@@ -475,8 +478,11 @@ impl Inner {
         let encapsulated = random.with(|random| {
             shared.slot.write(|shared| kem::encapsulate(public.algorithm, &public.bytes, random, shared))
         })??;
-        let encapsulated = encapsulated?.ok_or(Error::PublicKey)?;
+        let mut encapsulated = encapsulated?.ok_or(Error::PublicKey)?;
         drop(random);
+        if cfg!(secmem_ablate = "pqc-secret") {
+            shared.with(|shared| encapsulated[..SHARED].copy_from_slice(shared))?;
+        }
 
         let (algorithm, cipher) = (public.algorithm, self.config.cipher);
         let fingerprint = public.fingerprint();
@@ -525,6 +531,9 @@ impl Inner {
             shared.slot.write(|shared| kem::decapsulate(header.algorithm, seed, parts.encapsulated, shared))
         })??;
         agreed?.ok_or(Error::Altered)?;
+        if cfg!(secmem_ablate = "pqc-secret") {
+            shared.slot.write(|shared| shared.copy_from_slice(&parts.encapsulated[..SHARED]))?;
+        }
         drop(seed);
 
         let mut opened = options.zeroed(len)?;

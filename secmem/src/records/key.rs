@@ -98,7 +98,11 @@ impl Key {
         let left = left.ok_or(Error::KeyExpired { id: self.id })?;
         let ear = Arc::new(Ear { ring, id: self.id });
         let listener: Weak<Ear> = Arc::downgrade(&ear);
-        let mut secret = options(config).expires_in(left).watched(KEY, listener)?;
+        let mut options = options(config);
+        if !cfg!(secmem_ablate = "records-retire") {
+            options = options.expires_in(left);
+        }
+        let mut secret = options.watched(KEY, listener)?;
         self.secret.with(|old| secret.slot.write(|new| wipe::copy(old, new)))??;
         self.secret = Arc::new(secret); // the old slot is wiped when the last operation with it ends
         self.ear = Some(ear);
@@ -109,8 +113,10 @@ impl Key {
     /// Wipes it now, or when the operations end that are within.
     pub(super) fn revoke(&mut self) {
         self.revoked = true;
-        // In a child there is nothing to end; without random bytes zeros stand there all the same.
-        let _ = self.secret.slot.ticket().doom(Doom::Wiped);
+        if !cfg!(secmem_ablate = "records-revoke") {
+            // In a child there is nothing to end; without random bytes zeros stand there all the same.
+            let _ = self.secret.slot.ticket().doom(Doom::Wiped);
+        }
     }
 
     pub(super) fn state(&self) -> KeyState {

@@ -662,7 +662,11 @@ impl Ring {
 
 /// What the tag covers beside the content.
 pub(crate) fn authenticated(header: &[u8], associated: &[u8]) -> Vec<u8> {
-    [header, &(associated.len() as u64).to_le_bytes(), associated].concat()
+    let mut all = [header, &(associated.len() as u64).to_le_bytes(), associated].concat();
+    if cfg!(secmem_ablate = "records-window") {
+        all[24..32].fill(0); // the time
+    }
+    all
 }
 
 fn failure(error: &Error) -> Failure {

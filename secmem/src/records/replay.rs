@@ -31,7 +31,8 @@ impl Seen {
         self.marks = self.marks.split_off(&(self.forgotten, [0; TAG]));
         let mark = (header.millis, *tag);
         // Whether one from before that was here nobody knows.
-        if header.millis < self.forgotten || self.marks.contains(&mark) {
+        let was_here = header.millis < self.forgotten || self.marks.contains(&mark);
+        if was_here && !cfg!(secmem_ablate = "records-replay") {
             return Err(Error::Replayed);
         }
         if self.marks.len() >= most {

@@ -13,11 +13,18 @@ pub fn pattern(at: usize) -> u8 {
     (at >> 13 ^ at >> 24) as u8
 }
 
-/// Where pieces of 8 bytes of the pattern stand in this process's writable memory. The search knows them masked alone.
+/// Where pieces of 8 bytes of the pattern stand in this process's writable memory.
 pub fn pieces() -> Vec<usize> {
+    pieces_of(&[pattern])
+}
+
+/// The same for any patterns, each of 64 bytes that are told by their place. The search knows them masked alone.
+pub fn pieces_of(patterns: &[fn(usize) -> u8]) -> Vec<usize> {
     const MASK: u64 = 0x5C5C_5C5C_5C5C_5C5C;
-    let piece = |at: usize| (0..8).fold(0, |piece, byte| piece | u64::from(pattern(at + byte) ^ 0x5C) << (8 * byte));
-    let masked: HashSet<u64> = (0..64 - 8).map(piece).collect();
+    let piece = |of: fn(usize) -> u8, at: usize| {
+        (0..8).fold(0, |piece, byte| piece | u64::from(of(at + byte) ^ 0x5C) << (8 * byte))
+    };
+    let masked: HashSet<u64> = patterns.iter().flat_map(|of| (0..=64 - 8).map(|at| piece(*of, at))).collect();
     let mut first = [false; 256];
     masked.iter().for_each(|piece| first[(piece & 0xFF) as usize] = true);
     let mut buffer = vec![0_u8; 256 << 10];
@@ -60,6 +67,11 @@ fn deep(f: impl FnOnce()) {
 
 /// [`pieces`], when `f` has ended, and while the stack that it ran on is left as it was: nobody runs there any more.
 pub fn pieces_after(f: impl FnOnce() + Send) -> Vec<usize> {
+    pieces_of_after(&[pattern], f)
+}
+
+/// [`pieces_of`], in the same way.
+pub fn pieces_of_after(patterns: &[fn(usize) -> u8], f: impl FnOnce() + Send) -> Vec<usize> {
     let (ended, ends) = mpsc::channel();
     let (looked, looks) = mpsc::channel::<()>();
     thread::scope(|scope| {
@@ -69,7 +81,7 @@ pub fn pieces_after(f: impl FnOnce() + Send) -> Vec<usize> {
             let _ = looks.recv();
         });
         ends.recv().expect("it has ended");
-        let found = pieces();
+        let found = pieces_of(patterns);
         drop(looked);
         found
     })
