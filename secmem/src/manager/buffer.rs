@@ -91,7 +91,7 @@ impl Buffer {
     ) -> Result<Self, Error> {
         let listener: Weak<Ear> = Arc::downgrade(&ear);
         let made = clock.now();
-        let secret = options.watched(capacity, listener)?;
+        let secret = options.watched(capacity, made, listener)?;
         Ok(Self {
             ear,
             owner: owner.clone(),
@@ -124,8 +124,8 @@ impl Buffer {
     pub(super) fn read<R>(&self, f: impl FnOnce(&[u8], usize) -> R) -> Result<R, Error> {
         let secret = self.shared()?;
         let _within = Within::begin();
-        self.touch();
-        secret.with(|slot| f(slot, self.len.load(Ordering::Acquire))).map_err(|error| self.why(error))
+        let now = self.touch();
+        secret.with_at(now, |slot| f(slot, self.len.load(Ordering::Acquire))).map_err(|error| self.why(error))
     }
 
     /// Lets `fill` write `len` bytes of new data in place; behind them there are zeros afterwards. If it fails or panics, the
@@ -140,8 +140,8 @@ impl Buffer {
         }
         let mut secret = self.alone()?;
         let _within = Within::begin();
-        self.touch();
-        let written = secret.with_mut(|slot| {
+        let now = self.touch();
+        let written = secret.with_mut_at(now, |slot| {
             let before = self.len.swap(0, Ordering::AcqRel);
             let slot = Unfinished(slot);
             let result = fill(&mut slot.0[..len])?;
@@ -183,9 +183,12 @@ impl Buffer {
         }
     }
 
-    fn touch(&self) {
-        self.used.fetch_max(self.clock.now().as_nanos() as u64, Ordering::Relaxed);
+    /// Notes that it is used; says when.
+    fn touch(&self) -> Time {
+        let now = self.clock.now();
+        self.used.fetch_max(now.as_nanos() as u64, Ordering::Relaxed);
         self.uses.fetch_add(1, Ordering::Relaxed);
+        now
     }
 
     /// What a refused access means for one who knows why the buffer was ended.

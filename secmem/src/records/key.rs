@@ -98,7 +98,7 @@ impl Key {
         let left = left.ok_or(Error::KeyExpired { id: self.id })?;
         let ear = Arc::new(Ear { ring, id: self.id });
         let listener: Weak<Ear> = Arc::downgrade(&ear);
-        let mut secret = options(config).expires_in(left).watched(KEY, listener)?;
+        let mut secret = options(config).expires_in(left).watched(KEY, config.clock.now(), listener)?;
         self.secret.with(|old| secret.slot.write(|new| wipe::copy(old, new)))??;
         self.secret = Arc::new(secret); // the old slot is wiped when the last operation with it ends
         self.ear = Some(ear);
