@@ -1,6 +1,7 @@
 //! Names of buffers, and the tokens of those who own them.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -16,10 +17,20 @@ pub const LONGEST_ID: usize = 128;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Id(Name);
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Name {
     Drawn(u128),
     Chosen(Arc<str>),
+}
+
+impl Hash for Name {
+    /// Without a word of which kind it is: that would cost as much as half of the number.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self {
+            Self::Drawn(number) => number.hash(state),
+            Self::Chosen(name) => name.hash(state),
+        }
+    }
 }
 
 /// Why a text is no [`Id`].

@@ -230,10 +230,7 @@ impl Manager {
     ///
     /// As [`read`](Self::read). Where an access runs in another thread, the bytes are wiped when that ends.
     pub fn deallocate(&self, owner: &Token, id: &Id) -> Result<(), Error> {
-        let store = self.0.open()?;
-        let found = store.find(owner, id)?;
-        let ended = store.end(id, |buffer| std::ptr::eq(buffer, &*found), Ended::Freed);
-        ended.map(drop).ok_or(Error::Unknown) // another thread has ended it meanwhile
+        self.0.open()?.free(owner, id)
     }
 
     /// Puts `data` into a buffer, lets `operation` work on it there, and wipes it, also if that panics. The operation runs

@@ -96,8 +96,13 @@ pub(super) struct Store {
     told: AtomicU8,
     pub(super) gone: Arc<Gone>,
     hasher: std::hash::RandomState,
-    shards: [Mutex<Shard>; SHARDS],
+    shards: [Apart<Mutex<Shard>>; SHARDS],
 }
+
+/// In cache lines of its own, also where the processor fetches them in pairs: who writes to it keeps nobody else waiting.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Apart<T>(pub(super) T);
 
 impl Store {
     pub(super) fn new(config: Config, number: u64) -> Arc<Self> {
@@ -129,7 +134,7 @@ impl Store {
     fn shard(&self, id: &Id) -> MutexGuard<'_, Shard> {
         let at = id.spread(|| self.hasher.hash_one(id)) as usize % SHARDS;
         // Nothing is half done where the lock is held and something could panic.
-        self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
+        self.shards[at].0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn draw(&self) -> Id {
@@ -177,9 +182,11 @@ impl Store {
 
     fn strained(&self, level: u8) {
         if self.told.load(Ordering::Relaxed) != level && self.told.swap(level, Ordering::Relaxed) != level {
-            let now = self.roll.statistics(self.config.clock.now());
             let level = [Level::Calm, Level::High, Level::Critical][usize::from(level)];
-            self.audience.tell(|| Event::Pressure { level, buffers: now.live, bytes: now.bytes });
+            self.audience.tell(|| {
+                let now = self.roll.statistics(self.config.clock.now());
+                Event::Pressure { level, buffers: now.live, bytes: now.bytes }
+            });
         }
     }
 
@@ -207,33 +214,52 @@ impl Store {
             Some(Entry::Ended(why)) => return Err((*why).into()),
             Some(Entry::Live(buffer)) => Arc::clone(buffer),
         };
-        if !buffer.is_of(owner) {
-            self.roll.count(Count::Denied);
-            self.audience.tell(|| Event::Denied { id: id.clone() });
-            return Err(Error::Denied);
-        }
-        Ok(buffer)
+        if buffer.is_of(owner) { Ok(buffer) } else { Err(self.denied(id)) }
     }
 
     /// Ends the buffer of that name, if it is the one that is meant and nobody has ended it before.
     pub(super) fn end(&self, id: &Id, is_meant: impl Fn(&Buffer) -> bool, why: Ended) -> Option<Arc<Buffer>> {
         let mut shard = self.shard(id);
-        match shard.entries.get(id) {
-            Some(Entry::Live(buffer)) if is_meant(buffer) => {}
-            _ => return None,
+        let Place::Occupied(there) = shard.entries.entry(id.clone()) else { return None };
+        if !matches!(there.get(), Entry::Live(buffer) if is_meant(buffer)) {
+            return None;
         }
-        let Some(Entry::Live(buffer)) = shard.entries.remove(id) else { return None };
-        if why != Ended::Freed {
-            shard.entries.insert(id.clone(), Entry::Ended(why));
-            shard.ended.push_back(id.clone());
-            if shard.ended.len() > self.roll.most().div_ceil(SHARDS)
-                && let Some(oldest) = shard.ended.pop_front()
-                && matches!(shard.entries.get(&oldest), Some(Entry::Ended(_)))
-            {
-                shard.entries.remove(&oldest);
+        if why == Ended::Freed {
+            return self.ended(there.remove(), shard, why);
+        }
+        let live = there.into_mut();
+        let live = std::mem::replace(live, Entry::Ended(why));
+        shard.ended.push_back(id.clone());
+        if shard.ended.len() > self.roll.most().div_ceil(SHARDS)
+            && let Some(oldest) = shard.ended.pop_front()
+            && matches!(shard.entries.get(&oldest), Some(Entry::Ended(_)))
+        {
+            shard.entries.remove(&oldest);
+        }
+        self.ended(live, shard, why)
+    }
+
+    /// Ends the buffer of that name for its owner.
+    pub(super) fn free(&self, owner: &Token, id: &Id) -> Result<(), Error> {
+        let mut shard = self.shard(id);
+        let Place::Occupied(there) = shard.entries.entry(id.clone()) else { return Err(Error::Unknown) };
+        match there.get() {
+            Entry::Ended(why) => Err((*why).into()),
+            Entry::Live(buffer) if !buffer.is_of(owner) => {
+                drop(shard);
+                Err(self.denied(id))
+            }
+            Entry::Live(_) => {
+                self.ended(there.remove(), shard, Ended::Freed);
+                Ok(())
             }
         }
+    }
+
+    /// Ends what has just lost its name, and tells it.
+    fn ended(&self, was: Entry, shard: MutexGuard<'_, Shard>, why: Ended) -> Option<Arc<Buffer>> {
         drop(shard);
+        let Entry::Live(buffer) = was else { return None };
         if why.is_ablated() {
             std::mem::forget(Arc::clone(&buffer));
         } else {
@@ -242,19 +268,27 @@ impl Store {
         self.roll.leave(buffer.place, buffer.capacity);
         self.roll.count(why.count());
         match why {
-            Ended::Freed => self.audience.tell(|| Event::Deallocated { id: id.clone() }),
-            Ended::Expired => self.audience.tell(|| Event::Expired { id: id.clone() }),
-            Ended::Evicted => self.audience.tell(|| Event::Evicted { id: id.clone() }),
+            Ended::Freed => self.audience.tell(|| Event::Deallocated { id: buffer.id().clone() }),
+            Ended::Expired => self.audience.tell(|| Event::Expired { id: buffer.id().clone() }),
+            Ended::Evicted => self.audience.tell(|| Event::Evicted { id: buffer.id().clone() }),
             Ended::Forced | Ended::Shutdown | Ended::Purged => {} // told once, of all of them
         }
         Some(buffer)
+    }
+
+    /// Counts and tells that a token was another's.
+    #[cold]
+    fn denied(&self, id: &Id) -> Error {
+        self.roll.count(Count::Denied);
+        self.audience.tell(|| Event::Denied { id: id.clone() });
+        Error::Denied
     }
 
     /// Those that live and that `wanted` says.
     pub(super) fn live(&self, wanted: impl Fn(&Buffer) -> bool) -> Vec<Arc<Buffer>> {
         let mut live = Vec::new();
         for shard in &self.shards {
-            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let shard = shard.0.lock().unwrap_or_else(PoisonError::into_inner);
             live.extend(shard.entries.values().filter_map(|entry| match entry {
                 Entry::Live(buffer) => Some(buffer).filter(|buffer| wanted(buffer)).map(Arc::clone),
                 Entry::Ended(_) => None,
