@@ -8,9 +8,9 @@ use std::{fmt, io};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::arena::{Backend, Doom, Protection, Since, Slot};
+use crate::deadline::{Clock, TestClock};
 #[cfg(all(feature = "manager", target_arch = "x86_64"))]
 use crate::deadline::{Time, Told};
-use crate::deadline::{Clock, TestClock};
 use crate::error::Error;
 use crate::life::{Life, Rules};
 use crate::owner::Owner;

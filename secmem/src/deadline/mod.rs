@@ -6,7 +6,7 @@
 //! An idle time-out moves with each access, and the queue does not follow: an access notes its time in an atomic, and
 //! when the old time comes, the entry is put back at the new one.
 //!
-//! Time is [`Instant`]'s: steady, and on Linux without the time that the machine is suspended. A [`TestClock`] has a time, and
+//! Time is that of [`Instant`](std::time::Instant): steady, and on Linux without the time that the machine is suspended. A [`TestClock`] has a time, and
 //! a queue, of its own.
 
 mod queue;
@@ -15,8 +15,8 @@ use std::fmt::Debug;
 use std::io;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::arena::{Doom, Ticket, doom_all, in_child};
 use crate::error::Error;
@@ -33,7 +33,7 @@ pub(crate) trait Listener: Debug + Send + Sync + UnwindSafe + RefUnwindSafe {
 }
 
 /// Who is told of an end by time.
-pub(crate) type Told = Weak<dyn Listener>;
+pub(crate) type Told = Box<dyn Listener>;
 
 /// What ends a secret by time. Shared by the secret and the queue.
 #[derive(Debug)]
@@ -119,9 +119,8 @@ pub(crate) enum Clock {
 
 impl Clock {
     pub(crate) fn now(self) -> Time {
-        static BEGINNING: OnceLock<Instant> = OnceLock::new();
         match self {
-            Self::System => BEGINNING.get_or_init(Instant::now).elapsed(),
+            Self::System => sys::steady_time(),
             Self::Test(TestClock(clock)) => Duration::from_nanos(clock.now.load(Ordering::SeqCst)),
         }
     }
@@ -241,7 +240,7 @@ fn start() -> io::Result<()> {
 /// Tells those who want to know that these are over.
 fn tell(over: &mut Vec<Arc<Terms>>) {
     for terms in over.drain(..) {
-        if let Some(listener) = terms.told.as_ref().and_then(Weak::upgrade) {
+        if let Some(listener) = &terms.told {
             listener.expired();
         }
     }

@@ -100,7 +100,7 @@ impl Manager {
         config.check()?;
         let mut number = [0; 8];
         keystream::from_kernel(&mut number).map_err(|_| ConfigError::Random)?;
-        Ok(Self(Store::new(config, u64::from_ne_bytes(number))))
+        Ok(Self(Store::new(config, u64::from_ne_bytes(number) >> (u64::BITS - id::NUMBER))))
     }
 
     /// A new owner, who has no buffers yet.
@@ -130,7 +130,7 @@ impl Manager {
         if size == 0 || size > store.config.largest {
             return Err(Error::Size { len: size, most: store.config.largest });
         }
-        let buffer = store.make(owner, id.unwrap_or_else(|| store.draw()), size).inspect_err(|error| {
+        let buffer = store.make(owner, id, size).inspect_err(|error| {
             if matches!(error, Error::TooMany { .. } | Error::Quota { .. } | Error::Pressure | Error::Memory(_)) {
                 store.roll.count(Count::Refused);
                 store.audience.tell(|| Event::Refused { size });
