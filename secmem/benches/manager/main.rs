@@ -28,7 +28,10 @@ fn benches(c: &mut Criterion) {
     tell("round, beside a thread that reads another manager's statistics", &apart);
     let (told, count) = beside_a_reader(&manager, &owner, &manager);
     tell("round, beside a thread that reads this one's", &told);
-    println!("manager/statistics: read {count} times meanwhile; the rounds took {:.2} times as long", ratio(&told, &apart));
+    println!(
+        "manager/statistics: read {count} times meanwhile; the rounds took {:.2} times as long",
+        ratio(&told, &apart)
+    );
     due();
     let mut group = c.benchmark_group("manager/10k-live");
     group.bench_function("allocate-write-read-deallocate", |bench| bench.iter(|| round(&manager, &owner)));

@@ -120,7 +120,7 @@ impl Manager {
     ///
     /// [`Error::Size`], [`Error::Quota`], [`Error::TooMany`] by the limits, [`Error::Pressure`] while memory is about to be
     /// used up by the last [look](Self::pressure), [`Error::Duplicate`] where a buffer of that name
-    /// lives, [`Error::Memory`] where the kernel gives none.
+    /// lives or the name looks like one that this manager will draw, [`Error::Memory`] where the kernel gives none.
     pub fn allocate(&self, owner: &Token, size: usize, id: Option<Id>) -> Result<Id, Error> {
         self.make(owner, size, id).map(|buffer| buffer.id().clone())
     }

@@ -87,6 +87,8 @@ struct Shard {
     drawn: Vec<Option<Arc<Buffer>>>,
     /// Those under names that were given, and the ended.
     named: HashMap<Id, Entry>,
+    /// Whether a name was given that looks like a drawn one: then it may be there twice, if nobody looks.
+    alike: bool,
     /// Names of the ended, in that order: as many are remembered as buffers may live.
     ended: VecDeque<Id>,
 }
@@ -94,7 +96,7 @@ struct Shard {
 impl Shard {
     fn new(places: usize) -> Self {
         let drawn = std::iter::repeat_with(|| None).take(places).collect();
-        Self { drawn, named: HashMap::new(), ended: VecDeque::new() }
+        Self { drawn, named: HashMap::new(), alike: false, ended: VecDeque::new() }
     }
 
     /// What lives in the place that a name speaks of, if it was drawn with that name.
@@ -273,12 +275,13 @@ impl Store {
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::Shutdown);
         }
+        if (given.is_some() || shard.alike) && shard.look(&id, at).is_ok() {
+            return Err(Error::Duplicate);
+        }
         match at {
             Some(at) if given.is_none() => shard.drawn[at] = Some(Arc::clone(&buffer)), // the place is this buffer's
             _ => {
-                if shard.look(&id, at).is_ok() {
-                    return Err(Error::Duplicate);
-                }
+                shard.alike |= at.is_some();
                 shard.named.insert(id, Entry::Live(Arc::clone(&buffer)));
             }
         }
