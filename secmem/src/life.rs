@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::arena::{Doom, Slot, Ticket, refuse};
-use crate::deadline::{Clock, Deadline, Terms, Told};
+use crate::deadline::{Clock, Deadline, Terms, Time, Told};
 use crate::error::Error;
 use crate::owner::{Owner, Share};
 
@@ -33,10 +33,16 @@ impl Rules {
         self.owner.map(|owner| owner.take(len)).transpose()
     }
 
-    /// Begins the life of a slot. `told`: who hears if time ends it.
-    pub(crate) fn begin(&self, slot: &Slot, share: Option<Share>, told: Option<Told>) -> Result<Box<Life>, Error> {
-        let terms = Arc::new(Terms::new(self.clock, self.expires_in, self.idle, told));
-        let deadline = Deadline::set(&terms, slot.ticket())?;
+    /// Begins the life of a slot, at `now`. `told`: who hears if time ends it.
+    pub(crate) fn begin(
+        &self,
+        slot: &Slot,
+        now: Time,
+        share: Option<Share>,
+        told: Option<Told>,
+    ) -> Result<Box<Life>, Error> {
+        let terms = Arc::new(Terms::new(self.clock, now, self.expires_in, self.idle, told));
+        let deadline = Deadline::set(&terms, now, slot.ticket())?;
         Ok(Box::new(Life { deadline, terms, uses: self.uses.map(Uses::new), share }))
     }
 }
@@ -53,8 +59,9 @@ pub(crate) struct Life {
 
 impl Life {
     /// Begins an access: ends the slot if its time has come and the thread was not scheduled yet, and counts the use.
-    pub(crate) fn begin<'a>(&'a self, slot: &Slot) -> Result<Use<'a>, Error> {
-        let held = self.hold(slot);
+    /// `now`: what time it is, where somebody has looked already.
+    pub(crate) fn begin<'a>(&'a self, slot: &Slot, now: Option<Time>) -> Result<Use<'a>, Error> {
+        let held = self.hold_at(slot, now);
         match &self.uses {
             None => Ok(Use { held, of: None }),
             Some(uses) => {
@@ -66,7 +73,12 @@ impl Life {
 
     /// The same for a look or a change of this crate's own: no use, but the secret does not rest meanwhile.
     pub(crate) fn hold(&self, slot: &Slot) -> Held<'_> {
-        if self.is_over() && !cfg!(secmem_ablate = "manager-revive") {
+        self.hold_at(slot, None)
+    }
+
+    fn hold_at(&self, slot: &Slot, now: Option<Time>) -> Held<'_> {
+        let has_passed = || now.map_or_else(|| self.terms.has_passed(), |now| self.terms.has_passed_at(now));
+        if self.deadline.is_some() && has_passed() && !cfg!(secmem_ablate = "manager-revive") {
             // The access that follows says why it fails.
             let _ = slot.doom(Doom::Expired);
         }

@@ -8,9 +8,9 @@ use std::{fmt, io};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::arena::{Backend, Doom, Protection, Since, Slot};
-#[cfg(all(feature = "manager", target_arch = "x86_64"))]
-use crate::deadline::Told;
 use crate::deadline::{Clock, TestClock};
+#[cfg(all(feature = "manager", target_arch = "x86_64"))]
+use crate::deadline::{Time, Told};
 use crate::error::Error;
 use crate::life::{Life, Rules};
 use crate::owner::Owner;
@@ -117,18 +117,18 @@ impl Options {
         }
         let share = self.rules.admit(len)?;
         let slot = Slot::new(self.policy, sealed, len, self.schedule)?;
-        let life = self.rules.begin(&slot, share, None)?;
+        let life = self.rules.begin(&slot, self.rules.clock.now(), share, None)?;
         Ok(Secret { life: Some(life), slot })
     }
 
-    /// [`zeroed`](Self::zeroed), and `told` hears if time ends the secret.
+    /// [`zeroed`](Self::zeroed), at `now`, and `told` hears if time ends the secret.
     #[cfg(all(feature = "manager", target_arch = "x86_64"))]
-    pub(crate) fn watched(self, len: usize, told: Told) -> Result<Secret, Error> {
+    pub(crate) fn watched(self, len: usize, now: Time, told: Told) -> Result<Secret, Error> {
         if self.rules.are_none() {
             return self.zeroed(len);
         }
         let slot = Slot::new(self.policy, false, len, self.schedule)?;
-        let life = self.rules.begin(&slot, None, Some(told))?;
+        let life = self.rules.begin(&slot, now, None, Some(told))?;
         Ok(Secret { life: Some(life), slot })
     }
 
@@ -258,7 +258,7 @@ impl Secret {
         match &self.life {
             None => self.slot.read(f),
             Some(life) => {
-                let _used = life.begin(&self.slot)?; // until the access has ended
+                let _used = life.begin(&self.slot, None)?; // until the access has ended
                 self.slot.read(f)
             }
         }
@@ -274,10 +274,26 @@ impl Secret {
         match &self.life {
             None => self.slot.write(f),
             Some(life) => {
-                let _used = life.begin(&self.slot)?; // until the access has ended
+                let _used = life.begin(&self.slot, None)?; // until the access has ended
                 self.slot.write(f)
             }
         }
+    }
+
+    /// [`with`](Self::with), for one who knows what time it is.
+    #[cfg(all(feature = "manager", target_arch = "x86_64"))]
+    #[inline]
+    pub(crate) fn with_at<R>(&self, now: Time, f: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
+        let _used = self.life.as_ref().map(|life| life.begin(&self.slot, Some(now))).transpose()?;
+        self.slot.read(f)
+    }
+
+    /// [`with_mut`](Self::with_mut), for one who knows what time it is.
+    #[cfg(all(feature = "manager", target_arch = "x86_64"))]
+    #[inline]
+    pub(crate) fn with_mut_at<R>(&mut self, now: Time, f: impl FnOnce(&mut [u8]) -> R) -> Result<R, Error> {
+        let _used = self.life.as_ref().map(|life| life.begin(&self.slot, Some(now))).transpose()?;
+        self.slot.write(f)
     }
 
     /// A change of this crate's own: no use.

@@ -170,6 +170,47 @@ fn a_name_is_given_once_and_again_when_it_is_free() {
 }
 
 #[test]
+fn a_drawn_name_does_not_reach_the_buffer_that_comes_after_its_own() {
+    let (manager, owner) = manager(Config::default().max_buffers(1));
+    let (first, _) = filled(&manager, &owner);
+    manager.deallocate(&owner, &first).unwrap();
+    let (second, _) = filled(&manager, &owner); // in the only place
+
+    assert_ne!(first, second);
+    assert!(matches!(manager.read(&owner, &first, .., |_| ()), Err(Error::Unknown)));
+    assert!(matches!(manager.deallocate(&owner, &first), Err(Error::Unknown)));
+    manager.read(&owner, &second, .., |bytes| assert_eq!(bytes, CONTENT)).unwrap();
+}
+
+#[test]
+fn a_drawn_name_is_given_again_when_it_is_free_and_not_before_it_is_drawn() {
+    let clock = TestClock::new();
+    let (manager, owner) = manager(Config::default().clock(clock).timeout(SECOND));
+    let (id, _) = filled(&manager, &owner);
+    let given = name(&id.to_string());
+    assert!(matches!(manager.allocate(&owner, 8, Some(given.clone())), Err(Error::Duplicate)));
+
+    manager.deallocate(&owner, &id).unwrap();
+    manager.allocate(&owner, 8, Some(given.clone())).unwrap();
+    let (other, _) = filled(&manager, &owner);
+    assert_eq!((manager.info(&owner, &given).unwrap().len, manager.info(&owner, &other).unwrap().len), (0, 14));
+    assert!(matches!(manager.allocate(&owner, 8, Some(given.clone())), Err(Error::Duplicate)));
+
+    clock.advance(SECOND);
+    for id in [&given, &other] {
+        assert!(matches!(manager.info(&owner, id), Err(Error::Expired)));
+        manager.allocate(&owner, 8, Some(id.clone())).unwrap();
+        assert_eq!(manager.info(&owner, id).unwrap().len, 0);
+    }
+    let number = u128::from_str_radix(&other.to_string(), 16).unwrap();
+    let to_come: Vec<Id> = (4..40).map(|more| name(&format!("{:032x}", number + (more << 20)))).collect();
+    for id in &to_come {
+        assert!(matches!(manager.allocate(&owner, 8, Some(id.clone())), Err(Error::Duplicate)));
+    }
+    assert_eq!(manager.statistics().live, 2);
+}
+
+#[test]
 fn another_token_reaches_nothing_and_is_counted() {
     let (manager, owner) = manager(Config::default());
     let (id, _) = filled(&manager, &owner);

@@ -42,6 +42,8 @@ struct Room {
     mapping: Option<Mapping>,
     /// One a granule: whether a slot covers it. Empty for a secret's own mapping.
     taken: Vec<bool>,
+    /// Before this one no granule is free: so that filling an arena does not walk it anew for each slot.
+    from: usize,
     free: usize,
     /// A place for a mapping, in which no secret lives; one is still there only if the kernel refused to take it back.
     vacant: bool,
@@ -59,8 +61,12 @@ impl Room {
         if self.free < granules {
             return None;
         }
-        let (index, length) = (free_run(&self.taken, granules)?, u16::try_from(granules).ok()?);
+        let from = self.taken.get(self.from..)?;
+        let (index, length) = (self.from + free_run(from, granules)?, u16::try_from(granules).ok()?);
         self.taken[index..index + granules].fill(true);
+        if granules == 1 || index == self.from {
+            self.from = index + granules; // one granule is the first that is free
+        }
         self.free -= granules;
         self.arena.set_granules(index, length);
         Some(Place { arena: self.arena, index })
@@ -70,6 +76,7 @@ impl Room {
     fn untake(&mut self, place: Place) {
         let granules = granules(place.len());
         self.taken[place.index..place.index + granules].fill(false);
+        self.from = self.from.min(place.index);
         self.free += granules;
     }
 
@@ -333,7 +340,7 @@ fn vacant(rooms: &mut Vec<Room>, slots: usize, kind: Kind, class: Class) -> &mut
     };
     let at = rooms.iter().position(fits).unwrap_or_else(|| {
         let (arena, taken) = (Arena::new(slots, class.sealed), vec![false; granules]);
-        rooms.push(Room { arena, kind, class, mapping: None, taken, free: granules, vacant: true });
+        rooms.push(Room { arena, kind, class, mapping: None, taken, from: 0, free: granules, vacant: true });
         rooms.len() - 1
     });
     let room = &mut rooms[at];
@@ -463,6 +470,24 @@ mod tests {
         assert_eq!(free_run(&taken, 2), Some(3));
         assert_eq!(free_run(&taken, 3), None);
         assert_eq!(free_run(&[], 1), None);
+    }
+
+    #[test]
+    fn what_is_given_back_is_found_again_wherever_it_lies() {
+        let mut rooms = Vec::new();
+        let (policy, len) = (Policy::from(Backend::Mlock), SHARED / GRANULE / 2);
+        let room = vacant(&mut rooms, 2 * len, Kind::Mlock, Class { policy, sealed: false });
+        let take = |room: &mut Room, granules| room.take(granules).map(|place| place.index);
+
+        let all: Vec<_> = (0..len).filter_map(|_| room.take(2)).collect();
+        assert_eq!((all.len(), room.free, take(room, 1)), (len, 0, None));
+        room.untake(all[7]);
+        room.untake(all[3]);
+
+        assert_eq!([1, 2, 1, 1].map(|granules| take(room, granules)), [Some(6), Some(14), Some(7), None]);
+        room.untake(all[1]);
+        room.untake(all[0]);
+        assert_eq!([5, 3, 1].map(|granules| take(room, granules)), [None, Some(0), Some(3)]);
     }
 
     #[test]

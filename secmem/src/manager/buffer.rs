@@ -5,8 +5,8 @@
 
 use std::cell::Cell;
 use std::ops::{Bound, Range, RangeBounds};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError, Weak};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError, Weak};
 use std::time::Duration;
 
 use super::error::Error;
@@ -22,19 +22,23 @@ use crate::wipe;
 pub(super) struct Ear {
     pub(super) store: Weak<Store>,
     pub(super) id: Id,
+    /// The buffer's.
+    pub(super) number: u64,
 }
 
 impl Listener for Ear {
     fn expired(&self) {
         if let Some(store) = self.store.upgrade() {
-            store.end(&self.id, |buffer| std::ptr::eq(&*buffer.ear, self), Ended::Expired);
+            store.end(&self.id, |buffer| buffer.number == self.number, Ended::Expired);
         }
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Buffer {
-    ear: Arc<Ear>,
+    id: Id,
+    /// No other buffer of the manager has it, also none of the same name.
+    number: u64,
     owner: Token,
     pub(super) place: u32,
     pub(super) capacity: usize,
@@ -45,8 +49,8 @@ pub(super) struct Buffer {
     uses: AtomicU64,
     /// Bytes of data. Changes while a writer has the secret.
     len: AtomicUsize,
-    /// Why the manager has ended it under a running access.
-    ended: OnceLock<Ended>,
+    /// Why the manager has ended it, under a running access perhaps; 0 while it has not.
+    ended: AtomicU8,
     ticket: Ticket,
     secret: RwLock<Secret>,
 }
@@ -83,17 +87,18 @@ impl Drop for Unfinished<'_> {
 impl Buffer {
     /// A buffer of `capacity` bytes without data.
     pub(super) fn new(
-        ear: Arc<Ear>,
+        ear: Ear,
         owner: &Token,
         options: Options,
         clock: Clock,
         (place, capacity): (u32, usize),
     ) -> Result<Self, Error> {
-        let listener: Weak<Ear> = Arc::downgrade(&ear);
         let made = clock.now();
-        let secret = options.watched(capacity, listener)?;
+        let (id, number) = (ear.id.clone(), ear.number);
+        let secret = options.watched(capacity, made, Box::new(ear))?;
         Ok(Self {
-            ear,
+            id,
+            number,
             owner: owner.clone(),
             place,
             capacity,
@@ -102,14 +107,14 @@ impl Buffer {
             used: AtomicU64::new(made.as_nanos() as u64),
             uses: AtomicU64::new(0),
             len: AtomicUsize::new(0),
-            ended: OnceLock::new(),
+            ended: AtomicU8::new(0),
             ticket: secret.slot.ticket(),
             secret: RwLock::new(secret),
         })
     }
 
     pub(super) fn id(&self) -> &Id {
-        &self.ear.id
+        &self.id
     }
 
     pub(super) fn made(&self) -> Time {
@@ -124,8 +129,8 @@ impl Buffer {
     pub(super) fn read<R>(&self, f: impl FnOnce(&[u8], usize) -> R) -> Result<R, Error> {
         let secret = self.shared()?;
         let _within = Within::begin();
-        self.touch();
-        secret.with(|slot| f(slot, self.len.load(Ordering::Acquire))).map_err(|error| self.why(error))
+        let now = self.touch();
+        secret.with_at(now, |slot| f(slot, self.len.load(Ordering::Acquire))).map_err(|error| self.why(error))
     }
 
     /// Lets `fill` write `len` bytes of new data in place; behind them there are zeros afterwards. If it fails or panics, the
@@ -140,9 +145,10 @@ impl Buffer {
         }
         let mut secret = self.alone()?;
         let _within = Within::begin();
-        self.touch();
-        let written = secret.with_mut(|slot| {
-            let before = self.len.swap(0, Ordering::AcqRel);
+        let now = self.touch_alone();
+        let written = secret.with_mut_at(now, |slot| {
+            let before = self.len.load(Ordering::Acquire);
+            self.len.store(0, Ordering::Release); // who has the secret alone is the one who changes it
             let slot = Unfinished(slot);
             let result = fill(&mut slot.0[..len])?;
             wipe::wipe(&mut slot.0[len..before.max(len)]);
@@ -155,7 +161,8 @@ impl Buffer {
 
     /// Ends it: now if nobody is within, else when the last one leaves.
     pub(super) fn end(&self, why: Ended) {
-        let _ = self.ended.set(why); // the first reason stays
+        // The first reason stays.
+        let _ = self.ended.compare_exchange(0, why as u8, Ordering::AcqRel, Ordering::Acquire);
         // In a child there is nothing to end; without random bytes zeros stand there all the same.
         let _ = self.ticket.doom(if why == Ended::Expired { Doom::Expired } else { Doom::Wiped });
     }
@@ -183,15 +190,27 @@ impl Buffer {
         }
     }
 
-    fn touch(&self) {
-        self.used.fetch_max(self.clock.now().as_nanos() as u64, Ordering::Relaxed);
+    /// Notes a use by one of those who share it; says when that is.
+    fn touch(&self) -> Time {
+        let now = self.clock.now();
+        self.used.fetch_max(now.as_nanos() as u64, Ordering::Relaxed);
         self.uses.fetch_add(1, Ordering::Relaxed);
+        now
+    }
+
+    /// The same for one who has it alone, and so needs no step that others cannot come between.
+    fn touch_alone(&self) -> Time {
+        let now = self.clock.now();
+        let used = self.used.load(Ordering::Relaxed).max(now.as_nanos() as u64);
+        self.used.store(used, Ordering::Relaxed);
+        self.uses.store(self.uses.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        now
     }
 
     /// What a refused access means for one who knows why the buffer was ended.
     fn why(&self, error: crate::Error) -> Error {
-        match (self.ended.get(), error) {
-            (Some(ended), crate::Error::Wiped) => (*ended).into(),
+        match (Ended::of(self.ended.load(Ordering::Acquire)), error) {
+            (Some(ended), crate::Error::Wiped) => ended.into(),
             (_, error) => error.into(),
         }
     }

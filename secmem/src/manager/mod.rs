@@ -100,7 +100,7 @@ impl Manager {
         config.check()?;
         let mut number = [0; 8];
         keystream::from_kernel(&mut number).map_err(|_| ConfigError::Random)?;
-        Ok(Self(Store::new(config, u64::from_ne_bytes(number))))
+        Ok(Self(Store::new(config, u64::from_ne_bytes(number) >> (u64::BITS - id::NUMBER))))
     }
 
     /// A new owner, who has no buffers yet.
@@ -120,7 +120,7 @@ impl Manager {
     ///
     /// [`Error::Size`], [`Error::Quota`], [`Error::TooMany`] by the limits, [`Error::Pressure`] while memory is about to be
     /// used up by the last [look](Self::pressure), [`Error::Duplicate`] where a buffer of that name
-    /// lives, [`Error::Memory`] where the kernel gives none.
+    /// lives or the name looks like one that this manager will draw, [`Error::Memory`] where the kernel gives none.
     pub fn allocate(&self, owner: &Token, size: usize, id: Option<Id>) -> Result<Id, Error> {
         self.make(owner, size, id).map(|buffer| buffer.id().clone())
     }
@@ -130,7 +130,7 @@ impl Manager {
         if size == 0 || size > store.config.largest {
             return Err(Error::Size { len: size, most: store.config.largest });
         }
-        let buffer = store.make(owner, id.unwrap_or_else(|| store.draw()), size).inspect_err(|error| {
+        let buffer = store.make(owner, id, size).inspect_err(|error| {
             if matches!(error, Error::TooMany { .. } | Error::Quota { .. } | Error::Pressure | Error::Memory(_)) {
                 store.roll.count(Count::Refused);
                 store.audience.tell(|| Event::Refused { size });
@@ -230,10 +230,7 @@ impl Manager {
     ///
     /// As [`read`](Self::read). Where an access runs in another thread, the bytes are wiped when that ends.
     pub fn deallocate(&self, owner: &Token, id: &Id) -> Result<(), Error> {
-        let store = self.0.open()?;
-        let found = store.find(owner, id)?;
-        let ended = store.end(id, |buffer| std::ptr::eq(buffer, &*found), Ended::Freed);
-        ended.map(drop).ok_or(Error::Unknown) // another thread has ended it meanwhile
+        self.0.open()?.free(owner, id)
     }
 
     /// Puts `data` into a buffer, lets `operation` work on it there, and wipes it, also if that panics. The operation runs

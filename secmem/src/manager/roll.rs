@@ -15,6 +15,7 @@ pub(super) struct Roll {
     made: Box<[AtomicU64]>,
     free: Mutex<Vec<u32>>,
     most_bytes: usize,
+    /// Changes while `free` is locked.
     bytes: AtomicUsize,
     counts: [AtomicU64; COUNTS],
 }
@@ -57,18 +58,12 @@ impl Roll {
 
     /// Takes a place and the bytes of a buffer that is to be made; says how many places are taken then.
     pub(super) fn enter(&self, bytes: usize) -> Result<(u32, usize), Error> {
-        let sum = |held: usize| held.checked_add(bytes).filter(|sum| *sum <= self.most_bytes);
-        self.bytes
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, sum)
-            .map_err(|_| Error::Quota { len: bytes, most: self.most_bytes })?;
         let mut free = self.free();
-        match free.pop() {
-            Some(place) => Ok((place, self.most() - free.len())),
-            None => {
-                self.bytes.fetch_sub(bytes, Ordering::AcqRel);
-                Err(Error::TooMany { most: self.most() })
-            }
-        }
+        let sum = self.bytes.load(Ordering::Acquire).checked_add(bytes).filter(|sum| *sum <= self.most_bytes);
+        let sum = sum.ok_or(Error::Quota { len: bytes, most: self.most_bytes })?;
+        let place = free.pop().ok_or(Error::TooMany { most: self.most() })?;
+        self.bytes.store(sum, Ordering::Release);
+        Ok((place, self.most() - free.len()))
     }
 
     /// The buffer lives.
@@ -77,11 +72,16 @@ impl Roll {
         self.made[place as usize].store(nanos + 1, Ordering::Release);
     }
 
-    /// The buffer is gone, or was not made.
-    pub(super) fn leave(&self, place: u32, bytes: usize) {
+    /// The buffer is gone, and is counted, or was not made.
+    pub(super) fn leave(&self, place: u32, bytes: usize, counts: Option<Count>) {
         self.made[place as usize].store(0, Ordering::Release);
-        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
-        self.free().push(place);
+        let mut free = self.free();
+        self.bytes.store(self.bytes.load(Ordering::Acquire) - bytes, Ordering::Release);
+        free.push(place);
+        if let Some(counts) = counts {
+            let count = &self.counts[counts as usize]; // of the ways to end, which are counted here alone
+            count.store(count.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        }
     }
 
     pub(super) fn count(&self, what: Count) {

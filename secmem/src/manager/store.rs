@@ -1,6 +1,5 @@
 //! Which buffers there are: by name, with their ends. The manager's operations are in `mod`, one buffer's in `buffer`.
 
-use std::collections::hash_map::Entry as Place;
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -22,8 +21,9 @@ const SHARDS: usize = 16;
 
 /// How a buffer has ended, other than by its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub(super) enum Ended {
-    Freed,
+    Freed = 1,
     Expired,
     Forced,
     Purged,
@@ -45,6 +45,13 @@ impl From<Ended> for Error {
 }
 
 impl Ended {
+    const ALL: [Self; 6] = [Self::Freed, Self::Expired, Self::Forced, Self::Purged, Self::Evicted, Self::Shutdown];
+
+    /// The one of that number; 0 is none's.
+    pub(super) fn of(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| *it as u8 == number)
+    }
+
     /// Whether this build leaves such buffers as they are, to see that somebody notices.
     const fn is_ablated(self) -> bool {
         match self {
@@ -75,11 +82,72 @@ enum Entry {
     Ended(Ended),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shard {
-    entries: HashMap<Id, Entry>,
+    /// Those that live under names which were drawn, by their places, of which each shard has every so-manieth.
+    drawn: Vec<Option<Arc<Buffer>>>,
+    /// Those under names that were given, and the ended.
+    named: HashMap<Id, Entry>,
+    /// Whether a name was given that looks like a drawn one: then it may be there twice, if nobody looks.
+    alike: bool,
     /// Names of the ended, in that order: as many are remembered as buffers may live.
     ended: VecDeque<Id>,
+}
+
+impl Shard {
+    fn new(places: usize) -> Self {
+        let drawn = std::iter::repeat_with(|| None).take(places).collect();
+        Self { drawn, named: HashMap::new(), alike: false, ended: VecDeque::new() }
+    }
+
+    /// What lives in the place that a name speaks of, if it was drawn with that name.
+    fn drawn(&self, id: &Id, at: Option<usize>) -> Option<&Arc<Buffer>> {
+        self.drawn.get(at?)?.as_ref().filter(|buffer| buffer.id() == id)
+    }
+
+    /// The buffer of that name, or why there is none.
+    fn look(&self, id: &Id, at: Option<usize>) -> Result<&Arc<Buffer>, Error> {
+        if let Some(buffer) = self.drawn(id, at) {
+            return Ok(buffer);
+        }
+        match self.named.get(id) {
+            None => Err(Error::Unknown),
+            Some(Entry::Ended(why)) => Err((*why).into()),
+            Some(Entry::Live(buffer)) => Ok(buffer),
+        }
+    }
+
+    /// Takes out the buffer of that name, which lives.
+    fn take(&mut self, id: &Id, at: Option<usize>) -> Option<Arc<Buffer>> {
+        if self.drawn(id, at).is_some() {
+            return self.drawn[at?].take();
+        }
+        match self.named.remove(id) {
+            Some(Entry::Live(buffer)) => Some(buffer),
+            _ => None,
+        }
+    }
+
+    /// Remembers why there is none of that name, and forgets what ended longest ago, where that is more than `most`.
+    fn remember(&mut self, id: &Id, why: Ended, most: usize) {
+        self.named.insert(id.clone(), Entry::Ended(why));
+        self.ended.push_back(id.clone());
+        if self.ended.len() > most
+            && let Some(oldest) = self.ended.pop_front()
+            && matches!(self.named.get(&oldest), Some(Entry::Ended(_)))
+        {
+            self.named.remove(&oldest);
+        }
+    }
+
+    /// Those that live.
+    fn live(&self) -> impl Iterator<Item = &Arc<Buffer>> {
+        let named = self.named.values().filter_map(|entry| match entry {
+            Entry::Live(buffer) => Some(buffer),
+            Entry::Ended(_) => None,
+        });
+        self.drawn.iter().flatten().chain(named)
+    }
 }
 
 #[derive(Debug)]
@@ -90,15 +158,21 @@ pub(super) struct Store {
     pub(super) audience: Audience,
     me: Weak<Self>,
     number: u64,
-    drawn: AtomicU64,
+    /// Buffers so far, also those that did not come to live.
+    made: AtomicU64,
     closed: AtomicBool,
     /// How bad it is with the machine's memory, by the last look; how bad it was told to be in all.
     machine: AtomicU8,
     told: AtomicU8,
     pub(super) gone: Arc<Gone>,
     hasher: std::hash::RandomState,
-    shards: [Mutex<Shard>; SHARDS],
+    shards: [Apart<Mutex<Shard>>; SHARDS],
 }
+
+/// In cache lines of its own, also where the processor fetches them in pairs: who writes to it keeps nobody else waiting.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Apart<T>(pub(super) T);
 
 impl Store {
     pub(super) fn new(config: Config, number: u64) -> Arc<Self> {
@@ -108,13 +182,13 @@ impl Store {
             audience: Audience::default(),
             me: Weak::clone(me),
             number,
-            drawn: AtomicU64::new(0),
+            made: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             machine: AtomicU8::new(Level::Calm as u8),
             told: AtomicU8::new(Level::Calm as u8),
             gone: Arc::default(),
             hasher: std::hash::RandomState::new(),
-            shards: Default::default(),
+            shards: std::array::from_fn(|_| Apart(Mutex::new(Shard::new(config.most.div_ceil(SHARDS))))),
             config,
         })
     }
@@ -127,18 +201,21 @@ impl Store {
         if self.closed.load(Ordering::Acquire) { Err(Error::Shutdown) } else { Ok(self) }
     }
 
-    fn shard(&self, id: &Id) -> MutexGuard<'_, Shard> {
-        let at = id.spread(|| self.hasher.hash_one(id)) as usize % SHARDS;
+    /// The part that a name is in, and where in it the buffer is if the name was drawn.
+    fn shard(&self, id: &Id) -> (MutexGuard<'_, Shard>, Option<usize>) {
+        let place = id.of(self.number).map(|(_, place)| place as usize);
+        let at = place.unwrap_or_else(|| self.hasher.hash_one(id) as usize) % SHARDS;
         // Nothing is half done where the lock is held and something could panic.
-        self.shards[at].lock().unwrap_or_else(PoisonError::into_inner)
+        (self.shards[at].0.lock().unwrap_or_else(PoisonError::into_inner), place.map(|place| place / SHARDS))
     }
 
-    pub(super) fn draw(&self) -> Id {
-        Id::drawn(self.number, self.drawn.fetch_add(1, Ordering::Relaxed))
+    /// Whether a given name looks like one that is yet to be drawn: it would be in the way of that.
+    fn is_to_come(&self, id: &Id) -> bool {
+        id.of(self.number).is_some_and(|(count, _)| count >= self.made.load(Ordering::Relaxed))
     }
 
     /// Makes a buffer, and lets it live under its name; makes room for it where that is wanted and needed.
-    pub(super) fn make(&self, owner: &Token, id: Id, capacity: usize) -> Result<Arc<Buffer>, Error> {
+    pub(super) fn make(&self, owner: &Token, id: Option<Id>, capacity: usize) -> Result<Arc<Buffer>, Error> {
         let evicts = self.config.when_full == WhenFull::EvictIdle;
         if self.machine.load(Ordering::Relaxed) == Level::Critical as u8 && !(evicts && self.evict()) {
             return Err(Error::Pressure);
@@ -152,9 +229,9 @@ impl Store {
         }
     }
 
-    fn try_make(&self, owner: &Token, id: Id, capacity: usize) -> Result<Arc<Buffer>, Error> {
+    fn try_make(&self, owner: &Token, id: Option<Id>, capacity: usize) -> Result<Arc<Buffer>, Error> {
         let (place, taken) = self.roll.enter(capacity)?;
-        let made = self.begin(owner, id, (place, capacity)).inspect_err(|_| self.roll.leave(place, capacity))?;
+        let made = self.begin(owner, id, (place, capacity)).inspect_err(|_| self.roll.leave(place, capacity, None))?;
         let places = taken as f64 / self.roll.most() as f64;
         let level = pressure::level(Some(places), self.config.thresholds.shares) as u8;
         self.strained(level.max(self.machine.load(Ordering::Relaxed)));
@@ -178,24 +255,36 @@ impl Store {
 
     fn strained(&self, level: u8) {
         if self.told.load(Ordering::Relaxed) != level && self.told.swap(level, Ordering::Relaxed) != level {
-            let now = self.roll.statistics(self.config.clock.now());
             let level = [Level::Calm, Level::High, Level::Critical][usize::from(level)];
-            self.audience.tell(|| Event::Pressure { level, buffers: now.live, bytes: now.bytes });
+            self.audience.tell(|| {
+                let now = self.roll.statistics(self.config.clock.now());
+                Event::Pressure { level, buffers: now.live, bytes: now.bytes }
+            });
         }
     }
 
-    fn begin(&self, owner: &Token, id: Id, (place, capacity): (u32, usize)) -> Result<Arc<Buffer>, Error> {
-        let ear = Arc::new(Ear { store: Weak::clone(&self.me), id: id.clone() });
+    fn begin(&self, owner: &Token, given: Option<Id>, (place, capacity): (u32, usize)) -> Result<Arc<Buffer>, Error> {
+        if given.as_ref().is_some_and(|id| self.is_to_come(id)) {
+            return Err(Error::Duplicate);
+        }
+        let number = self.made.fetch_add(1, Ordering::Relaxed);
+        let id = given.clone().unwrap_or_else(|| Id::drawn(self.number, number, place));
+        let ear = Ear { store: Weak::clone(&self.me), id: id.clone(), number };
         let buffer = Arc::new(Buffer::new(ear, owner, self.options, self.config.clock, (place, capacity))?);
-        let mut shard = self.shard(&id);
+        let (mut shard, at) = self.shard(&id);
         // Under the lock: a shutdown that begins later finds the buffer.
         if self.closed.load(Ordering::Acquire) {
             return Err(Error::Shutdown);
         }
-        match shard.entries.entry(id) {
-            Place::Occupied(there) if matches!(there.get(), Entry::Live(_)) => return Err(Error::Duplicate),
-            Place::Occupied(mut ended) => _ = ended.insert(Entry::Live(Arc::clone(&buffer))),
-            Place::Vacant(place) => _ = place.insert(Entry::Live(Arc::clone(&buffer))),
+        if (given.is_some() || shard.alike) && shard.look(&id, at).is_ok() {
+            return Err(Error::Duplicate);
+        }
+        match at {
+            Some(at) if given.is_none() => shard.drawn[at] = Some(Arc::clone(&buffer)), // the place is this buffer's
+            _ => {
+                shard.alike |= at.is_some();
+                shard.named.insert(id, Entry::Live(Arc::clone(&buffer)));
+            }
         }
         self.roll.begin(place, buffer.made());
         Ok(buffer)
@@ -203,63 +292,80 @@ impl Store {
 
     /// The buffer of that name, for its owner.
     pub(super) fn find(&self, owner: &Token, id: &Id) -> Result<Arc<Buffer>, Error> {
-        let buffer = match self.shard(id).entries.get(id) {
-            None => return Err(Error::Unknown),
-            Some(Entry::Ended(why)) => return Err((*why).into()),
-            Some(Entry::Live(buffer)) => Arc::clone(buffer),
-        };
-        if !buffer.is_of(owner) && !cfg!(secmem_ablate = "manager-owner") {
-            self.roll.count(Count::Denied);
-            self.audience.tell(|| Event::Denied { id: id.clone() });
-            return Err(Error::Denied);
-        }
-        Ok(buffer)
+        let (shard, at) = self.shard(id);
+        let buffer = shard.look(id, at).map(Arc::clone)?;
+        drop(shard);
+        let is_theirs = buffer.is_of(owner) || cfg!(secmem_ablate = "manager-owner");
+        if is_theirs { Ok(buffer) } else { Err(self.denied(id)) }
     }
 
     /// Ends the buffer of that name, if it is the one that is meant and nobody has ended it before.
     pub(super) fn end(&self, id: &Id, is_meant: impl Fn(&Buffer) -> bool, why: Ended) -> Option<Arc<Buffer>> {
-        let mut shard = self.shard(id);
-        match shard.entries.get(id) {
-            Some(Entry::Live(buffer)) if is_meant(buffer) => {}
-            _ => return None,
-        }
-        let Some(Entry::Live(buffer)) = shard.entries.remove(id) else { return None };
+        let (mut shard, at) = self.shard(id);
+        shard.look(id, at).ok().filter(|buffer| is_meant(buffer))?;
+        let buffer = shard.take(id, at)?;
         if why != Ended::Freed {
-            shard.entries.insert(id.clone(), Entry::Ended(why));
-            shard.ended.push_back(id.clone());
-            if shard.ended.len() > self.roll.most().div_ceil(SHARDS)
-                && let Some(oldest) = shard.ended.pop_front()
-                && matches!(shard.entries.get(&oldest), Some(Entry::Ended(_)))
-            {
-                shard.entries.remove(&oldest);
-            }
+            shard.remember(id, why, self.roll.most().div_ceil(SHARDS));
         }
         drop(shard);
+        self.ended(&buffer, why);
+        Some(buffer)
+    }
+
+    /// Ends the buffer of that name for its owner.
+    pub(super) fn free(&self, owner: &Token, id: &Id) -> Result<(), Error> {
+        let (mut shard, at) = self.shard(id);
+        if !shard.look(id, at)?.is_of(owner) {
+            drop(shard);
+            return Err(self.denied(id));
+        }
+        let buffer = shard.take(id, at).ok_or(Error::Unknown)?;
+        drop(shard);
+        let (place, capacity) = (buffer.place, buffer.capacity);
+        if Ended::Freed.is_ablated() {
+            std::mem::forget(buffer);
+        } else if let Err(shared) = Arc::try_unwrap(buffer) {
+            shared.end(Ended::Freed); // else nobody is within: it was wiped as it was dropped
+        }
+        self.leave(id, (place, capacity), Ended::Freed);
+        Ok(())
+    }
+
+    /// Ends what has just lost its name.
+    fn ended(&self, buffer: &Arc<Buffer>, why: Ended) {
         if why.is_ablated() {
-            std::mem::forget(Arc::clone(&buffer));
+            std::mem::forget(Arc::clone(buffer));
         } else {
             buffer.end(why);
         }
-        self.roll.leave(buffer.place, buffer.capacity);
-        self.roll.count(why.count());
+        self.leave(buffer.id(), (buffer.place, buffer.capacity), why);
+    }
+
+    /// Gives the place of an ended buffer back, and tells what has happened.
+    fn leave(&self, id: &Id, (place, capacity): (u32, usize), why: Ended) {
+        self.roll.leave(place, capacity, Some(why.count()));
         match why {
             Ended::Freed => self.audience.tell(|| Event::Deallocated { id: id.clone() }),
             Ended::Expired => self.audience.tell(|| Event::Expired { id: id.clone() }),
             Ended::Evicted => self.audience.tell(|| Event::Evicted { id: id.clone() }),
             Ended::Forced | Ended::Shutdown | Ended::Purged => {} // told once, of all of them
         }
-        Some(buffer)
+    }
+
+    /// Counts and tells that a token was another's.
+    #[cold]
+    fn denied(&self, id: &Id) -> Error {
+        self.roll.count(Count::Denied);
+        self.audience.tell(|| Event::Denied { id: id.clone() });
+        Error::Denied
     }
 
     /// Those that live and that `wanted` says.
     pub(super) fn live(&self, wanted: impl Fn(&Buffer) -> bool) -> Vec<Arc<Buffer>> {
         let mut live = Vec::new();
         for shard in &self.shards {
-            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            live.extend(shard.entries.values().filter_map(|entry| match entry {
-                Entry::Live(buffer) => Some(buffer).filter(|buffer| wanted(buffer)).map(Arc::clone),
-                Entry::Ended(_) => None,
-            }));
+            let shard = shard.0.lock().unwrap_or_else(PoisonError::into_inner);
+            live.extend(shard.live().filter(|buffer| wanted(buffer)).map(Arc::clone));
         }
         live
     }

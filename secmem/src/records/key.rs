@@ -37,7 +37,6 @@ pub(super) struct Key {
     pub(super) retired: Option<u64>,
     revoked: bool,
     secret: Arc<Secret>,
-    ear: Option<Arc<Ear>>,
 }
 
 /// Where a key stands.
@@ -88,7 +87,7 @@ impl Key {
         }
         let mut id = KeyId([0; 16]);
         derive(&secret, &[], &[b"secmem record key id v1"], &mut id.0)?;
-        Ok(Self { id, made, retired: None, revoked: false, secret: Arc::new(secret), ear: None })
+        Ok(Self { id, made, retired: None, revoked: false, secret: Arc::new(secret) })
     }
 
     /// From `at` on it only decrypts; it is wiped when its retention is over, by the thread of the deadlines.
@@ -96,16 +95,14 @@ impl Key {
         let over = Duration::from_millis(at).saturating_add(config.retention);
         let left = over.checked_sub(Duration::from_millis(now)).filter(|left| !left.is_zero());
         let left = left.ok_or(Error::KeyExpired { id: self.id })?;
-        let ear = Arc::new(Ear { ring, id: self.id });
-        let listener: Weak<Ear> = Arc::downgrade(&ear);
+        let ear = Box::new(Ear { ring, id: self.id });
         let mut options = options(config);
         if !cfg!(secmem_ablate = "records-retire") {
             options = options.expires_in(left);
         }
-        let mut secret = options.watched(KEY, listener)?;
+        let mut secret = options.watched(KEY, config.clock.now(), ear)?;
         self.secret.with(|old| secret.slot.write(|new| wipe::copy(old, new)))??;
         self.secret = Arc::new(secret); // the old slot is wiped when the last operation with it ends
-        self.ear = Some(ear);
         self.retired = Some(at);
         Ok(())
     }

@@ -14,6 +14,7 @@ use std::ffi::{c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
+use std::time::Duration;
 
 /// The system calls by name: what an error reports, and what a test can make fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -439,6 +440,16 @@ pub(crate) fn quiet_thread(name: &str, run: impl FnOnce() + Send + 'static) -> i
     let restored = set_mask(&before);
     started?;
     restored.map(drop)
+}
+
+/// `CLOCK_MONOTONIC`, since the machine was started: clock_gettime(2), without a system call. What `Instant` has, which
+/// can only be asked for differences.
+pub(crate) fn steady_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the place for the time is writable.
+    let told = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    debug_assert_eq!(told, 0, "every Linux has this clock");
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32) // neither is ever negative
 }
 
 /// The kernel's number of the calling thread: gettid(2).

@@ -1,17 +1,21 @@
-//! What the library of secrets does, beside others that do the like: wiping, comparing, making, sealing, scrubbing.
+//! What the library of secrets does, beside others that do the like: wiping, comparing, making, sealing, scrubbing; and what its
+//! manager of buffers does, which has no peer here.
 
 mod contest;
 mod foreign;
+#[path = "../../../../secmem/benches/manager/figures.rs"] // what the bench prints
+mod manager;
 
 use std::cell::RefCell;
 use std::hint::black_box;
+use std::time::Duration;
 
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Key, Nonce};
 use contest::{Bound, Contender, contend, contend_on_two_threads};
 use secmem::scrub::Stack;
 use secmem::wipe::{Schedule, wipe, wipe_with};
-use secmem::{Backend, Secret, Statistics, Coffer, ct};
+use secmem::{Backend, Coffer, Secret, Statistics, ct};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
@@ -24,7 +28,8 @@ pub const HEAD: &str = "\
 Written by `cargo xtask bench --peers --write`; not by hand.
 
 All that is compared ran in turn, in one run on one machine; the best of many rounds counts, by the processor time of the
-working thread. The figures are the machine's, and other work on it disturbs them; the ratios are what can be compared. Some
+working thread. The manager's rounds alone are timed one by one on the wall clock, and their median counts; how late buffers are
+wiped that are due together is what a hundred runs came to. The figures are the machine's, and other work on it disturbs them; the ratios are what can be compared. Some
 targets are figures of the machine on which they were set, an AMD EPYC Milan: where even the C library does not reach one
 here, the row beside it says so.
 ";
@@ -51,6 +56,13 @@ impl Table {
         let cells = [work, &is.to_string(), "–", "–", target, verdict, ""];
         self.add(&cells.map(str::to_owned));
     }
+
+    /// A row of a time that has no peer here; `others` is what else there is to say.
+    fn time(&mut self, work: &str, is: Duration, (target, most): (&str, Duration), others: &str) {
+        let verdict = if is <= most { "met" } else { "**missed**" };
+        let cells = [work, &format!("{is:.2?}"), "–", "–", target, verdict, others];
+        self.add(&cells.map(str::to_owned));
+    }
 }
 
 /// The table of all works, and why peers are missing from it.
@@ -64,6 +76,7 @@ pub fn table() -> String {
     allocating(&mut table, sodium_there, openssl_there);
     storing(&mut table);
     scrubbing(&mut table);
+    managing(&mut table);
     let mut text = table.0;
     text.push_str("\nNot measured:\n\n");
     for why in [sodium.err(), openssl.err()].into_iter().flatten() {
@@ -247,5 +260,31 @@ fn scrubbing(table: &mut Table) {
         ];
         let work = format!("call on a scrubbed stack of {}", size(len));
         table.add(&contend(&work, None, contenders, &[Bound::Over("bare call", most)]));
+    }
+}
+
+fn managing(table: &mut Table) {
+    let (store, owner, _ids) = manager::full();
+    let work = "manager of 10000 buffers: allocate + write + read + deallocate 32 B";
+    let one = manager::alone(&store, &owner).median();
+    table.time(&format!("{work}, 1 thread"), one, ("≤ 1 µs", Duration::from_micros(1)), "");
+    let two = manager::together(&store, &owner).median();
+    let ratio = |of: Duration, to: Duration| of.as_secs_f64() / to.as_secs_f64();
+    let others = format!("{:.2} × 1 thread", ratio(two, one));
+    table.time(&format!("{work}, 2 threads"), two, ("≤ 3 × 1 thread", 3 * one), &others);
+    let (apart, _) = manager::beside_a_reader(&store, &owner, &manager::unused());
+    let (told, count) = manager::beside_a_reader(&store, &owner, &store);
+    let (apart, told) = (apart.median(), told.median());
+    let others = format!("{:.2} × as beside one who reads another manager's; read {count} times", ratio(told, apart));
+    let beside = format!("{work}, beside one who reads its statistics without a pause");
+    table.add(&[&beside, &format!("{told:.2?}"), "–", "–", "–", "–", &others].map(str::to_owned));
+    let due = manager::due_at_once(100);
+    let work = format!("{} buffers due within {:.1?}", manager::LIVE, due.spread);
+    for (name, times, most) in [("first", &due.first, 10), ("last", &due.last, 20)] {
+        let [median, most_late] = [50, 100].map(|share| times.percentile(share));
+        let others = format!("median {median:.2?}, at most {most_late:.2?}");
+        let target = (format!("≤ {most} ms"), Duration::from_millis(most));
+        let work = format!("{work}: the {name} wiped, p99 of 100 runs");
+        table.time(&work, times.percentile(99), (&target.0, target.1), &others);
     }
 }

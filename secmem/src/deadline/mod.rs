@@ -6,20 +6,22 @@
 //! An idle time-out moves with each access, and the queue does not follow: an access notes its time in an atomic, and
 //! when the old time comes, the entry is put back at the new one.
 //!
-//! Time is [`Instant`]'s: steady, and on Linux without the time that the machine is suspended. A [`TestClock`] has a time, and
+//! Time is that of [`Instant`](std::time::Instant): steady, and on Linux without the time that the machine is suspended. A [`TestClock`] has a time, and
 //! a queue, of its own.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod queue;
+
 use std::fmt::Debug;
 use std::io;
 use std::panic::{RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crate::arena::{Doom, Ticket, doom_all, in_child};
 use crate::error::Error;
 use crate::sys;
+use queue::{Entry, Key, Queue};
 
 /// Time since the clock's beginning.
 pub(crate) type Time = Duration;
@@ -31,7 +33,7 @@ pub(crate) trait Listener: Debug + Send + Sync + UnwindSafe + RefUnwindSafe {
 }
 
 /// Who is told of an end by time.
-pub(crate) type Told = Weak<dyn Listener>;
+pub(crate) type Told = Box<dyn Listener>;
 
 /// What ends a secret by time. Shared by the secret and the queue.
 #[derive(Debug)]
@@ -47,8 +49,14 @@ pub(crate) struct Terms {
 }
 
 impl Terms {
-    pub(crate) fn new(clock: Clock, span: Option<Duration>, idle: Option<Duration>, told: Option<Told>) -> Self {
-        let now = clock.now();
+    /// For what is made at `now`.
+    pub(crate) fn new(
+        clock: Clock,
+        now: Time,
+        span: Option<Duration>,
+        idle: Option<Duration>,
+        told: Option<Told>,
+    ) -> Self {
         let ends = span.and_then(|span| now.checked_add(span));
         Self { clock, ends, idle, told, used: AtomicU64::new(nanos(now)), running: AtomicU64::new(0) }
     }
@@ -71,7 +79,11 @@ impl Terms {
 
     /// Whether the time has come, whatever anybody has done about it.
     pub(crate) fn has_passed(&self) -> bool {
-        let now = self.clock.now();
+        self.has_passed_at(self.clock.now())
+    }
+
+    /// The same for one who knows what time it is.
+    pub(crate) fn has_passed_at(&self, now: Time) -> bool {
         self.due(now).is_some_and(|due| due <= now)
     }
 
@@ -95,74 +107,6 @@ fn nanos(time: Time) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX) // 584 years
 }
 
-#[derive(Debug)]
-struct Entry {
-    at: Time,
-    ticket: Ticket,
-    terms: Arc<Terms>,
-}
-
-/// What is to end, in the order of time.
-#[derive(Debug)]
-struct Queue {
-    order: BTreeSet<(Time, u64)>,
-    entries: BTreeMap<u64, Entry>,
-    count: u64,
-    watched: bool,
-}
-
-impl Queue {
-    const fn new() -> Self {
-        Self { order: BTreeSet::new(), entries: BTreeMap::new(), count: 0, watched: false }
-    }
-
-    fn insert(&mut self, entry: Entry) -> u64 {
-        self.count += 1;
-        self.put(self.count, entry);
-        self.count
-    }
-
-    fn put(&mut self, id: u64, entry: Entry) {
-        self.order.insert((entry.at, id));
-        self.entries.insert(id, entry);
-    }
-
-    fn remove(&mut self, id: u64) -> Option<Entry> {
-        let entry = self.entries.remove(&id)?;
-        self.order.remove(&(entry.at, id));
-        Some(entry)
-    }
-
-    fn first(&self) -> Option<(Time, u64)> {
-        self.order.first().copied()
-    }
-
-    /// Takes out what is over at `now`, but no more than [`BATCH`]; an entry whose time has moved is put back at that time.
-    /// Who wants to know of it joins `over`.
-    fn take_due(&mut self, now: Time, over: &mut Vec<Arc<Terms>>) -> Vec<Ticket> {
-        let mut due = Vec::new();
-        while due.len() < BATCH
-            && let Some((_, id)) = self.first().filter(|(at, _)| *at <= now)
-            && let Some(mut entry) = self.remove(id)
-        {
-            match entry.terms.due(now) {
-                Some(later) if later > now => {
-                    entry.at = later;
-                    self.put(id, entry);
-                }
-                Some(_) => {
-                    due.push(entry.ticket);
-                    if entry.terms.told.is_some() {
-                        over.push(entry.terms);
-                    }
-                }
-                None => {}
-            }
-        }
-        due
-    }
-}
-
 /// How many are taken out at once: so many that a lock, and the opening of closed memory, are shared by many; so few that the
 /// first is overwritten before the last is looked at.
 const BATCH: usize = 1024;
@@ -180,9 +124,8 @@ pub(crate) enum Clock {
 
 impl Clock {
     pub(crate) fn now(self) -> Time {
-        static BEGINNING: OnceLock<Instant> = OnceLock::new();
         match self {
-            Self::System => BEGINNING.get_or_init(Instant::now).elapsed(),
+            Self::System => sys::steady_time(),
             Self::Test(TestClock(clock)) => Duration::from_nanos(clock.now.load(Ordering::SeqCst)),
         }
     }
@@ -261,31 +204,31 @@ impl TestClock {
 /// A deadline that stands. Dropping it calls it off.
 #[derive(Debug)]
 pub(crate) struct Deadline {
-    id: u64,
+    key: Key,
     clock: Clock,
 }
 
 impl Deadline {
-    /// Lets the ticket's slot end as `terms` say; `None` if that is never.
-    pub(crate) fn set(terms: &Arc<Terms>, ticket: Ticket) -> Result<Option<Self>, Error> {
+    /// Lets the ticket's slot end as `terms` say, which were made at `now`; `None` if that is never.
+    pub(crate) fn set(terms: &Arc<Terms>, now: Time, ticket: Ticket) -> Result<Option<Self>, Error> {
         let clock = terms.clock;
-        let Some(at) = terms.due(clock.now()) else { return Ok(None) };
+        let Some(at) = terms.due(now) else { return Ok(None) };
         let mut queue = clock.queue();
         if matches!(clock, Clock::System) && !queue.watched {
             start().map_err(|source| Error::Watch { source })?;
             queue.watched = true;
         }
-        let id = queue.insert(Entry { at, ticket, terms: Arc::clone(terms) });
-        if queue.first() == Some((at, id)) {
+        let (key, is_first) = queue.insert(Entry { at, ticket, terms: Arc::clone(terms) });
+        if is_first {
             EARLIER.notify_one();
         }
-        Ok(Some(Self { id, clock }))
+        Ok(Some(Self { key, clock }))
     }
 
     /// Lets another slot end at that time in place of the first; says whether there was still time for it.
     pub(crate) fn move_to(&self, ticket: Ticket) -> bool {
         let mut queue = self.clock.queue();
-        queue.entries.get_mut(&self.id).map(|entry| entry.ticket = ticket).is_some()
+        queue.get_mut(self.key).map(|entry| entry.ticket = ticket).is_some()
     }
 }
 
@@ -293,7 +236,8 @@ impl Drop for Deadline {
     fn drop(&mut self) {
         // In a forked child the lock may be held by a thread that is not there.
         if !in_child() {
-            self.clock.queue().remove(self.id);
+            let called_off = self.clock.queue().remove(self.key);
+            drop(called_off); // when nobody waits for the lock any more
         }
     }
 }
@@ -309,7 +253,7 @@ fn start() -> io::Result<()> {
 /// Tells those who want to know that these are over.
 fn tell(over: &mut Vec<Arc<Terms>>) {
     for terms in over.drain(..) {
-        if let Some(listener) = terms.told.as_ref().and_then(Weak::upgrade) {
+        if let Some(listener) = &terms.told {
             // Who is told may pass it on to code of the program's. A panic of that is its own: this thread has others to wipe.
             let _ = catch_unwind(|| listener.expired());
         }
@@ -323,12 +267,12 @@ fn watch() {
     let mut queue = clock.queue();
     loop {
         // Whoever is told takes time: not while another secret is due.
-        if !over.is_empty() && queue.first().is_none_or(|(at, _)| at > clock.now()) {
+        if !over.is_empty() && queue.first().is_none_or(|at| at > clock.now()) {
             drop(queue);
             tell(&mut over);
             queue = clock.queue();
         }
-        let Some((at, _)) = queue.first() else {
+        let Some(at) = queue.first() else {
             queue = EARLIER.wait(queue).unwrap_or_else(PoisonError::into_inner);
             continue;
         };
@@ -398,10 +342,7 @@ pub(crate) fn watcher() -> Option<i32> {
 mod tests {
     use super::*;
     use crate::Secret;
-    use crate::arena::Slot;
-    use crate::policy::Policy;
     use crate::sys::{Call, seam};
-    use crate::wipe::Schedule;
 
     #[test]
     fn many_that_are_due_together_open_their_memory_together() {
@@ -416,21 +357,6 @@ mod tests {
         assert!(secrets.iter().all(|it| matches!(it.with(|_| ()), Err(Error::Expired))));
         // Twice an arena. Other tests have some there too, so theirs and ours may lie in a few.
         assert!((2..=20).contains(&calls), "{calls}");
-    }
-
-    #[test]
-    fn no_more_than_a_batch_is_taken_out_at_once() {
-        let clock = Clock::Test(TestClock::new());
-        let terms = Arc::new(Terms::new(clock, Some(Duration::ZERO), None, None));
-        let slot = Slot::new(Policy::default(), false, 1, Schedule::Single).unwrap();
-        let mut queue = Queue::new();
-        for _ in 0..=BATCH {
-            queue.insert(Entry { at: Duration::ZERO, ticket: slot.ticket(), terms: Arc::clone(&terms) });
-        }
-
-        let taken = [(); 3].map(|()| queue.take_due(Duration::ZERO, &mut Vec::new()).len());
-
-        assert_eq!(taken, [BATCH, 1, 0]);
     }
 
     #[test]
