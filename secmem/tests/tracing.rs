@@ -233,3 +233,71 @@ fn small(config: secmem::pqc::Config) -> secmem::pqc::Keys {
     let secret = |byte, len| Secret::try_from(vec![byte; len]).unwrap();
     secmem::pqc::Keys::new(secret(1, 32), secret(2, 16), config.max_len(4)).unwrap()
 }
+
+/// A subscriber that uses what it is told of, and then panics.
+#[cfg(feature = "records")]
+struct Meddler;
+
+#[cfg(feature = "records")]
+static KEYS: std::sync::OnceLock<secmem::records::Keyring> = std::sync::OnceLock::new();
+
+#[cfg(feature = "records")]
+impl Subscriber for Meddler {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, event: &Event<'_>) {
+        if let Some(keys) = KEYS.get() {
+            keys.active().unwrap();
+        }
+        assert_ne!(event.metadata().target(), "secmem::manager", "as it is to");
+    }
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+#[cfg(feature = "records")]
+#[test]
+fn who_is_told_may_use_the_keys_and_may_panic() {
+    use std::time::{Duration, Instant};
+
+    use secmem::manager::{Config, Manager};
+    use secmem::records::Keyring;
+
+    let ended = in_child(|| {
+        // Before it listens: a manager tells of each buffer.
+        let manager = Manager::new(Config::default().timeout(Duration::from_millis(500))).unwrap();
+        let owner = manager.owner().unwrap();
+        manager.allocate(&owner, 8, None).unwrap();
+        let keys = KEYS.get_or_init(|| Keyring::new(secmem::records::Config::default()).unwrap());
+        tracing::subscriber::set_global_default(Meddler).unwrap();
+
+        let first = keys.active().unwrap();
+        keys.rotate().unwrap();
+        keys.revoke(&first).unwrap();
+        // The thread of the deadlines tells of the buffer, and goes on after the panic.
+        let patience = Instant::now() + Duration::from_secs(60);
+        while manager.statistics().live > 0 && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let secret = Secret::options().expires_in(Duration::from_millis(10)).zeroed(8).unwrap();
+        let at = secret.with(<[u8]>::as_ptr).map(|at| at.addr());
+        while Instant::now() < patience && at.is_ok() && !matches!(secret.with(|_| ()), Err(Error::Expired)) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(Instant::now() < patience);
+        let watcher = || {
+            let threads = std::fs::read_dir("/proc/self/task").unwrap();
+            let name =
+                |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
+            threads.filter_map(Result::ok).any(|thread| name(thread).trim() == "secmem-deadline")
+        };
+        assert!(watcher(), "the thread of the deadlines has gone");
+    });
+    assert!(ended.status.success(), "{ended:?}");
+}

@@ -25,6 +25,7 @@ enum Name {
 
 /// Why a text is no [`Id`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum IdError {
     /// It has no characters.
     #[error("an id is empty")]
