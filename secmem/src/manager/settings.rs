@@ -278,7 +278,7 @@ mod tests {
     use super::*;
 
     fn read(variables: &[(&'static str, &str)]) -> Result<Settings, SettingsError> {
-        let secret = |len| Secret::new(len).ok();
+        let secret = |len: u8| Secret::try_from((0..len).collect::<Vec<u8>>()).ok();
         let of = |name| variables.iter().find(|(it, _)| *it == name).map(|(_, value)| OsString::from(value));
         Settings::read(Keys::Derived, secret(32), secret(16), of)
     }
@@ -342,12 +342,14 @@ mod tests {
     #[test]
     fn production_needs_both_secrets_and_development_none() {
         let none = |_: &'static str| None;
-        let secret = |len| Secret::new(len).ok();
+        let secret = |len: u8| Secret::try_from((0..len).collect::<Vec<u8>>()).ok();
         let refused = |base, salt| Settings::read(Keys::Derived, base, salt, none).unwrap_err().to_string();
 
         assert_eq!(refused(None, secret(16)), "PQC_BASE_SECRET must be set in production");
         assert_eq!(refused(secret(32), None), "PQC_KEY_SALT must be set in production");
         assert_eq!(refused(secret(31), secret(16)), "PQC_BASE_SECRET must be at least 32 bytes long");
+        let alike = "PQC_KEY_SALT must be drawn at random, and not one byte over and over";
+        assert_eq!(refused(secret(32), Secret::new(16).ok()), alike);
         assert_eq!(refused(secret(32), secret(15)), "PQC_KEY_SALT must be at least 16 bytes long");
         let developing = |name| (name == MODE).then(|| "development".into());
         let development = Settings::read(Keys::Derived, None, None, developing).unwrap();
