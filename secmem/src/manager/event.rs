@@ -170,6 +170,7 @@ impl<E: Traced> Audience<E> {
     }
 
     /// Tells what has happened. If it cannot be written, the journal counts it, and whoever listens is told all the same.
+    #[inline]
     pub(crate) fn tell(&self, event: impl FnOnce() -> E) {
         if self.nobody_listens() {
             return;
@@ -223,6 +224,7 @@ impl<E: Traced> Audience<E> {
         self.journal.set(journal.clone()).map_err(|_| journal::Error::Attached)
     }
 
+    #[inline]
     fn nobody_listens(&self) -> bool {
         #[cfg(feature = "journal")]
         if self.journal.get().is_some() {
