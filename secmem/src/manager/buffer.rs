@@ -65,6 +65,7 @@ thread_local! {
 struct Within;
 
 impl Within {
+    #[inline]
     fn begin() -> Self {
         WITHIN.set(WITHIN.get() + 1);
         Self
@@ -132,6 +133,7 @@ impl Buffer {
         })
     }
 
+    #[inline]
     pub(super) fn id(&self) -> &Id {
         &self.id
     }
@@ -140,6 +142,7 @@ impl Buffer {
         self.made
     }
 
+    #[inline]
     pub(super) fn is_of(&self, owner: &Token) -> bool {
         self.owner.is(owner)
     }
@@ -245,6 +248,7 @@ impl Buffer {
     }
 
     /// Notes a use by one of those who share it; says when that is.
+    #[inline]
     fn touch(&self) -> Time {
         let now = self.clock.now();
         self.used.fetch_max(now.as_nanos() as u64, Ordering::Relaxed);
@@ -253,6 +257,7 @@ impl Buffer {
     }
 
     /// The same for one who has it alone, and so needs no step that others cannot come between.
+    #[inline]
     fn touch_alone(&self) -> Time {
         let now = self.clock.now();
         let used = self.used.load(Ordering::Relaxed).max(now.as_nanos() as u64);
@@ -269,6 +274,7 @@ impl Buffer {
         }
     }
 
+    #[inline]
     fn shared(&self) -> Result<RwLockReadGuard<'_, Secret>, Error> {
         if WITHIN.get() == 0 {
             // A panic within an access leaves no half data: see `write`.
@@ -281,6 +287,7 @@ impl Buffer {
         }
     }
 
+    #[inline]
     fn alone(&self) -> Result<RwLockWriteGuard<'_, Secret>, Error> {
         if WITHIN.get() == 0 {
             return Ok(self.secret.write().unwrap_or_else(|poison| poison.into_inner()));

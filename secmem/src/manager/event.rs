@@ -182,6 +182,7 @@ impl<E: Traced> Audience<E> {
     }
 
     /// Tells what has happened. If it cannot be written, the journal counts it, and whoever listens is told all the same.
+    #[inline]
     pub(crate) fn tell(&self, event: impl FnOnce() -> E) {
         if self.nobody_listens() {
             return;
@@ -236,6 +237,7 @@ impl<E: Traced> Audience<E> {
     }
 
     /// Whether there is nothing to tell, or nobody who could: a forked child's locks may be held by threads that are not there.
+    #[inline]
     fn nobody_listens(&self) -> bool {
         if arena::in_child() {
             return true;

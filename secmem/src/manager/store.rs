@@ -101,11 +101,13 @@ impl Shard {
     }
 
     /// What lives in the place that a name speaks of, if it was drawn with that name.
+    #[inline]
     fn drawn(&self, id: &Id, at: Option<usize>) -> Option<&Arc<Buffer>> {
         self.drawn.get(at?)?.as_ref().filter(|buffer| buffer.id() == id)
     }
 
     /// The buffer of that name, or why there is none.
+    #[inline]
     fn look(&self, id: &Id, at: Option<usize>) -> Result<&Arc<Buffer>, Error> {
         if let Some(buffer) = self.drawn(id, at) {
             return Ok(buffer);
@@ -199,6 +201,7 @@ impl Store {
     }
 
     /// Whether anything can be done.
+    #[inline]
     pub(super) fn open(&self) -> Result<&Self, Error> {
         if arena::in_child() {
             return Err(Error::Forked); // locks may be held by threads that are not there
@@ -228,6 +231,7 @@ impl Store {
     }
 
     /// The part that a name is in, and where in it the buffer is if the name was drawn.
+    #[inline]
     fn shard(&self, id: &Id) -> (MutexGuard<'_, Shard>, Option<usize>) {
         let place = id.of(self.number).map(|(_, place)| place as usize);
         let at = place.unwrap_or_else(|| self.hasher.hash_one(id) as usize) % SHARDS;
@@ -346,6 +350,7 @@ impl Store {
     }
 
     /// The buffer of that name, for its owner.
+    #[inline]
     pub(super) fn find(&self, owner: &Token, id: &Id) -> Result<Arc<Buffer>, Error> {
         let (shard, at) = self.shard(id);
         let buffer = shard.look(id, at).map(Arc::clone)?;
