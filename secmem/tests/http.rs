@@ -23,6 +23,11 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 
+/// A secret that is not one byte over and over.
+fn drawn(len: u8) -> Secret {
+    Secret::try_from((0..len).collect::<Vec<u8>>()).unwrap()
+}
+
 const SECOND: Duration = Duration::from_secs(1);
 /// Longer than any test.
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -441,7 +446,7 @@ fn the_status_follows_buffers_pressure_and_the_shutdown() {
 fn each_recommendation_comes_and_goes_with_what_it_is_about() {
     let clock = TestClock::new();
     let (manager, owner) = manager(config().max_buffers(5).timeout(None).clock(clock));
-    let mut production = Settings::production(Secret::new(32).unwrap(), Secret::new(16).unwrap()).unwrap();
+    let mut production = Settings::production(drawn(32), drawn(16)).unwrap();
     let all = Server::of(Monitor::new(manager.clone(), &production).unwrap());
     production.base_secret = None;
     let bare = Server::of(Monitor::new(manager.clone(), &production).unwrap());

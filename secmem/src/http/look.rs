@@ -115,9 +115,12 @@ fn missing_text(missing: &Missing) -> String {
     }
 }
 
+/// When somebody looked, and what was seen.
+type Taken = (Instant, Arc<Look>);
+
 /// The last look.
 #[derive(Debug, Default)]
-pub(super) struct Looks(Arc<Mutex<Option<(Instant, Arc<Look>)>>>);
+pub(super) struct Looks(Arc<Mutex<Option<Taken>>>);
 
 impl Looks {
     /// Looks, unless somebody just did. Whoever comes meanwhile waits for that look, and no thread waits with them. `None`
