@@ -56,3 +56,29 @@ fn every_ablation_that_a_promise_rests_on_can_be_had() {
     let missing: Vec<_> = named.difference(&declared).collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
+
+#[test]
+fn every_row_that_a_promise_rests_on_is_in_the_catalogue() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let page = std::fs::read_to_string(root.join("secmem/PARITY.md")).unwrap();
+    let catalogue = std::fs::read_to_string(root.join("scenarios/src/catalog.rs")).unwrap();
+    let table = catalogue.split_once("static TABLE").unwrap().1;
+    let rows: BTreeSet<String> = table
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("line(&"))
+        .map(|line| {
+            line.split(',').take(2).map(|name| name.trim().trim_start_matches('&')).collect::<Vec<_>>().join("/")
+        })
+        .map(|row| row.to_lowercase().replace('_', "-"))
+        .collect();
+
+    let is_row = |name: &&str| {
+        let plain = name.bytes().all(|it| it.is_ascii_lowercase() || b"-/".contains(&it));
+        plain && name.matches('/').count() == 1 && !name.starts_with('/') && !name.ends_with('/')
+    };
+    let named: BTreeSet<&str> = quoted(&page, '`').into_iter().filter(is_row).collect();
+
+    assert!(named.len() > 30, "{named:?}");
+    let missing: Vec<_> = named.into_iter().filter(|name| !rows.contains(*name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
