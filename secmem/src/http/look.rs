@@ -115,9 +115,11 @@ fn missing_text(missing: &Missing) -> String {
     }
 }
 
-/// The last look.
+/// The last look, and when it was taken.
+type Last = Option<(Instant, Arc<Look>)>;
+
 #[derive(Debug, Default)]
-pub(super) struct Looks(Arc<Mutex<Option<(Instant, Arc<Look>)>>>);
+pub(super) struct Looks(Arc<Mutex<Last>>);
 
 impl Looks {
     /// Looks, unless somebody just did. Whoever comes meanwhile waits for that look, and no thread waits with them. `None`
