@@ -115,12 +115,11 @@ fn missing_text(missing: &Missing) -> String {
     }
 }
 
-/// When somebody looked, and what was seen.
-type Taken = (Instant, Arc<Look>);
+/// The last look, and when it was taken.
+type Last = Option<(Instant, Arc<Look>)>;
 
-/// The last look.
 #[derive(Debug, Default)]
-pub(super) struct Looks(Arc<Mutex<Option<Taken>>>);
+pub(super) struct Looks(Arc<Mutex<Last>>);
 
 impl Looks {
     /// Looks, unless somebody just did. Whoever comes meanwhile waits for that look, and no thread waits with them. `None`
