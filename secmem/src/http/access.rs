@@ -8,6 +8,9 @@ use crate::manager::AllowList;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
+/// What proxies say that they ask for somebody by: the common header, and that of RFC 7239.
+const FORWARDED: [HeaderName; 2] = [FORWARDED_FOR, HeaderName::from_static("forwarded")];
+
 /// Addresses that a header may name: no chain of proxies is that long.
 const MOST_HOPS: usize = 32;
 
@@ -23,7 +26,7 @@ pub(super) struct Access {
 pub(super) enum Denied {
     /// The address of the connection is not known.
     NoPeer,
-    /// A proxy did not say for whom it asks, or not in a way that can be read.
+    /// A proxy did not say for whom it asks, or not in a way that can be read; or it is none of those that are named, on this machine.
     Header,
     /// The address is not on the list.
     Address(IpAddr),
@@ -56,7 +59,9 @@ impl Access {
     fn client(&self, peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
         let spoofed = cfg!(secmem_ablate = "http-proxy") && headers.contains_key(FORWARDED_FOR);
         if !self.proxies.contains(peer) && !spoofed {
-            return Some(peer);
+            // Whoever asks from this machine for somebody else is a proxy that nobody has named. Its own address says nothing.
+            let is_proxy = peer.is_loopback() && FORWARDED.iter().any(|name| headers.contains_key(name));
+            return Some(peer).filter(|_| !is_proxy);
         }
         let mut chain = Vec::new();
         for line in headers.get_all(FORWARDED_FOR) {
@@ -111,10 +116,25 @@ mod tests {
 
     #[test]
     fn a_header_of_somebody_who_is_no_proxy_says_nothing() {
-        let access = access("127.0.0.1,10.0.0.1", "10.0.0.1");
+        let proxied = access("127.0.0.1,10.0.0.1", "10.0.0.1");
 
-        assert_eq!(asks(&access, "203.0.113.9", &["127.0.0.1"]), denied("203.0.113.9"));
-        assert_eq!(asks(&access, "127.0.0.1", &["nonsense"]).as_deref(), Ok("127.0.0.1"));
+        assert_eq!(asks(&proxied, "203.0.113.9", &["127.0.0.1"]), denied("203.0.113.9"));
+        assert_eq!(asks(&access("192.0.2.7", ""), "192.0.2.7", &["nonsense"]).as_deref(), Ok("192.0.2.7"));
+    }
+
+    #[test]
+    fn a_proxy_on_this_machine_that_nobody_has_named_lets_nobody_in() {
+        for admins in ["127.0.0.0/8,::1", "0.0.0.0/0,::/0"] {
+            let access = access(admins, "");
+            for peer in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
+                assert_eq!(asks(&access, peer, &["203.0.113.9"]), Err(Denied::Header), "{peer}");
+                assert!(asks(&access, peer, &[]).is_ok(), "{peer}");
+                let mut headers = HeaderMap::new();
+                headers.insert("forwarded", "for=203.0.113.9".parse().unwrap());
+                let peer = SocketAddr::new(peer.parse().unwrap(), 1);
+                assert_eq!(access.admit(Some(peer), &headers), Err(Denied::Header));
+            }
+        }
     }
 
     #[test]

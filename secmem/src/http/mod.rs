@@ -32,7 +32,8 @@
 //!
 //! An address on the list of [`Settings::admins`]: the machine itself, if nothing else was set. The address is that of the
 //! connection, unless that is one of [`Settings::proxies`]: then it is the rightmost address in `X-Forwarded-For` that is not a
-//! proxy's, and a header that is missing or not well formed is a refusal. From anybody else that header says nothing. All others get
+//! proxy's, and a header that is missing or not well formed is a refusal. From anybody else that header says nothing, but from an
+//! address of this machine: then it is the word of a proxy that nobody has named, and a refusal. All others get
 //! 403, whatever they ask for, in production and in development. So does everybody where a router is mounted without
 //! [`ConnectInfo`](axum::extract::ConnectInfo), for then nobody knows who asks. With feature `tracing` denials are told as warnings, one
 //! a second at most, which says how many there were.
