@@ -126,6 +126,7 @@ pub(crate) const FACTS: &[(&str, &[&str])] = &[
         "manager-sweep",
         &[
             "a_buffer_that_rests_is_wiped_exactly_at_its_time_and_not_revived",
+            "a_drawn_name_is_given_again_when_it_is_free_and_not_before_it_is_drawn",
             "a_name_whose_buffer_has_expired_can_be_given_again",
             "manager::buffer::tests::an_access_ahead_of_the_thread_of_the_deadlines_revives_nothing",
             "ten_thousand_buffers_that_are_due_at_once_all_end",
