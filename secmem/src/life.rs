@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::arena::{Doom, Slot, Ticket, refuse};
-use crate::deadline::{Clock, Deadline, Terms, Time, Told};
+use crate::deadline::{Alone, Clock, Deadline, Terms, Time, Told};
 use crate::error::Error;
 use crate::owner::{Owner, Share};
 
@@ -60,8 +60,9 @@ pub(crate) struct Life {
 impl Life {
     /// Begins an access: ends the slot if its time has come and the thread was not scheduled yet, and counts the use.
     /// `now`: what time it is, where somebody has looked already.
-    pub(crate) fn begin<'a>(&'a self, slot: &Slot, now: Option<Time>) -> Result<Use<'a>, Error> {
-        let held = self.hold_at(slot, now);
+    #[inline]
+    pub(crate) fn begin<'a>(&'a self, slot: &Slot, alone: Alone, now: Option<Time>) -> Result<Use<'a>, Error> {
+        let held = self.hold_at(slot, alone, now);
         match &self.uses {
             None => Ok(Use { held, of: None }),
             Some(uses) => {
@@ -73,17 +74,18 @@ impl Life {
 
     /// The same for a look or a change of this crate's own: no use, but the secret does not rest meanwhile.
     pub(crate) fn hold(&self, slot: &Slot) -> Held<'_> {
-        self.hold_at(slot, None)
+        self.hold_at(slot, Alone(false), None)
     }
 
-    fn hold_at(&self, slot: &Slot, now: Option<Time>) -> Held<'_> {
+    #[inline]
+    fn hold_at(&self, slot: &Slot, alone: Alone, now: Option<Time>) -> Held<'_> {
         let has_passed = || now.map_or_else(|| self.terms.has_passed(), |now| self.terms.has_passed_at(now));
         if self.deadline.is_some() && has_passed() && !cfg!(secmem_ablate = "manager-revive") {
             // The access that follows says why it fails.
             let _ = slot.doom(Doom::Expired);
         }
-        self.terms.begin();
-        Held(self)
+        self.terms.begin(alone);
+        Held(self, alone)
     }
 
     /// Whether its time has come, whatever anybody has done about it.
@@ -128,11 +130,12 @@ impl Uses {
 
 /// Somebody is at it: it does not rest. Ends when dropped.
 #[derive(Debug)]
-pub(crate) struct Held<'a>(&'a Life);
+pub(crate) struct Held<'a>(&'a Life, Alone);
 
 impl Drop for Held<'_> {
+    #[inline]
     fn drop(&mut self) {
-        self.0.terms.end();
+        self.0.terms.end(self.1);
     }
 }
 

@@ -8,7 +8,7 @@ use std::{fmt, io};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::arena::{Backend, Doom, Protection, Since, Slot};
-use crate::deadline::{Clock, TestClock};
+use crate::deadline::{Alone, Clock, TestClock};
 #[cfg(all(feature = "manager", target_arch = "x86_64"))]
 use crate::deadline::{Time, Told};
 use crate::error::Error;
@@ -258,7 +258,7 @@ impl Secret {
         match &self.life {
             None => self.slot.read(f),
             Some(life) => {
-                let _used = life.begin(&self.slot, None)?; // until the access has ended
+                let _used = life.begin(&self.slot, Alone(false), None)?; // until the access has ended
                 self.slot.read(f)
             }
         }
@@ -274,7 +274,7 @@ impl Secret {
         match &self.life {
             None => self.slot.write(f),
             Some(life) => {
-                let _used = life.begin(&self.slot, None)?; // until the access has ended
+                let _used = life.begin(&self.slot, Alone(true), None)?; // until the access has ended
                 self.slot.write(f)
             }
         }
@@ -284,7 +284,7 @@ impl Secret {
     #[cfg(all(feature = "manager", target_arch = "x86_64"))]
     #[inline]
     pub(crate) fn with_at<R>(&self, now: Time, f: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
-        let _used = self.life.as_ref().map(|life| life.begin(&self.slot, Some(now))).transpose()?;
+        let _used = self.life.as_ref().map(|life| life.begin(&self.slot, Alone(false), Some(now))).transpose()?;
         self.slot.read(f)
     }
 
@@ -292,7 +292,7 @@ impl Secret {
     #[cfg(all(feature = "manager", target_arch = "x86_64"))]
     #[inline]
     pub(crate) fn with_mut_at<R>(&mut self, now: Time, f: impl FnOnce(&mut [u8]) -> R) -> Result<R, Error> {
-        let _used = self.life.as_ref().map(|life| life.begin(&self.slot, Some(now))).transpose()?;
+        let _used = self.life.as_ref().map(|life| life.begin(&self.slot, Alone(true), Some(now))).transpose()?;
         self.slot.write(f)
     }
 

@@ -109,9 +109,9 @@ fn the_report_says_what_is_there() {
     assert!(printed(&output).contains("the kernel confirms 2 arenas"), "{output:?}");
 }
 
-#[cfg(feature = "http")]
+#[cfg(all(feature = "http", feature = "pqc"))]
 #[test]
-fn the_monitor_serves_and_keeps_its_token_to_itself() {
+fn the_monitor_serves_is_hardened_and_keeps_its_secrets_to_itself() {
     use std::io::{BufRead as _, BufReader, Read as _};
     use std::net::TcpStream;
 
@@ -124,11 +124,14 @@ fn the_monitor_serves_and_keeps_its_token_to_itself() {
     }
 
     const TOKEN: &str = "a-token-of-many-characters";
+    const BASE: &str = "a-base-secret-of-many-more-characters";
+    const SALT: &str = "a-salt-of-some-characters";
     let mut command = Command::new(program("monitor"));
     for unset in ["ADMIN_IP_WHITELIST", "TRUSTED_PROXIES", "MAX_SECURE_BUFFERS", "SECURE_BUFFER_TIMEOUT"] {
         command.env_remove(unset);
     }
     command.env("MONITOR_ADDRESS", "127.0.0.1:0").env("SECMEM_ENV", "development").env("MONITOR_TOKEN", TOKEN);
+    command.env("PQC_BASE_SECRET", BASE).env("PQC_KEY_SALT", SALT);
     let mut child = Ended(command.stdout(Stdio::piped()).spawn().unwrap());
     let mut line = String::new();
     BufReader::new(child.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -142,14 +145,28 @@ fn the_monitor_serves_and_keeps_its_token_to_itself() {
     };
 
     let stats = ask("GET /api/security/memory-stats HTTP/1.0\r\n\r\n");
+    let comprehensive = ask("GET /api/security/comprehensive-status HTTP/1.0\r\n\r\n");
     let post = "POST /api/security/test-memory HTTP/1.0\r\n";
     let (bare, with) = (ask(&format!("{post}\r\n")), ask(&format!("{post}Authorization: Bearer {TOKEN}\r\n\r\n")));
 
     assert!(stats.starts_with("HTTP/1.0 200") && stats.contains("\"totalBuffers\":"), "{stats}");
     assert!(bare.starts_with("HTTP/1.0 401"), "{bare}");
     assert!(with.starts_with("HTTP/1.0 200") && with.contains("Secure memory test passed"), "{with}");
-    let environment = std::fs::read(format!("/proc/{}/environ", child.0.id())).unwrap();
-    assert!(!environment.windows(TOKEN.len()).any(|bytes| bytes == TOKEN.as_bytes()));
+    for fact in [
+        r#""postQuantumEnabled":true,"#,
+        r#""keyDerivation":"BASE_SECRET""#,
+        r#""recommendations":[]},"configuration""#, // that is: none to call harden()
+    ] {
+        assert!(comprehensive.contains(fact), "{fact}: {comprehensive}");
+    }
+    match std::fs::read(format!("/proc/{}/environ", child.0.id())) {
+        Ok(environment) => {
+            let holds = |text: &str| environment.windows(text.len()).any(|bytes| bytes == text.as_bytes());
+            assert!(holds("MONITOR_ADDRESS") && ![TOKEN, BASE, SALT].into_iter().any(holds));
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {} // a hardened process shows it to root alone
+        Err(error) => panic!("{error}"),
+    }
 }
 
 #[test]

@@ -350,7 +350,13 @@ fn a_file_that_changes_under_its_writer_stops_it() {
     other.set_len(expected - 3).unwrap();
     assert!(matches!(journal.append(&entry("x")), Err(Error::Changed { .. })));
 
-    fs::remove_file(&place.path).unwrap();
+    let elsewhere = place.directory.path().join("elsewhere");
+    other.set_len(fs::metadata(&place.path).unwrap().len().max(expected)).unwrap();
+    fs::rename(&place.path, &elsewhere).unwrap();
+    assert!(matches!(journal.append(&entry("x")), Err(Error::Removed)));
+    fs::write(&place.path, b"another").unwrap();
+    assert!(matches!(journal.append(&entry("x")), Err(Error::Removed)));
+    fs::remove_file(&elsewhere).unwrap();
     assert!(matches!(journal.append(&entry("x")), Err(Error::Removed)));
 }
 
@@ -840,4 +846,15 @@ fn no_error_and_no_debug_shows_what_entries_say() {
     let text = format!("{changed} {changed:?} {broken} {broken:?} {:?}", verified(&place.path, &Checks::default()));
     assert!(!text.contains("sesam") && !text.contains("entry-"), "{text}");
     assert!(matches!(entry("x").outcome, Outcome::Done));
+}
+
+#[test]
+fn what_a_journal_says_of_itself_nobody_else_says() {
+    let place = place();
+    let journal = Journal::open(&place.path, Options::default()).unwrap();
+    for action in [Action::Begin, Action::Mend, Action::Miss] {
+        assert!(matches!(journal.append(&Entry::done(action, None)), Err(Error::NotYours)));
+    }
+    drop(journal);
+    assert!(matches!(verified(&place.path, &Checks::default()), Verdict::Whole(_)));
 }

@@ -801,3 +801,107 @@ fn ten_thousand_buffers_that_are_due_at_once_all_end() {
     eprintln!("10 000 buffers ended and told in {:?}", begin.elapsed()); // for who runs it; nothing depends on it
     assert_eq!((manager.statistics().live, manager.statistics().expired), (0, 10_000));
 }
+
+#[test]
+fn a_request_that_cannot_be_met_costs_no_other_buffer() {
+    let config = Config::default().max_bytes(1000).max_buffers(10).when_full(WhenFull::EvictIdle);
+    let (manager, owner) = manager(config.max_buffer(usize::MAX >> 1));
+    let ids: Vec<Id> = (0..10).map(|_| filled(&manager, &owner).0).collect();
+
+    assert!(matches!(manager.allocate(&owner, 2000, None), Err(Error::Quota { .. })));
+    assert!(matches!(manager.allocate(&owner, 8, Some(ids[3].clone())), Err(Error::Duplicate)));
+
+    assert_eq!((manager.statistics().live, manager.statistics().evicted), (10, 0));
+    // 640 bytes are taken: so many go as make room, and no more.
+    assert!(manager.allocate(&owner, 400, None).is_ok());
+    assert_eq!((manager.statistics().live, manager.statistics().evicted), (10, 1));
+}
+
+#[test]
+fn what_the_kernel_refuses_costs_no_more_than_it_would_need() {
+    let ended = in_child(|| {
+        let config = Config::default().policy(Backend::Mlock).max_bytes(usize::MAX).max_buffer(usize::MAX);
+        let (manager, owner) = manager(config.when_full(WhenFull::EvictIdle));
+        (0..100).for_each(|_| _ = filled(&manager, &owner));
+        common::limit_locked_memory(4 << 20);
+
+        assert!(matches!(manager.allocate(&owner, 640 + (5 << 20), None), Err(Error::Memory(_))));
+        let evicted = manager.statistics().evicted;
+        assert!(evicted <= 100, "{evicted}"); // as many bytes as all of them have would not do
+        let (manager, owner) = self::manager(Config::default().max_buffer(usize::MAX).max_bytes(usize::MAX));
+        let (id, _) = filled(&manager, &owner);
+        assert!(matches!(manager.allocate(&owner, 8 << 40, None), Err(Error::Memory(_))));
+        assert!(manager.info(&owner, &id).is_ok());
+    });
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+#[test]
+fn of_two_that_are_compared_the_one_that_is_over_ends_and_not_the_other() {
+    let clock = TestClock::new();
+    let (manager, owner) = manager(Config::default().clock(clock).timeout(10 * SECOND));
+    let (old, _) = filled(&manager, &owner);
+    clock.advance(9 * SECOND);
+    let (young, at) = filled(&manager, &owner);
+    clock.advance(2 * SECOND);
+
+    assert!(matches!(manager.secure_compare(&owner, &young, &old), Err(Error::Expired)));
+    assert_eq!(peek(at, 14), CONTENT);
+    assert!(matches!(manager.secure_compare(&owner, &old, &young), Err(Error::Expired)));
+    assert!(manager.secure_compare(&owner, &young, &young).unwrap());
+}
+
+#[test]
+fn a_comparison_waits_for_who_writes() {
+    let (manager, owner) = manager(Config::default());
+    let (a, b) = (filled(&manager, &owner).0, filled(&manager, &owner).0);
+    std::thread::scope(|scope| {
+        for id in [&a, &b] {
+            let (manager, owner) = (&manager, &owner);
+            scope.spawn(move || (0..2000).for_each(|_| manager.write(owner, id, &mut CONTENT.clone()).unwrap()));
+        }
+        for (a, b) in [(&a, &b), (&b, &a)] {
+            let (manager, owner) = (&manager, &owner);
+            scope.spawn(move || (0..2000).for_each(|_| assert!(manager.secure_compare(owner, a, b).unwrap())));
+        }
+    });
+}
+
+#[test]
+fn what_a_purge_has_ended_takes_no_place() {
+    let ended = in_child(|| {
+        let (manager, owner) = manager(Config::default().max_buffers(3));
+        let ids = [(); 3].map(|()| filled(&manager, &owner).0);
+
+        purge::purge_all();
+
+        assert_eq!((manager.statistics().live, manager.statistics().purged), (0, 3));
+        assert!(matches!(manager.info(&owner, &ids[0]), Err(Error::Purged)));
+        (0..3).for_each(|_| _ = filled(&manager, &owner));
+    });
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+#[test]
+fn who_no_longer_listens_keeps_nothing() {
+    let (manager, owner) = manager(Config::default());
+    drop(manager.events(usize::MAX).unwrap());
+    let events = manager.events(4).unwrap();
+    assert_eq!(events.wait(Duration::ZERO), None);
+    let (id, _) = filled(&manager, &owner);
+    assert!(matches!(events.wait(Duration::MAX), Some(Event::Allocated { id: it, .. }) if it == id));
+}
+
+#[test]
+fn a_buffer_of_any_length_is_hashed() {
+    let (manager, owner) = manager(Config::default());
+    for len in [0, 1, 1024, 1025, 4096, 100_000, 1 << 20] {
+        let id = manager.allocate(&owner, len.max(1), None).unwrap();
+        manager.write(&owner, &id, vec![7; len]).unwrap();
+        for name in ["sha-256", "sha-384", "sha-512", "sha3-256", "sha3-384", "sha3-512", "blake3"] {
+            let hash: Hash = name.parse().unwrap();
+            assert!(manager.create_secure_hash(&owner, &id, hash).is_ok(), "{name} {len}");
+        }
+        manager.deallocate(&owner, &id).unwrap();
+    }
+}

@@ -186,7 +186,7 @@ fn a_record_cannot_ask_for_more_work_than_is_allowed() {
 
     let mean = keys(config().most_cost(COST));
     assert!(matches!(mean.decrypt(&record, b"", Secret::options()), Err(Error::Cost { asked }) if asked.passes == 3));
-    let too_dear = Keys::new(secret(BASE), secret(SALT), config().cost(Cost { memory: 1 << 20, ..COST }));
+    let too_dear = Keys::new(secret(BASE), secret(SALT), config().most_cost(COST).cost(Cost { passes: 2, ..COST }));
     assert!(matches!(too_dear, Err(Error::Cost { .. })));
 }
 

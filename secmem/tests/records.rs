@@ -371,11 +371,27 @@ fn after_the_shutdown_nothing_works_and_no_key_is_left() {
 fn a_forked_child_has_no_keys() {
     let keys = keyring();
     let record = keys.encrypt(&mut [7; 10], b"").unwrap();
-    let status = fork(|| {
-        let refused = keys.decrypt(&record, b"", Secret::options());
-        i32::from(!matches!(refused, Err(Error::Memory(secmem::Error::Forked))))
+    let events = keys.events(64);
+    // A thread that is not in the child may hold any lock in the moment of the fork.
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let _ = keys.decrypt(b"no record", b"", Secret::options());
+                let _ = (events.take(), keys.events(1));
+            }
+        });
+        for _ in 0..50 {
+            let status = fork(|| {
+                let refused = keys.decrypt(&record, b"", Secret::options());
+                let told = (events.take(), events.lost(), keys.events(1).take());
+                let is_so = matches!(refused, Err(Error::Memory(secmem::Error::Forked))) && told == (None, 0, None);
+                i32::from(!is_so)
+            });
+            assert_eq!(status, 0);
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
-    assert_eq!(status, 0);
 }
 
 #[test]
@@ -479,4 +495,16 @@ fn a_key_and_what_it_encrypts_are_in_arenas_alone_and_gone_at_the_end() {
         }
     });
     assert!(ended.status.success(), "{ended:?}");
+}
+
+#[test]
+fn a_revoked_key_does_not_come_back_however_many_were_revoked_since() {
+    let (keys, wrapping) = (keyring(), key(9));
+    let first = keys.active().unwrap();
+    let wrapped = keys.export(&first, &wrapping).unwrap();
+    keys.revoke(&first).unwrap();
+    for _ in 0..1100 {
+        keys.revoke(&keys.active().unwrap()).unwrap();
+    }
+    assert!(matches!(keys.import(&wrapped, &wrapping), Err(Error::KeyRevoked { id }) if id == first));
 }

@@ -4,6 +4,7 @@ mod common;
 
 use std::fmt::{Debug, Write};
 use std::sync::Mutex;
+use std::thread::{self, ThreadId};
 
 use common::in_child;
 use secmem::{Control, Demand, Error, Policy, Secret};
@@ -12,6 +13,8 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
 static TOLD: Mutex<String> = Mutex::new(String::new());
+/// The thread of each line of it.
+static TOLD_BY: Mutex<Vec<ThreadId>> = Mutex::new(Vec::new());
 
 struct Listener;
 
@@ -37,6 +40,7 @@ impl Subscriber for Listener {
         write!(told, "{} {}:", event.metadata().target(), event.metadata().level()).unwrap();
         event.record(&mut Line(&mut told));
         told.push('\n');
+        TOLD_BY.lock().unwrap().push(thread::current().id());
     }
     fn enter(&self, _: &Id) {}
     fn exit(&self, _: &Id) {}
@@ -67,6 +71,54 @@ fn events_name_what_happened_and_hold_neither_content_nor_addresses() {
             "{told}"
         );
         assert!(!told.contains("sesam") && !told.contains(&at.unwrap()), "{told}");
+    });
+
+    assert!(ended.status.success(), "{ended:?}");
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn denied_requests_are_told_once_a_second_and_a_cleanup_keeps_no_request_waiting() {
+    use std::net::SocketAddr;
+    use std::time::Instant;
+
+    use axum::extract::ConnectInfo;
+    use axum::http::{Method, Request};
+    use http_body_util::Full;
+    use hyper::body::Bytes;
+    use hyper::service::Service as _;
+    use hyper_util::service::TowerToHyperService;
+    use secmem::http::Monitor;
+    use secmem::manager::{Config, Manager, Settings};
+
+    let ended = in_child(|| {
+        tracing::subscriber::set_global_default(Listener).unwrap();
+        let (manager, bearer) = (Manager::new(Config::default()).unwrap(), b"a-token-for-tests-alone");
+        let token = Secret::try_from(bearer.to_vec()).unwrap();
+        let monitor = Monitor::new(manager, &Settings::development()).unwrap().token(token).unwrap();
+        let service = TowerToHyperService::new(monitor.router());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let ask = |from: [u8; 4], method: Method| {
+            let request = Request::builder().uri("/api/security/memory-cleanup").method(method);
+            let request = request.header("authorization", "Bearer a-token-for-tests-alone");
+            let mut request = request.body(Full::new(Bytes::from_static(br#"{"force":true}"#))).unwrap();
+            request.extensions_mut().insert(ConnectInfo(SocketAddr::from((from, 1))));
+            runtime.block_on(service.call(request)).unwrap().status().as_u16()
+        };
+
+        let began = Instant::now();
+        for at in 0..200 {
+            assert_eq!(ask([192, 0, 2, at], Method::GET), 403);
+        }
+        let passed = began.elapsed().as_secs() as usize;
+        assert_eq!(ask([127, 0, 0, 1], Method::POST), 200);
+
+        let told = TOLD.lock().unwrap();
+        let denials: Vec<_> = told.lines().filter(|line| line.contains("a request was denied")).collect();
+        assert!(denials[0].contains("client=192.0.2.0 denied=1"), "{told}");
+        assert!((1..=passed + 1).contains(&denials.len()), "{} in {passed} seconds: {told}", denials.len());
+        let wiped = told.lines().position(|line| line.contains("every buffer was wiped")).unwrap();
+        assert_ne!(TOLD_BY.lock().unwrap()[wiped], thread::current().id(), "the thread that answers requests");
     });
 
     assert!(ended.status.success(), "{ended:?}");
@@ -232,4 +284,72 @@ fn with_another_end(record: &[u8]) -> Vec<u8> {
 fn small(config: secmem::pqc::Config) -> secmem::pqc::Keys {
     let secret = |byte, len| Secret::try_from(vec![byte; len]).unwrap();
     secmem::pqc::Keys::new(secret(1, 32), secret(2, 16), config.max_len(4)).unwrap()
+}
+
+/// A subscriber that uses what it is told of, and then panics.
+#[cfg(feature = "records")]
+struct Meddler;
+
+#[cfg(feature = "records")]
+static KEYS: std::sync::OnceLock<secmem::records::Keyring> = std::sync::OnceLock::new();
+
+#[cfg(feature = "records")]
+impl Subscriber for Meddler {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, event: &Event<'_>) {
+        if let Some(keys) = KEYS.get() {
+            keys.active().unwrap();
+        }
+        assert_ne!(event.metadata().target(), "secmem::manager", "as it is to");
+    }
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+#[cfg(feature = "records")]
+#[test]
+fn who_is_told_may_use_the_keys_and_may_panic() {
+    use std::time::{Duration, Instant};
+
+    use secmem::manager::{Config, Manager};
+    use secmem::records::Keyring;
+
+    let ended = in_child(|| {
+        // Before it listens: a manager tells of each buffer.
+        let manager = Manager::new(Config::default().timeout(Duration::from_millis(500))).unwrap();
+        let owner = manager.owner().unwrap();
+        manager.allocate(&owner, 8, None).unwrap();
+        let keys = KEYS.get_or_init(|| Keyring::new(secmem::records::Config::default()).unwrap());
+        tracing::subscriber::set_global_default(Meddler).unwrap();
+
+        let first = keys.active().unwrap();
+        keys.rotate().unwrap();
+        keys.revoke(&first).unwrap();
+        // The thread of the deadlines tells of the buffer, and goes on after the panic.
+        let patience = Instant::now() + Duration::from_secs(60);
+        while manager.statistics().live > 0 && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let secret = Secret::options().expires_in(Duration::from_millis(10)).zeroed(8).unwrap();
+        let at = secret.with(<[u8]>::as_ptr).map(|at| at.addr());
+        while Instant::now() < patience && at.is_ok() && !matches!(secret.with(|_| ()), Err(Error::Expired)) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(Instant::now() < patience);
+        let watcher = || {
+            let threads = std::fs::read_dir("/proc/self/task").unwrap();
+            let name =
+                |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
+            threads.filter_map(Result::ok).any(|thread| name(thread).trim() == "secmem-deadline")
+        };
+        assert!(watcher(), "the thread of the deadlines has gone");
+    });
+    assert!(ended.status.success(), "{ended:?}");
 }

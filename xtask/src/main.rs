@@ -14,6 +14,7 @@ mod facts;
 mod failure;
 mod fuzz;
 mod pairs;
+mod residues;
 mod traces;
 mod workspace;
 mod wrapper;

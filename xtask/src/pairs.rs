@@ -15,10 +15,13 @@ use serde_json::Value;
 use crate::audit::{self, Auditor};
 use crate::child;
 use crate::failure::Failure;
+use crate::residues::{self, Found, Pair};
 use crate::workspace::Workspace;
 
 /// Shown under `--help`.
-pub(crate) const EXAMPLE: &str = "Example:\n  cargo xtask pairs --allocator glibc --filter aes-gcm";
+pub(crate) const EXAMPLE: &str = "Example:
+  cargo xtask pairs --allocator glibc --filter aes-gcm
+  cargo xtask pairs --allocator glibc --markdown";
 
 /// How the halves of a pair are called, behind its name.
 const HALVES: [&str; 2] = ["bare", "scrubbed"];
@@ -58,6 +61,9 @@ pub(crate) struct Options {
     /// Build with this profile
     #[arg(long, value_name = "NAME", default_value = audit::SUBJECT_PROFILE)]
     profile: String,
+    /// Print the table in Markdown, one line a pair: what its bare half leaves, and of which crate in which version
+    #[arg(long)]
+    markdown: bool,
 }
 
 /// Builds, searches and compares; 0 when every bare half shows in both ways and no scrubbed one in any, 1 otherwise.
@@ -75,35 +81,97 @@ pub(crate) fn run(options: &Options) -> Result<u8, Failure> {
         let subject = build(&workspace, allocator, &options.profile, &dir)?;
         let lengths = audit::rows(&workspace, &subject)?;
         let wanted = halves(lengths.keys().map(String::as_str), options.filter.as_deref())?;
+        let pairs = residues::pairs(&workspace, &subject)?;
         let found = search(&auditor, &subject, &dir.join("evidence"), options, &wanted)?;
-        println!("\n{allocator}: bytes that depend on the key");
-        println!(
-            "{:<28}{:<10}{:<14}{:>8}{:>8}{:>10}{:>7}",
-            "", "search", "difference", "stack", "heap", "registers", "other"
-        );
+        println!("{}", head(allocator, options.markdown));
+        let mut bare = None;
         for (name, searched) in found {
             let key = lengths.get(&name).ok_or_else(|| Failure::internal(format!("nobody knows the key of {name}")))?;
             let compared = compare(&auditor, &subject, &name, *key, options.runs)?;
-            let bare = name.ends_with("/bare");
-            let wanted = if bare { LEAK } else { "clean" };
-            let books = BOOKS.contains(&name.as_str()) && compared.is_bookkeeping();
-            let holds = searched == wanted && (compared.verdict == wanted || books);
-            passed &= holds;
-            let Compared { verdict, stack, heap, registers, other, .. } = &compared;
-            let remark = match (holds, books) {
-                (false, _) => "  FAILED",
-                (true, true) => "  the allocator's own books",
-                (true, false) => "",
-            };
-            println!("{name:<28}{searched:<10}{verdict:<14}{stack:>8}{heap:>8}{registers:>10}{other:>7}{remark}");
-            for reason in compared.reasons.iter().filter(|_| !holds) {
-                println!("    {reason}");
+            let shown = Shown { name, searched, compared };
+            passed &= shown.holds();
+            if options.markdown {
+                // A bare half comes before its scrubbed one, as their names do.
+                match bare.take() {
+                    None => bare = Some(shown),
+                    Some(bare) => println!("{}", line(&pairs, &bare, &shown)?),
+                }
+            } else {
+                println!("{}", shown.text());
             }
         }
     }
     // The last build lies where the next user expects the one with the C library's allocator.
     workspace.build(audit::CRYPTO, &options.profile, None)?;
     Ok(u8::from(!passed))
+}
+
+/// What stands above the halves, or above the pairs.
+fn head(allocator: &str, markdown: bool) -> String {
+    if markdown {
+        return format!("\n<!-- {allocator} -->\n{}", residues::HEAD);
+    }
+    let [name, search, difference] = ["", "search", "difference"];
+    let [stack, heap, registers, other] = ["stack", "heap", "registers", "other"];
+    let columns = format!("{name:<28}{search:<10}{difference:<14}{stack:>8}{heap:>8}{registers:>10}{other:>7}");
+    format!("\n{allocator}: bytes that depend on the key\n{columns}")
+}
+
+/// The line of a pair in Markdown.
+fn line(pairs: &BTreeMap<String, Pair>, bare: &Shown, scrubbed: &Shown) -> Result<String, Failure> {
+    let (name, _) = bare.name.split_once('/').unwrap_or_default();
+    let pair = pairs.get(name).ok_or_else(|| Failure::internal(format!("nobody knows the crate of {name}")))?;
+    let Compared { stack, heap, registers, other, .. } = bare.compared;
+    let verdict = match (bare.holds() && scrubbed.holds(), scrubbed.books()) {
+        (false, _) => "FAILED",
+        (true, true) => "clean, but for the allocator's own books",
+        (true, false) => "clean",
+    };
+    Ok(pair.line(name, &bare.searched.found, [stack, heap, registers, other], verdict))
+}
+
+/// A half, as it was seen in both ways.
+struct Shown {
+    name: String,
+    searched: Searched,
+    compared: Compared,
+}
+
+impl Shown {
+    fn books(&self) -> bool {
+        BOOKS.contains(&self.name.as_str()) && self.compared.is_bookkeeping()
+    }
+
+    /// Whether it shows what it must: something where it is bare, in both ways, and nothing where it is scrubbed.
+    fn holds(&self) -> bool {
+        let wanted = if self.name.ends_with("/bare") { LEAK } else { "clean" };
+        self.searched.verdict == wanted && (self.compared.verdict == wanted || self.books())
+    }
+
+    /// One line, and one for each reason why it does not hold.
+    fn text(&self) -> String {
+        let Self { name, searched, compared } = self;
+        let remark = match (self.holds(), self.books()) {
+            (false, _) => "  FAILED",
+            (true, true) => "  the allocator's own books",
+            (true, false) => "",
+        };
+        let Compared { verdict, stack, heap, registers, other, .. } = compared;
+        let searched = &searched.verdict;
+        let mut text =
+            format!("{name:<28}{searched:<10}{verdict:<14}{stack:>8}{heap:>8}{registers:>10}{other:>7}{remark}");
+        for reason in compared.reasons.iter().filter(|_| !self.holds()) {
+            text.push_str("\n    ");
+            text.push_str(reason);
+        }
+        text
+    }
+}
+
+/// What the search says of a half: its verdict, and what it found where all is wiped.
+struct Searched {
+    verdict: String,
+    found: Vec<Found>,
 }
 
 /// The program with the pairs over that allocator, at a place of its own.
@@ -141,14 +209,14 @@ fn halves<'a>(rows: impl Iterator<Item = &'a str>, filter: Option<&str>) -> Resu
 }
 
 /// Audits the rows; of those that are wanted, the name and what each shows: `leak` wherever anything was found, in whatever
-/// pieces the allocator leaves.
+/// pieces the allocator leaves, and that.
 fn search(
     auditor: &Auditor,
     subject: &Path,
     evidence: &Path,
     options: &Options,
     wanted: &BTreeSet<String>,
-) -> Result<BTreeMap<String, String>, Failure> {
+) -> Result<BTreeMap<String, Searched>, Failure> {
     audit::claim(evidence)?;
     let mut residue = auditor.audit(subject, evidence, &options.profile);
     residue.stdout(Stdio::null());
@@ -165,7 +233,7 @@ fn search(
 }
 
 /// What a whole run says of the rows that are wanted: of each of them.
-fn searched(text: &str, wanted: &BTreeSet<String>) -> Result<BTreeMap<String, String>, Box<dyn std::error::Error>> {
+fn searched(text: &str, wanted: &BTreeSet<String>) -> Result<BTreeMap<String, Searched>, Box<dyn std::error::Error>> {
     let run: Value = serde_json::from_str(text)?;
     match run["interrupted"].as_bool() {
         Some(false) => {}
@@ -175,15 +243,20 @@ fn searched(text: &str, wanted: &BTreeSet<String>) -> Result<BTreeMap<String, St
     let mut searched = BTreeMap::new();
     for outcome in run["outcomes"].as_array().ok_or("no outcomes")? {
         let name = outcome["scenario"].as_str().ok_or("an outcome without a scenario")?;
-        let mut found = false;
+        let (mut leaks, mut found) = (false, Vec::new());
         for finding in outcome["findings"].as_array().ok_or("an outcome without findings")? {
-            found |= finding["checkpoint"].as_str().ok_or("a finding without a checkpoint")? != "planted";
+            let at = finding["checkpoint"].as_str().ok_or("a finding without a checkpoint")?;
+            leaks |= at != "planted";
+            // What is left then is mostly there at later moments, too.
+            if at == "wiped" {
+                found.push(Found::read(finding)?);
+            }
         }
         let decoys = outcome["controls"]["decoy_hits"].as_u64().ok_or("an outcome without a word on decoys")?;
         let verdict = outcome["verdict"].as_str().ok_or("an outcome without a verdict")?;
         if wanted.contains(name) {
-            let verdict = if found && decoys == 0 { LEAK } else { verdict };
-            searched.insert(name.to_owned(), verdict.to_owned());
+            let verdict = if leaks && decoys == 0 { LEAK } else { verdict }.to_owned();
+            searched.insert(name.to_owned(), Searched { verdict, found });
         }
     }
     match wanted.iter().find(|name| !searched.contains_key(*name)) {
@@ -301,7 +374,9 @@ mod tests {
     }
 
     fn outcome(name: &str) -> Value {
-        let finding = serde_json::json!({"checkpoint": "wiped"});
+        let finding = serde_json::json!(
+            {"checkpoint": "wiped", "rule": {"class": "heap", "form": "raw"}, "secret_offset": 0, "secret_length": 8}
+        );
         serde_json::json!({"scenario": name, "verdict": "inconclusive", "findings": [finding], "controls": {"decoy_hits": 0}})
     }
 
@@ -312,9 +387,13 @@ mod tests {
             let run = serde_json::json!({"interrupted": interrupted, "outcomes": outcomes});
             searched(&run.to_string(), &wanted)
         };
-        let both = ["aes/bare", "aes/scrubbed"].map(outcome);
+        let mut both = ["aes/bare", "aes/scrubbed"].map(outcome);
+        let mut later = both[0]["findings"][0].clone();
+        later["checkpoint"] = "exit".into();
+        both[0]["findings"].as_array_mut().unwrap().push(later);
 
-        assert_eq!(of(false, &both).unwrap()["aes/bare"], LEAK);
+        assert_eq!(of(false, &both).unwrap()["aes/bare"].verdict, LEAK);
+        assert_eq!(of(false, &both).unwrap()["aes/bare"].found.len(), 1);
         assert!(of(true, &both).is_err());
         assert!(of(false, &both[..1]).is_err());
         assert!(of(false, &[]).is_err());

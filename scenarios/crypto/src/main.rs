@@ -4,12 +4,13 @@
 //! Each crate is a pair of rows: *bare*, as its users call it, and *scrubbed*, the same call within `secmem::scrub` and
 //! under its wiping allocator. The first must leak, the second must not.
 //!
-//! `scenarios-crypto list` prints the catalogue, `run NAME` is one row of it, `derive NAME` prints what a row makes from
-//! a canary, so that the harness can look for that too, and `alone NAME` plays a row without a harness, for the comparison
-//! of two keys. It speaks what `scenarios` speaks, and is a program of its own because cargo unifies the features of
+//! `scenarios-crypto list` prints the catalogue, `crates` what each pair is about, `run NAME` is one row of it, `derive NAME`
+//! prints what a row makes from a canary, so that the harness can look for that too, and `alone NAME` plays a row without a
+//! harness, for the comparison of two keys. It speaks what `scenarios` speaks, and is a program of its own because cargo unifies the features of
 //! everything that it builds together.
 
 mod allocator;
+mod managed;
 mod victim;
 
 use std::ffi::OsString;
@@ -23,16 +24,18 @@ use scenario_stage::{Canary, Control, Failure};
 use secmem::scrub::Stack;
 use secmem::{Backend, Secret};
 
-use crate::victim::{Act, KEY, VICTIMS, Victim};
+use crate::victim::{Act, Use, VICTIMS, Victim};
 
 const USAGE: &str = "\
 Usage: scenarios-crypto list
+       scenarios-crypto crates
        scenarios-crypto run NAME
        scenarios-crypto derive NAME
        scenarios-crypto alone NAME
        scenarios-crypto --help
 
   list    print the catalogue as a JSON array, one row a scenario
+  crates  print as a JSON array which crate each pair uses, and for what
   run     use the canary as a key, as the row NAME says; started by the harness, which
           hands over a control socket (descriptor 3) and the canary's pipe (descriptor 4)
   derive  print what the row NAME makes from the canary on standard input
@@ -54,8 +57,8 @@ const EX_SOFTWARE: u8 = 70;
 /// Where everything stands that an outside reader must be able to see wiped.
 const BACKEND: Backend = Backend::Mlock;
 
-/// Bytes of the stack that the scrubbed halves run on. What the compiler did not optimise takes far more.
-const STACK: usize = if cfg!(debug_assertions) { 2 << 20 } else { secmem::scrub::DEFAULT_STACK };
+/// Bytes of stack for what the compiler did not optimise: it takes far more.
+const UNOPTIMISED_STACK: usize = 2 << 20;
 
 /// How a row ends: the halves of a pair.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().map(|arg| arg.to_str().unwrap_or("")).collect();
     let done = match words.as_slice() {
         ["list"] => list(),
+        ["crates"] => crates(),
         ["run", name] => with(name, run),
         ["derive", name] => with(name, derive),
         ["alone", name] => with(name, alone),
@@ -106,8 +110,21 @@ fn with(name: &str, play: fn(&Victim, Half) -> Result<(), Failure>) -> Result<()
 
 fn list() -> Result<(), Failure> {
     let rows = VICTIMS.iter().flat_map(|victim| Half::BOTH.map(|half| row(victim, half)));
-    let rows = rows.collect::<Result<Vec<_>, _>>().map_err(Failure::while_doing("reading the table"))?;
-    let mut text = serde_json::to_vec_pretty(&rows).map_err(Failure::while_doing("writing the catalogue"))?;
+    print_json(&rows.collect::<Result<Vec<_>, _>>().map_err(Failure::while_doing("reading the table"))?)
+}
+
+/// The crate of each pair as our manifest names it, what it does, and what of the derived secret is what: names and bytes, in their
+/// order.
+fn crates() -> Result<(), Failure> {
+    let pair = |victim: &Victim| {
+        let Victim { name, dependency, operation, parts, .. } = victim;
+        serde_json::json!({"name": name, "dependency": dependency, "operation": operation, "parts": parts})
+    };
+    print_json(&VICTIMS.iter().map(pair).collect::<Vec<_>>())
+}
+
+fn print_json(rows: &[impl serde::Serialize]) -> Result<(), Failure> {
+    let mut text = serde_json::to_vec_pretty(rows).map_err(Failure::while_doing("writing the catalogue"))?;
     text.push(b'\n');
     print(&text)
 }
@@ -132,7 +149,7 @@ fn row(victim: &Victim, half: Half) -> Result<Row, scenario_protocol::ParseExpec
         turned_by: Vec::new(),
         asks: false,
         shows: shows.iter().map(|&id| id.to_owned()).collect(),
-        derived: victim.derived.map(str::to_owned),
+        derived: victim.derived(),
     })
 }
 
@@ -160,15 +177,14 @@ fn play(
     planted: impl FnOnce() -> Result<(), Failure>,
     wiped: impl FnOnce() -> Result<(), Failure>,
 ) -> Result<(), Failure> {
+    if half == Half::Scrubbed {
+        allocator::wipe_what_is_freed();
+    }
+    let (mut key, mut made) = slots(victim, &source)?;
     let mut stack = match half {
         Half::Bare => None,
-        Half::Scrubbed => {
-            allocator::wipe_what_is_freed();
-            let stack = Stack::with_backend(BACKEND, STACK);
-            Some(stack.map_err(Failure::while_doing("making a protected stack"))?)
-        }
+        Half::Scrubbed => Some(protected_stack(victim.stack)?),
     };
-    let (mut key, mut made) = slots(victim, &source)?;
     victim::below(|| act(victim, stack.as_mut(), &mut source, &mut key, &mut made))?;
     drop(source);
     planted()?;
@@ -182,10 +198,16 @@ fn derive(victim: &Victim, _: Half) -> Result<(), Failure> {
     let mut source = stdin()?;
     let (mut key, mut made) = slots(victim, &source)?;
     act(victim, None, &mut source, &mut key, &mut made)?;
-    made.with(print).map_err(Failure::while_doing("reading a slot"))?
+    made.with(|made| print(&made[..victim.secret()])).map_err(Failure::while_doing("reading a slot"))?
 }
 
-/// A slot for the key, which stands in it where the victim does not read it by itself, and one for what is made of it.
+fn protected_stack(bytes: usize) -> Result<Stack, Failure> {
+    let bytes = if cfg!(debug_assertions) { UNOPTIMISED_STACK } else { bytes };
+    Stack::with_backend(BACKEND, bytes).map_err(Failure::while_doing("making a protected stack"))
+}
+
+/// A slot for the key, which stands in it where the victim does not read it by itself, and one for what is made of it, with what is
+/// prepared of that.
 fn slots(victim: &Victim, source: &impl AsFd) -> Result<(Secret, Secret), Failure> {
     let options = Secret::options().backend(BACKEND);
     let key = match victim.act {
@@ -193,7 +215,12 @@ fn slots(victim: &Victim, source: &impl AsFd) -> Result<(Secret, Secret), Failur
         Act::Read(_) => options.zeroed(victim.key),
     };
     let key = key.map_err(Failure::while_doing("reading the key into an arena"))?;
-    Ok((key, options.zeroed(KEY).map_err(Failure::while_doing("making a slot"))?))
+    let mut made = options.zeroed(victim.made).map_err(Failure::while_doing("making a slot"))?;
+    if let Some(prepare) = victim.prepare {
+        let mut stack = protected_stack(managed::LARGE)?;
+        use_key(prepare, Some(&mut stack), &key, &mut made)?;
+    }
+    Ok((key, made))
 }
 
 /// Lets the victim do what it does: on a stack of its own that is wiped, if it is given one.
@@ -204,19 +231,26 @@ fn act(
     key: &mut Secret,
     made: &mut Secret,
 ) -> Result<(), Failure> {
-    // Nothing of the key is moved into what runs, or returned: it sees references to slots. Nothing comes out but a failure:
-    // what an `Ok` leaves unfilled would carry along what stood on the stack.
+    match victim.act {
+        Act::Use(act) => use_key(act, stack, key, made),
+        Act::Read(act) => telling(|tell| key.with_mut(|key| within(stack, || tell(act(source, key)))).flatten()),
+    }
+}
+
+fn use_key(act: Use, stack: Option<&mut Stack>, key: &Secret, made: &mut Secret) -> Result<(), Failure> {
+    telling(|tell| key.with(|key| made.with_mut(|made| within(stack, || tell(act(key, made))))).flatten().flatten())
+}
+
+/// Nothing of the key is moved into what runs, or returned: it sees references to slots. Nothing comes out but a failure: what an
+/// `Ok` leaves unfilled would carry along what stood on the stack.
+fn telling(run: impl FnOnce(&mut dyn FnMut(Result<(), Failure>)) -> Result<(), secmem::Error>) -> Result<(), Failure> {
     let mut failure = None;
     let mut tell = |done: Result<(), Failure>| {
         if let Err(error) = done {
             failure = Some(error);
         }
     };
-    let used = match victim.act {
-        Act::Use(act) => key.with(|key| made.with_mut(|made| within(stack, || tell(act(key, made))))).flatten(),
-        Act::Read(act) => key.with_mut(|key| within(stack, || tell(act(source, key)))),
-    };
-    used.flatten().map_err(Failure::while_doing("running the victim"))?;
+    run(&mut tell).map_err(Failure::while_doing("running the victim"))?;
     failure.map_or(Ok(()), Err)
 }
 

@@ -8,10 +8,10 @@ use secmem::Statistics;
 use secmem::manager::{Config, Id, Manager, Token};
 
 /// Buffers that live.
-pub const LIVE: usize = 10_000;
+pub(crate) const LIVE: usize = 10_000;
 
 /// A manager in which so many live, and there is room for a few more.
-pub fn full() -> (Manager, Token, Vec<Id>) {
+pub(crate) fn full() -> (Manager, Token, Vec<Id>) {
     let manager = Manager::new(Config::default().max_buffers(LIVE + 8)).expect("a manager");
     let owner = manager.owner().expect("an owner");
     let ids = (0..LIVE).map(|_| manager.allocate(&owner, 32, None).expect("locked memory")).collect();
@@ -19,7 +19,7 @@ pub fn full() -> (Manager, Token, Vec<Id>) {
 }
 
 /// Allocate, write, read, deallocate.
-pub fn round(manager: &Manager, owner: &Token) {
+pub(crate) fn round(manager: &Manager, owner: &Token) {
     let id = manager.allocate(owner, 32, None).expect("locked memory");
     manager.write(owner, &id, &mut black_box([7; 32])).expect("a write");
     manager.read(owner, &id, .., |bytes| black_box(bytes[31])).expect("a read");
@@ -27,7 +27,7 @@ pub fn round(manager: &Manager, owner: &Token) {
 }
 
 /// Times, in their order.
-pub struct Times(Vec<Duration>);
+pub(crate) struct Times(Vec<Duration>);
 
 impl Times {
     fn new(mut times: Vec<Duration>) -> Self {
@@ -36,12 +36,12 @@ impl Times {
     }
 
     /// The least that so many of a hundred do not exceed.
-    pub fn percentile(&self, share: usize) -> Duration {
+    pub(crate) fn percentile(&self, share: usize) -> Duration {
         self.0[(self.0.len() * share).div_ceil(100).max(1) - 1]
     }
 
     /// Half of them are no longer than this.
-    pub fn median(&self) -> Duration {
+    pub(crate) fn median(&self) -> Duration {
         self.percentile(50)
     }
 }
@@ -60,12 +60,12 @@ fn timed(manager: &Manager, owner: &Token) -> Vec<Duration> {
 }
 
 /// Rounds of one thread.
-pub fn alone(manager: &Manager, owner: &Token) -> Times {
+pub(crate) fn alone(manager: &Manager, owner: &Token) -> Times {
     Times::new(timed(manager, owner))
 }
 
 /// Rounds of two threads at once.
-pub fn together(manager: &Manager, owner: &Token) -> Times {
+pub(crate) fn together(manager: &Manager, owner: &Token) -> Times {
     std::thread::scope(|scope| {
         let other = scope.spawn(|| timed(manager, owner));
         let mut times = timed(manager, owner);
@@ -77,7 +77,7 @@ pub fn together(manager: &Manager, owner: &Token) -> Times {
 /// Rounds of one thread while another reads the statistics of `other` without a pause, and how often it has done that.
 ///
 /// Where that is a manager that nobody else uses, the thread takes the same part of the machine and is in nobody's way.
-pub fn beside_a_reader(manager: &Manager, owner: &Token, other: &Manager) -> (Times, u64) {
+pub(crate) fn beside_a_reader(manager: &Manager, owner: &Token, other: &Manager) -> (Times, u64) {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| {
@@ -95,35 +95,37 @@ pub fn beside_a_reader(manager: &Manager, owner: &Token, other: &Manager) -> (Ti
 }
 
 /// One with as many places, which nobody uses.
-pub fn unused() -> Manager {
+pub(crate) fn unused() -> Manager {
     Manager::new(Config::default().max_buffers(LIVE + 8)).expect("a manager")
 }
 
 /// How late the first and the last of [`LIVE`] buffers were that were due at once, run for run.
-pub struct Due {
+pub(crate) struct Due {
     /// From the time of the first until one was found wiped.
-    pub first: Times,
-    /// From the time of the first until all were wiped, and the manager had been told.
-    pub last: Times,
+    pub(crate) first: Times,
+    /// From the time of the first until all were found wiped.
+    pub(crate) last: Times,
+    /// From the time of the first until the manager had heard of all.
+    pub(crate) told: Times,
     /// How far apart the first and the last were due, at the most.
-    pub spread: Duration,
+    pub(crate) spread: Duration,
 }
 
 /// So many runs.
-pub fn due_at_once(runs: usize) -> Due {
-    let (mut first, mut last, mut spread) = (Vec::new(), Vec::new(), Duration::ZERO);
+pub(crate) fn due_at_once(runs: usize) -> Due {
+    let (mut times, mut spread) = ([const { Vec::new() }; 3], Duration::ZERO);
     for _ in 0..runs {
-        let run = due_once(Duration::from_millis(250));
-        first.push(run.0);
-        last.push(run.1);
-        spread = spread.max(run.2);
+        let (late, apart) = due_once(Duration::from_millis(250));
+        times.iter_mut().zip(late).for_each(|(times, late)| times.push(late));
+        spread = spread.max(apart);
     }
-    Due { first: Times::new(first), last: Times::new(last), spread }
+    let [first, last, told] = times.map(Times::new);
+    Due { first, last, told, spread }
 }
 
 /// All are read one after the other, and nobody uses them any more from then on: so their time-outs begin together. Looks every
 /// 100 µs, which is part of what is told.
-fn due_once(rest: Duration) -> (Duration, Duration, Duration) {
+fn due_once(rest: Duration) -> ([Duration; 3], Duration) {
     let manager = Manager::new(Config::default().max_buffers(LIVE).timeout(rest)).expect("a manager");
     let owner = manager.owner().expect("an owner");
     let ids: Vec<Id> = (0..LIVE).map(|_| manager.allocate(&owner, 32, None).expect("locked memory")).collect();
@@ -135,13 +137,13 @@ fn due_once(rest: Duration) -> (Duration, Duration, Duration) {
     }
     let all = Statistics::now().live;
     std::thread::sleep(due.saturating_duration_since(Instant::now()));
-    let mut first = None;
-    while manager.statistics().live > 0 {
-        if first.is_none() && Statistics::now().live < all {
-            first = Some(due.elapsed());
-        }
+    let (mut first, mut last) = (None, None);
+    while manager.statistics().live > 0 || last.is_none() {
+        let live = Statistics::now().live;
+        first = first.or_else(|| (live < all).then(|| due.elapsed()));
+        last = last.or_else(|| (live + LIVE <= all).then(|| due.elapsed()));
         std::thread::sleep(Duration::from_micros(100));
     }
-    let last = due.elapsed();
-    (first.unwrap_or(last), last, spread)
+    let told = due.elapsed();
+    ([first.unwrap_or(told), last.unwrap_or(told), told], spread)
 }

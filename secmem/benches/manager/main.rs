@@ -67,9 +67,10 @@ fn due() {
     const RUNS: usize = 100;
     let due = due_at_once(RUNS);
     println!("manager/due: {RUNS} runs of {LIVE} buffers, due within {:?}", due.spread);
-    for (name, times) in [("first", &due.first), ("last", &due.last)] {
+    let all = [("the first wiped", &due.first), ("the last wiped", &due.last), ("the last told", &due.told)];
+    for (name, times) in all {
         let [median, p99, most] = [50, 99, 100].map(|share| times.percentile(share));
-        println!("manager/due: the {name} late by: median {median:?}, p99 {p99:?}, at most {most:?}");
+        println!("manager/due: {name} late by: median {median:?}, p99 {p99:?}, at most {most:?}");
     }
 }
 

@@ -71,6 +71,12 @@ static PURGING: AtomicUsize = AtomicUsize::new(0);
 /// Turned when one of these begins.
 static PURGES: AtomicU64 = AtomicU64::new(0);
 
+/// Changes with each purge, of whichever kind.
+#[cfg(all(feature = "manager", target_arch = "x86_64"))]
+pub(crate) fn purges() -> u64 {
+    PURGES.load(Ordering::Acquire).wrapping_add(GENERATION.load(Ordering::Acquire))
+}
+
 /// A moment, of which [`has_purged`](Self::has_purged) can be asked later.
 #[derive(Clone, Copy, Debug)]
 #[must_use]

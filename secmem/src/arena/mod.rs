@@ -26,6 +26,8 @@ use std::ptr::NonNull;
 pub(crate) use enclosure::Enclosure;
 pub(crate) use fork::in_child;
 pub(crate) use gate::Need;
+#[cfg(all(feature = "manager", target_arch = "x86_64"))]
+pub(crate) use list::purges;
 pub(crate) use list::{Opened, Since, doom_all, in_use, purge, purge_forced};
 pub(crate) use pool::Look;
 pub(crate) use state::Doom;

@@ -62,6 +62,7 @@ impl Terms {
     }
 
     /// When it is over, as things stand; `None` for never.
+    #[inline]
     fn due(&self, now: Time) -> Option<Time> {
         let used = if self.running.load(Ordering::SeqCst) > 0 {
             now
@@ -83,26 +84,43 @@ impl Terms {
     }
 
     /// The same for one who knows what time it is.
+    #[inline]
     pub(crate) fn has_passed_at(&self, now: Time) -> bool {
         self.due(now).is_some_and(|due| due <= now)
     }
 
-    /// An access begins.
-    pub(crate) fn begin(&self) {
-        if self.idle.is_some() {
-            self.running.fetch_add(1, Ordering::SeqCst);
+    /// An access begins, one of several perhaps.
+    #[inline]
+    pub(crate) fn begin(&self, alone: Alone) {
+        match alone {
+            _ if self.idle.is_none() => {}
+            Alone(true) => self.running.store(1, Ordering::Release),
+            Alone(false) => _ = self.running.fetch_add(1, Ordering::SeqCst),
         }
     }
 
-    /// An access ends.
-    pub(crate) fn end(&self) {
-        if self.idle.is_some() {
-            self.used.fetch_max(nanos(self.clock.now()), Ordering::SeqCst);
+    /// An access ends. Who sees that it does not run any more sees when it ended.
+    #[inline]
+    pub(crate) fn end(&self, alone: Alone) {
+        if self.idle.is_none() {
+            return;
+        }
+        let now = nanos(self.clock.now());
+        if alone.0 {
+            self.used.store(self.used.load(Ordering::Relaxed).max(now), Ordering::Release);
+            self.running.store(0, Ordering::Release);
+        } else {
+            self.used.fetch_max(now, Ordering::SeqCst);
             self.running.fetch_sub(1, Ordering::SeqCst);
         }
     }
 }
 
+/// Whether whoever accesses a secret has it alone (`&mut`), so that no step of another access can come between its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Alone(pub(crate) bool);
+
+#[inline]
 fn nanos(time: Time) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX) // 584 years
 }
@@ -123,6 +141,7 @@ pub(crate) enum Clock {
 }
 
 impl Clock {
+    #[inline]
     pub(crate) fn now(self) -> Time {
         match self {
             Self::System => sys::steady_time(),

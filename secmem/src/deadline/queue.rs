@@ -48,6 +48,7 @@ impl Queue {
     }
 
     /// Puts an entry in; says whether it is the earliest now.
+    #[inline]
     pub(super) fn insert(&mut self, entry: Entry) -> (Key, bool) {
         self.count += 1;
         let (count, at, place) = (self.count, entry.at, self.heap.len());
@@ -72,6 +73,7 @@ impl Queue {
     }
 
     /// Takes the entry out, if that was not done yet.
+    #[inline]
     pub(super) fn remove(&mut self, key: Key) -> Option<Entry> {
         let cell = self.cells.get_mut(key.cell as usize).filter(|cell| cell.count == key.count)?;
         let entry = cell.entry.take()?;
@@ -124,6 +126,7 @@ impl Queue {
     }
 
     /// Lets it change places with what stands above it and is later; says where it came to.
+    #[inline]
     fn rise(&mut self, mut place: usize) -> usize {
         while place > 0 {
             let above = (place - 1) / 2;
@@ -160,6 +163,7 @@ impl Queue {
     }
 
     /// Notes in the cell where it stands.
+    #[inline]
     fn note(&mut self, place: usize) {
         let cell = self.heap[place].1;
         self.cells[cell as usize].place = place;

@@ -1,4 +1,5 @@
-//! The answers in JSON. Every field is read or measured when it is asked for, or, where the kernel is asked, within the second.
+//! The answers in JSON. Every field is read or measured when it is asked for, or, where the kernel is asked, within the second. What is
+//! configuration is told as such, as it was when the monitor was made: mode, limits, networks, `keyDerivation`.
 //!
 //! Times are RFC 3339 in UTC, spans say their unit, sizes are bytes unless they say otherwise. What cannot be told is `null` or absent,
 //! never 0.
@@ -10,8 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
-use super::Monitor;
 use super::look::{Look, Protection, level};
+use super::{Monitor, Outcome};
 use crate::manager::{Budget, Level, Mode, Statistics};
 use crate::policy::Control;
 use crate::sys;
@@ -93,8 +94,10 @@ struct MemoryProtection {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct CryptographicSecurity {
+    /// Whether keys that were given can be used, now.
     post_quantum_enabled: bool,
     memory_protection: &'static str,
+    /// Of the configuration: what keys are derived from.
     key_derivation: &'static str,
 }
 
@@ -130,8 +133,11 @@ struct Asked {
     answered: u64,
     denied: u64,
     limited: u64,
+    too_large: u64,
     without_token: u64,
     too_slow: u64,
+    abandoned: u64,
+    /// Connections, of which no request was read. The others are requests, each counted once.
     turned_away: u64,
 }
 
@@ -282,15 +288,11 @@ pub(super) fn recommendations(monitor: &Monitor, statistics: &Statistics) -> Tex
             statistics.average_age.is_some_and(|age| age > OLD),
             "buffers are older than ten minutes on average: somebody may have forgotten to free them",
         ),
-        (!has_base_secret(monitor), "no keys are derived: PQC_BASE_SECRET is not set"),
+        (!monitor.derives_keys(), "no keys are derived: PQC_BASE_SECRET is not set"),
         (monitor.mode != Mode::Production, "this is not production: SECMEM_ENV says development"),
         (statistics.live == 0, "the manager is idle: it holds no buffer"),
     ];
     advice.into_iter().filter(|(applies, _)| *applies).map(|(_, text)| text.into()).collect()
-}
-
-fn has_base_secret(monitor: &Monitor) -> bool {
-    monitor.has_base_secret || monitor.has_keys()
 }
 
 pub(super) fn comprehensive(monitor: &Monitor, look: &Look) -> Comprehensive {
@@ -324,7 +326,7 @@ pub(super) fn comprehensive(monitor: &Monitor, look: &Look) -> Comprehensive {
         cryptographic_security: CryptographicSecurity {
             post_quantum_enabled: monitor.has_keys(),
             memory_protection: protection.name(),
-            key_derivation: if has_base_secret(monitor) { "BASE_SECRET" } else { "NONE" },
+            key_derivation: if monitor.derives_keys() { "BASE_SECRET" } else { "NONE" },
         },
         recommendations: recommendations(monitor, &statistics),
     }
@@ -379,11 +381,13 @@ pub(super) fn status(monitor: &Monitor, look: &Look) -> io::Result<Status> {
             allowed_networks,
             trusted_proxies,
             has_token: monitor.token.is_some(),
-            answered: counts.answered.load(Ordering::Relaxed),
-            denied: counts.denied.load(Ordering::Relaxed),
-            limited: counts.limited.load(Ordering::Relaxed),
-            without_token: counts.without_token.load(Ordering::Relaxed),
-            too_slow: counts.too_slow.load(Ordering::Relaxed),
+            answered: counts.of(Outcome::Answered),
+            denied: counts.of(Outcome::Denied),
+            limited: counts.of(Outcome::Limited),
+            too_large: counts.of(Outcome::TooLarge),
+            without_token: counts.of(Outcome::WithoutToken),
+            too_slow: counts.of(Outcome::TooSlow),
+            abandoned: counts.of(Outcome::Abandoned),
             turned_away: counts.turned_away.load(Ordering::Relaxed),
         },
         pressure: Scarcity {

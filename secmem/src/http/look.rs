@@ -117,21 +117,63 @@ fn missing_text(missing: &Missing) -> String {
 
 /// The last look.
 #[derive(Debug, Default)]
-pub(super) struct Looks(Mutex<Option<(Instant, Arc<Look>)>>);
+pub(super) struct Looks(Arc<Mutex<Option<(Instant, Arc<Look>)>>>);
 
 impl Looks {
     /// Looks, unless somebody just did. Whoever comes meanwhile waits for that look, and no thread waits with them. `None`
     /// where it came to no end.
     pub(super) async fn now(&self, manager: &Manager) -> Option<Arc<Look>> {
-        let mut last = self.0.lock().await;
+        let manager = manager.clone();
+        self.by(move || Look::now(&manager)).await
+    }
+
+    async fn by(&self, look: impl FnOnce() -> Look + Send + 'static) -> Option<Arc<Look>> {
+        let mut last = Arc::clone(&self.0).lock_owned().await;
         if let Some((taken, look)) = &*last
             && taken.elapsed() < FRESH
         {
             return Some(Arc::clone(look));
         }
-        let manager = manager.clone();
-        let look = Arc::new(tokio::task::spawn_blocking(move || Look::now(&manager)).await.ok()?);
-        *last = Some((Instant::now(), Arc::clone(&look)));
-        Some(look)
+        // It goes on if who asked for it goes away, and holds the lock until it has ended: else the next would look at once.
+        let look = move || {
+            let look = Arc::new(look());
+            *last = Some((Instant::now(), Arc::clone(&look)));
+            look
+        };
+        tokio::task::spawn_blocking(look).await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    fn look() -> Look {
+        let pressure = Pressure { places: 0.0, lock: None, group: None, stalled: None };
+        Look { pressure, level: Level::Calm, confirmation: verify(), report: Report::now() }
+    }
+
+    #[test]
+    fn a_look_whose_asker_went_away_is_waited_for_and_no_other_begins_meanwhile() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (looks, (end, ended)) = (Looks::default(), mpsc::channel::<()>());
+        runtime.block_on(async {
+            let mut asked = Box::pin(looks.by(move || {
+                let _ = ended.recv();
+                look()
+            }));
+            assert!(asked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            drop(asked);
+
+            let mut next = Box::pin(looks.by(look));
+            let meanwhile = tokio::time::timeout(FRESH / 4, &mut next).await;
+            assert!(meanwhile.is_err(), "the first look has not ended");
+            drop(end);
+
+            assert!(next.await.is_some());
+        });
     }
 }

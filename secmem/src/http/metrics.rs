@@ -12,7 +12,7 @@ use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 
 use super::look::Look;
-use super::{Monitor, answer, failed};
+use super::{Monitor, Outcome, answer, failed};
 use crate::manager::{Budget, Level};
 
 const TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -115,15 +115,8 @@ fn text(monitor: &Monitor, look: &Look) -> String {
         let hardened = u8::from(report.posture.is_hardened());
         families.gauge("secmem_hardened", "1 if others cannot read the process and it leaves no core.", hardened);
     }
-    let requests = [
-        ("answered", &monitor.counts.answered),
-        ("denied", &monitor.counts.denied),
-        ("limited", &monitor.counts.limited),
-        ("without_token", &monitor.counts.without_token),
-        ("too_slow", &monitor.counts.too_slow),
-    ];
-    let requests = requests.map(|(outcome, count)| (outcome, count.load(Ordering::Relaxed)));
-    families.add("secmem_http_requests_total", "counter", "Requests, by what came of them.", "outcome", &requests);
+    let requests = Outcome::ALL.map(|outcome| (outcome.name(), monitor.counts.of(outcome)));
+    families.add("secmem_http_requests_total", "counter", "Requests, by what came of each.", "outcome", &requests);
     let turned_away = monitor.counts.turned_away.load(Ordering::Relaxed);
     families.counter("secmem_http_connections_refused_total", "Connections over the limit.", turned_away);
     if let Ok(resident) = answer::resident() {

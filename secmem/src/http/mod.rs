@@ -34,7 +34,8 @@
 //! connection, unless that is one of [`Settings::proxies`]: then it is the rightmost address in `X-Forwarded-For` that is not a
 //! proxy's, and a header that is missing or not well formed is a refusal. From anybody else that header says nothing. All others get
 //! 403, whatever they ask for, in production and in development. So does everybody where a router is mounted without
-//! [`ConnectInfo`](axum::extract::ConnectInfo), for then nobody knows who asks.
+//! [`ConnectInfo`](axum::extract::ConnectInfo), for then nobody knows who asks. With feature `tracing` denials are told as warnings, one
+//! a second at most, which says how many there were.
 //!
 //! # What it does not do
 //!
@@ -138,6 +139,7 @@ pub struct Monitor {
     manager: Manager,
     mode: Mode,
     access: Access,
+    /// Whether there was one in the settings.
     has_base_secret: bool,
     #[cfg(feature = "pqc")]
     keys: Option<crate::pqc::Keys>,
@@ -147,22 +149,69 @@ pub struct Monitor {
     looks: Looks,
     recent: Arc<Recent>,
     counts: Counts,
+    #[cfg(feature = "tracing")]
+    denials: gate::Denials,
     began: Instant,
 }
 
-/// What has come of requests.
+/// What has come of a request: of each one thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// It was carried out, or there was something wrong with what it asked for.
+    Answered,
+    /// The address is not one that may ask.
+    Denied,
+    /// The address has asked too often.
+    Limited,
+    /// It has, or says it has, a larger body than may be.
+    TooLarge,
+    /// It needs the token, and did not bring it.
+    WithoutToken,
+    /// It took too long.
+    TooSlow,
+    /// Who asked went away before there was an answer.
+    Abandoned,
+}
+
+impl Outcome {
+    const ALL: [Self; 7] = [
+        Self::Answered,
+        Self::Denied,
+        Self::Limited,
+        Self::TooLarge,
+        Self::WithoutToken,
+        Self::TooSlow,
+        Self::Abandoned,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::Denied => "denied",
+            Self::Limited => "limited",
+            Self::TooLarge => "too_large",
+            Self::WithoutToken => "without_token",
+            Self::TooSlow => "too_slow",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// What has come of requests, and connections that were over the limit.
 #[derive(Debug, Default)]
 struct Counts {
-    answered: AtomicU64,
-    denied: AtomicU64,
-    limited: AtomicU64,
-    without_token: AtomicU64,
-    too_slow: AtomicU64,
+    requests: [AtomicU64; Outcome::ALL.len()],
     turned_away: AtomicU64,
 }
 
-fn count(place: &AtomicU64) {
-    place.fetch_add(1, Ordering::Relaxed);
+impl Counts {
+    fn add(&self, outcome: Outcome) {
+        self.requests[outcome as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn of(&self, outcome: Outcome) -> u64 {
+        self.requests[outcome as usize].load(Ordering::Relaxed)
+    }
 }
 
 impl Monitor {
@@ -186,6 +235,8 @@ impl Monitor {
             limits,
             looks: Looks::default(),
             counts: Counts::default(),
+            #[cfg(feature = "tracing")]
+            denials: gate::Denials::default(),
             began: Instant::now(),
         })
     }
@@ -208,7 +259,7 @@ impl Monitor {
         Ok(self)
     }
 
-    /// The keys whose state is told, too: whether they can be used.
+    /// The keys whose state is told, too: whether they can be used, which after a purge they cannot.
     #[cfg(feature = "pqc")]
     #[must_use]
     pub fn keys(mut self, keys: crate::pqc::Keys) -> Self {
@@ -242,12 +293,20 @@ impl Monitor {
         self.looks.now(&self.manager).await
     }
 
-    /// Whether there are keys that can be used.
+    /// Whether there are keys that can be used, now.
     fn has_keys(&self) -> bool {
         #[cfg(feature = "pqc")]
-        return self.keys.as_ref().is_some_and(|keys| keys.epoch().is_ok());
+        return self.keys.as_ref().is_some_and(crate::pqc::Keys::are_there);
         #[cfg(not(feature = "pqc"))]
         false
+    }
+
+    /// Whether keys are derived from a base secret, as the monitor was set up.
+    fn derives_keys(&self) -> bool {
+        #[cfg(feature = "pqc")]
+        return self.has_base_secret || self.keys.is_some();
+        #[cfg(not(feature = "pqc"))]
+        self.has_base_secret
     }
 
     fn uptime(&self) -> f64 {

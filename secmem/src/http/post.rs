@@ -12,9 +12,9 @@ use axum::routing::{MethodRouter, post};
 use serde::{Deserialize, Serialize};
 
 use super::answer::{ProcessMemory, SecureMemory, time};
-use super::{Monitor, count, failed, json, refuse};
+use super::{Monitor, failed, json, refuse};
 use crate::keystream;
-use crate::manager::{Error, Hash, Info, Manager, Mode};
+use crate::manager::{Error as ManagerError, Hash, Info, Manager, Mode};
 
 /// Bytes that a test may have.
 const LONGEST_TEST: usize = 64 << 10;
@@ -42,7 +42,6 @@ fn guarded(
         match &monitor.token {
             Some(token) if token.is_in(request.headers()) => next.run(request).await,
             _ => {
-                count(&monitor.counts.without_token);
                 #[cfg(feature = "tracing")]
                 tracing::warn!(target: "secmem::http", "a request that needs the token did not bring it");
                 let bearer = [(header::WWW_AUTHENTICATE, "Bearer")];
@@ -91,9 +90,13 @@ async fn cleaned(State(monitor): State<Arc<Monitor>>, body: Body) -> Response {
         Ok(asked) => asked,
         Err((status, error)) => return refuse(status, error),
     };
-    let manager = &monitor.manager;
-    let cleaned = if asked.force { manager.cleanup_forced() } else { manager.cleanup_expired() };
-    let (Ok(cleaned), Ok(memory_usage)) = (cleaned, ProcessMemory::now()) else {
+    // To wipe takes its time, and others are answered meanwhile.
+    let clean = move || {
+        let manager = &monitor.manager;
+        if asked.force { manager.cleanup_forced() } else { manager.cleanup_expired() }
+    };
+    let cleaned = tokio::task::spawn_blocking(clean).await;
+    let (Ok(Ok(cleaned)), Ok(memory_usage)) = (cleaned, ProcessMemory::now()) else {
         return failed("Memory cleanup failed");
     };
     let message = if cleaned.forced { "All buffers were wiped" } else { "Expired buffers were wiped" };
@@ -159,30 +162,53 @@ async fn tested(State(monitor): State<Arc<Monitor>>, body: Body) -> Response {
             let timestamp = time(std::time::SystemTime::now());
             json(StatusCode::OK, &Tested { message: "Secure memory test passed", test, memory_stats, timestamp })
         }
-        _ => failed("Secure memory test failed"),
+        _failed => {
+            #[cfg(feature = "tracing")]
+            if let Ok(Err(why)) = _failed {
+                tracing::warn!(target: "secmem::http", ?why, "a test of the memory failed");
+            }
+            failed("Secure memory test failed")
+        }
+    }
+}
+
+/// Why a trial did not come to a good end.
+#[derive(Clone, Copy, Debug)]
+enum Failure {
+    /// The manager did not do what was asked of it.
+    Refused,
+    /// What was read is not what was written.
+    Differs,
+    /// The buffer is there after it was freed.
+    Stays,
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(_: E) -> Self {
+        Self::Refused
     }
 }
 
 /// Random data in a buffer is read back as it was written, by its hash and by comparison, and is gone with the buffer.
-fn trial(manager: &Manager, len: usize) -> Result<Tried, Error> {
+fn trial(manager: &Manager, len: usize) -> Result<Tried, Failure> {
     let began = Instant::now();
     let owner = manager.owner()?;
     let id = manager.allocate(&owner, len, None)?;
     let tried = (|| {
-        manager.fill(&owner, &id, len, |slot| keystream::fill(slot).map_err(Error::from))?;
+        manager.fill(&owner, &id, len, |slot| keystream::fill(slot).map_err(ManagerError::from))?;
         let copy = manager.read_secret(&owner, &id, .., manager.config().options())?;
         let hash = manager.create_secure_hash(&owner, &id, Hash::Sha256)?;
         let same = copy.with(|copy| Hash::Sha256.of(copy))??.as_bytes() == hash.as_bytes();
         let same = same && manager.read(&owner, &id, .., |bytes| copy.with(|copy| crate::ct::eq(bytes, copy)))??;
         if !same {
-            return Err(Error::Unknown);
+            return Err(Failure::Differs);
         }
         Ok((hash, manager.info(&owner, &id)?))
     })();
     manager.deallocate(&owner, &id)?;
     let (hash, info) = tried?;
-    if !matches!(manager.info(&owner, &id), Err(Error::Unknown)) {
-        return Err(Error::Duplicate);
+    if !matches!(manager.info(&owner, &id), Err(ManagerError::Unknown)) {
+        return Err(Failure::Stays);
     }
     Ok(Tried {
         data_length: len,

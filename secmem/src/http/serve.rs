@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::Router;
@@ -16,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::{Limits, Monitor, count};
+use super::{Limits, Monitor};
 
 /// How long a connection may go on that is to end: for the answer that is being written.
 const GRACE: Duration = Duration::from_secs(2);
@@ -61,7 +62,7 @@ impl Monitor {
                     let router = router.clone();
                     connections.spawn(connection(stream, peer, router, limits, stopped.clone(), place));
                 }
-                Err(_) => count(&monitor.counts.turned_away),
+                Err(_) => _ = monitor.counts.turned_away.fetch_add(1, Ordering::Relaxed),
             }
         }
         drop((listener, stopping));

@@ -68,8 +68,8 @@ pub enum Error {
         /// What it should have.
         expected: u64,
     },
-    /// The file was removed.
-    #[error("the journal was removed")]
+    /// The file is no longer where it was opened: it was removed, or moved, or another took its place.
+    #[error("the journal is no longer where it was opened")]
     Removed,
     /// An entry that a journal alone writes, of itself.
     #[error("an entry that a journal writes of itself")]

@@ -79,8 +79,9 @@
 //! sends SIGXFSZ, which ends a process that does not ignore it.
 //!
 //! One process writes, held by a lock on the file (flock(2)). It is given back when the journal is dropped; of a process that is
-//! killed, a forked child that does not exec keeps it as long as it lives. Before each entry the file must be as long as it was left, and still be there: who changes it under the writer
-//! stops the journal, and what it guards, until it is opened anew.
+//! killed, a forked child that does not exec keeps it as long as it lives. Before each entry the file must be as long as it was left,
+//! and still be where it was opened: who changes, moves or removes it under the writer stops the journal, and what it guards, until it is
+//! opened anew. How many entries were missed by then a journal that is opened anew does not know: ask [`Journal::missed`] before.
 
 mod actor;
 mod entry;
@@ -92,10 +93,10 @@ mod verify;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -174,6 +175,8 @@ pub struct Journal(Arc<Inner>);
 struct Inner {
     key: Option<SigningKey>,
     sync: Sync,
+    /// Where it was opened.
+    path: PathBuf,
     wall: Wall,
     mended: Option<u64>,
     /// Whose it is.
@@ -245,6 +248,7 @@ impl Journal {
         if !file.metadata().map_err(refused("fstat"))?.is_file() {
             return Err(Error::NoFile);
         }
+        let place = path.canonicalize().map_err(refused("realpath"))?;
         let file = Held::new(file)?;
         let len = file.0.metadata().map_err(refused("fstat"))?.len();
         let verdict = verify(&file.0, &options.checks).map_err(refused("read"))?;
@@ -265,6 +269,7 @@ impl Journal {
         let journal = Self(Arc::new(Inner {
             key: options.key,
             sync: options.sync,
+            path: place,
             wall: Wall::new(Clock::System),
             mended: Some(torn).filter(|bytes| *bytes > 0),
             process,
@@ -426,7 +431,8 @@ impl Inner {
             state.take_back()?;
         }
         let there = state.file.0.metadata().map_err(|source| Error::Write { source })?;
-        if there.nlink() == 0 {
+        let is_it = |named: Metadata| (named.dev(), named.ino()) == (there.dev(), there.ino());
+        if !std::fs::symlink_metadata(&self.path).is_ok_and(is_it) {
             return Err(Error::Removed);
         }
         if there.len() != state.len {

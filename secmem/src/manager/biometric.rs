@@ -45,7 +45,8 @@ impl Modality {
 }
 
 /// A biometric template on its way into a buffer. When it is dropped, or handed over, all of it is wiped, to the end of each
-/// vector's and string's capacity.
+/// vector's and string's capacity. That is what stands on the heap: the value itself moves as any other does, and `quality`, a number in it,
+/// can stay where it was moved from.
 pub struct Template {
     /// What it was taken of.
     pub modality: Modality,

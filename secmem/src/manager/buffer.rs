@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 use std::ops::{Bound, Range, RangeBounds};
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError, Weak};
 use std::time::Duration;
 
@@ -49,6 +49,8 @@ pub(super) struct Buffer {
     uses: AtomicU64,
     /// Bytes of data. Changes while a writer has the secret.
     len: AtomicUsize,
+    /// Reads that run.
+    readers: AtomicU32,
     /// Why the manager has ended it, under a running access perhaps; 0 while it has not.
     ended: AtomicU8,
     ticket: Ticket,
@@ -63,6 +65,7 @@ thread_local! {
 struct Within;
 
 impl Within {
+    #[inline]
     fn begin() -> Self {
         WITHIN.set(WITHIN.get() + 1);
         Self
@@ -72,6 +75,22 @@ impl Within {
 impl Drop for Within {
     fn drop(&mut self) {
         WITHIN.set(WITHIN.get() - 1);
+    }
+}
+
+/// A read that runs.
+struct Reads<'a>(&'a AtomicU32);
+
+impl<'a> Reads<'a> {
+    fn begin(count: &'a AtomicU32) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for Reads<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -107,12 +126,14 @@ impl Buffer {
             used: AtomicU64::new(made.as_nanos() as u64),
             uses: AtomicU64::new(0),
             len: AtomicUsize::new(0),
+            readers: AtomicU32::new(0),
             ended: AtomicU8::new(0),
             ticket: secret.slot.ticket(),
             secret: RwLock::new(secret),
         })
     }
 
+    #[inline]
     pub(super) fn id(&self) -> &Id {
         &self.id
     }
@@ -121,6 +142,7 @@ impl Buffer {
         self.made
     }
 
+    #[inline]
     pub(super) fn is_of(&self, owner: &Token) -> bool {
         self.owner.is(owner)
     }
@@ -129,6 +151,35 @@ impl Buffer {
     pub(super) fn read<R>(&self, f: impl FnOnce(&[u8], usize) -> R) -> Result<R, Error> {
         let secret = self.shared()?;
         let _within = Within::begin();
+        self.look(&secret, f)
+    }
+
+    /// Lets `f` read the slots of two buffers, and know how much of them is data. An error of the other one is the inner one.
+    ///
+    /// Both are locked before either is read, the one that stands first in memory first, so that who waits for the second keeps
+    /// nobody waiting for the first for ever.
+    pub(super) fn read_with<R>(
+        &self,
+        other: &Self,
+        f: impl FnOnce((&[u8], usize), (&[u8], usize)) -> R,
+    ) -> Result<Result<R, Error>, Error> {
+        let (here, there) = (std::ptr::from_ref(self).addr(), std::ptr::from_ref(other).addr());
+        if here == there {
+            return self.read(|slot, len| Ok(f((slot, len), (slot, len))));
+        }
+        let (mine, theirs) = if here < there {
+            let mine = self.shared()?;
+            (mine, other.shared()?)
+        } else {
+            let theirs = other.shared()?;
+            (self.shared()?, theirs)
+        };
+        let _within = Within::begin();
+        self.look(&mine, |slot, len| other.look(&theirs, |other, other_len| f((slot, len), (other, other_len))))
+    }
+
+    fn look<R>(&self, secret: &Secret, f: impl FnOnce(&[u8], usize) -> R) -> Result<R, Error> {
+        let _reads = Reads::begin(&self.readers);
         let now = self.touch();
         secret.with_at(now, |slot| f(slot, self.len.load(Ordering::Acquire))).map_err(|error| self.why(error))
     }
@@ -172,9 +223,15 @@ impl Buffer {
         self.secret.try_read().is_ok_and(|secret| secret.is_over())
     }
 
-    /// When it was used last; `None` while somebody is within.
+    /// Whether a purge has ended it.
+    pub(super) fn is_purged(&self) -> bool {
+        self.secret.try_read().is_ok_and(|secret| matches!(secret.look(|_| ()), Err(crate::Error::Purged)))
+    }
+
+    /// When it was used last; `None` while somebody is within. The look keeps nobody out.
     pub(super) fn rests_since(&self) -> Option<u64> {
-        self.secret.try_write().ok().map(|_| self.used.load(Ordering::Relaxed))
+        let is_read = self.readers.load(Ordering::Acquire) > 0;
+        self.secret.try_read().ok().filter(|_| !is_read).map(|_| self.used.load(Ordering::Relaxed))
     }
 
     /// A copy of what there is to know about it.
@@ -191,6 +248,7 @@ impl Buffer {
     }
 
     /// Notes a use by one of those who share it; says when that is.
+    #[inline]
     fn touch(&self) -> Time {
         let now = self.clock.now();
         self.used.fetch_max(now.as_nanos() as u64, Ordering::Relaxed);
@@ -199,6 +257,7 @@ impl Buffer {
     }
 
     /// The same for one who has it alone, and so needs no step that others cannot come between.
+    #[inline]
     fn touch_alone(&self) -> Time {
         let now = self.clock.now();
         let used = self.used.load(Ordering::Relaxed).max(now.as_nanos() as u64);
@@ -215,6 +274,7 @@ impl Buffer {
         }
     }
 
+    #[inline]
     fn shared(&self) -> Result<RwLockReadGuard<'_, Secret>, Error> {
         if WITHIN.get() == 0 {
             // A panic within an access leaves no half data: see `write`.
@@ -227,6 +287,7 @@ impl Buffer {
         }
     }
 
+    #[inline]
     fn alone(&self) -> Result<RwLockWriteGuard<'_, Secret>, Error> {
         if WITHIN.get() == 0 {
             return Ok(self.secret.write().unwrap_or_else(|poison| poison.into_inner()));

@@ -114,12 +114,18 @@ impl<E> Events<E> {
     /// The next one, if it has happened.
     #[must_use]
     pub fn take(&self) -> Option<E> {
+        if arena::in_child() {
+            return None; // the lock may be held by a thread that is not there
+        }
         self.0.lock().events.pop_front()
     }
 
     /// The next one; waits for it, but no longer than `span`.
     #[must_use]
     pub fn wait(&self, span: Duration) -> Option<E> {
+        if arena::in_child() {
+            return None;
+        }
         let end = Instant::now().checked_add(span);
         let mut waiting = self.0.lock();
         loop {
@@ -137,7 +143,7 @@ impl<E> Events<E> {
     /// Events that were lost, because nobody took them.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        self.0.lock().lost
+        if arena::in_child() { 0 } else { self.0.lock().lost }
     }
 }
 
@@ -170,13 +176,13 @@ impl<E: Traced> Audience<E> {
             return Events(channel); // of what happens in a child nobody is told
         }
         let mut channels = self.channels.write().unwrap_or_else(PoisonError::into_inner);
-        channels.retain(|channel| Arc::strong_count(channel) > 1); // the others have left
         channels.push(Arc::clone(&channel));
-        self.count.store(channels.len(), Ordering::Release);
+        self.forget_those_who_left(&mut channels);
         Events(channel)
     }
 
     /// Tells what has happened. If it cannot be written, the journal counts it, and whoever listens is told all the same.
+    #[inline]
     pub(crate) fn tell(&self, event: impl FnOnce() -> E) {
         if self.nobody_listens() {
             return;
@@ -231,6 +237,7 @@ impl<E: Traced> Audience<E> {
     }
 
     /// Whether there is nothing to tell, or nobody who could: a forked child's locks may be held by threads that are not there.
+    #[inline]
     fn nobody_listens(&self) -> bool {
         if arena::in_child() {
             return true;
@@ -244,7 +251,12 @@ impl<E: Traced> Audience<E> {
 
     fn spread(&self, event: &E) {
         event.trace();
+        let mut have_left = false;
         for channel in &*self.channels.read().unwrap_or_else(PoisonError::into_inner) {
+            if Arc::strong_count(channel) == 1 {
+                have_left = true;
+                continue;
+            }
             let mut waiting = channel.lock();
             if waiting.events.len() == channel.room {
                 waiting.events.pop_front();
@@ -253,6 +265,14 @@ impl<E: Traced> Audience<E> {
             waiting.events.push_back(event.clone());
             channel.more.notify_one();
         }
+        if have_left {
+            self.forget_those_who_left(&mut self.channels.write().unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    fn forget_those_who_left(&self, channels: &mut Vec<Arc<Channel<E>>>) {
+        channels.retain(|channel| Arc::strong_count(channel) > 1);
+        self.count.store(channels.len(), Ordering::Release);
     }
 }
 

@@ -33,6 +33,7 @@ pub enum Hash {
 
 /// A hash function for which collisions are known: it is refused by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum WeakHash {
     /// MD5.
     Md5,

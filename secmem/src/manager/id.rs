@@ -25,6 +25,7 @@ enum Name {
 
 /// Why a text is no [`Id`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum IdError {
     /// It has no characters.
     #[error("an id is empty")]
@@ -45,6 +46,7 @@ pub enum IdError {
 
 impl Id {
     /// A name that a manager of this number draws for the buffer in a place; `count` is another one each time.
+    #[inline]
     pub(super) fn drawn(manager: u64, count: u64, place: u32) -> Self {
         let manager = u128::from(manager) << (COUNT + PLACE);
         let count = u128::from(count & ((1 << COUNT) - 1)) << PLACE;
@@ -52,6 +54,7 @@ impl Id {
     }
 
     /// The count and the place, where it looks like a name that the manager of this number draws.
+    #[inline]
     pub(super) fn of(&self, manager: u64) -> Option<(u64, u32)> {
         match self.0 {
             Name::Drawn(number) if number >> (COUNT + PLACE) == u128::from(manager) => {
@@ -115,6 +118,7 @@ impl Token {
         Ok(Self(bits))
     }
 
+    #[inline]
     pub(super) fn is(&self, other: &Self) -> bool {
         ct::eq(&self.0, &other.0)
     }

@@ -81,6 +81,7 @@ pub struct Manager(Arc<Store>);
 /// What a cleanup has wiped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
+#[non_exhaustive]
 pub struct Cleaned {
     /// Buffers.
     pub buffers: usize,
@@ -266,7 +267,7 @@ impl Manager {
     ///
     /// As [`read`](Self::read); [`Error::Memory`] if there is no protected stack to compute it on.
     pub fn create_secure_hash(&self, owner: &Token, id: &Id, hash: Hash) -> Result<Digest, Error> {
-        self.reach(owner, id, |buffer| buffer.read(|slot, len| hash.of(&slot[..counted(slot, len)]))?)
+        self.reach(owner, id, |buffer| buffer.read(|slot, len| hash.of(&slot[..counted((slot, len)).1]))?)
     }
 
     /// Whether two buffers hold the same data. The time depends on their capacities and on nothing else.
@@ -276,11 +277,17 @@ impl Manager {
     /// As [`read`](Self::read), for either.
     pub fn secure_compare(&self, owner: &Token, a: &Id, b: &Id) -> Result<bool, Error> {
         self.reach(owner, a, |a| {
-            a.read(|a, a_len| {
-                let with = |b: &[u8], b_len| compare::same((a, counted(a, a_len)), (b, counted(b, b_len)));
-                self.reach(owner, b, |b| b.read(with)?)
-            })?
-        })
+            let mut of_a = None;
+            // What ends the second has not ended the first.
+            let of_b = self.reach(owner, b, |b| match a.read_with(b, |a, b| compare::same(counted(a), counted(b))) {
+                Ok(compared) => compared?,
+                Err(error) => {
+                    of_a = Some(error);
+                    Ok(false)
+                }
+            });
+            of_a.map_or(Ok(of_b), Err)
+        })?
     }
 
     /// What there is to know about a buffer: a copy, which changes nothing.
@@ -300,6 +307,7 @@ impl Manager {
     /// How everything stands. Keeps nobody waiting, and is told after the shutdown and in a forked child, too.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
+        let _ = self.0.open(); // after a purge it takes those out that the purge has ended
         self.now()
     }
 
@@ -365,13 +373,17 @@ impl Manager {
         Ok(self.0.open()?.look())
     }
 
-    /// Lets a thread of this crate look every so often, until the manager is dropped or shut down.
+    /// Lets a thread of this crate look every so often, 100 milliseconds at least, until the manager is dropped or shut down. There is
+    /// one: a second call changes nothing.
     ///
     /// # Errors
     ///
     /// [`Error::Memory`] if the thread could not be started; [`Error::Shutdown`], [`Error::Forked`].
     pub fn watch_pressure(&self, every: Duration) -> Result<(), Error> {
         let store = self.0.open()?;
+        if !store.begin_to_watch() {
+            return Ok(());
+        }
         pressure::watch(Arc::downgrade(&self.0), Arc::clone(&store.gone), every)
             .map_err(|source| Error::Memory(crate::Error::Watch { source }))
     }
@@ -448,8 +460,8 @@ impl Manager {
 }
 
 /// How much of a slot counts where it is hashed or compared: the data.
-fn counted(slot: &[u8], len: usize) -> usize {
-    if cfg!(secmem_ablate = "manager-capacity") { slot.len() } else { len }
+fn counted((slot, len): (&[u8], usize)) -> (&[u8], usize) {
+    (slot, if cfg!(secmem_ablate = "manager-capacity") { slot.len() } else { len })
 }
 
 /// What was ended, in numbers.

@@ -67,7 +67,7 @@ impl FromStr for AllowList {
 
     fn from_str(text: &str) -> Result<Self, AllowListError> {
         let network = |(at, entry)| Network::read(entry).ok_or(AllowListError { entry: at + 1 });
-        text.split(',').map(str::trim).enumerate().map(network).collect::<Result<_, _>>().map(Self)
+        text.split(',').map(str::trim_ascii).enumerate().map(network).collect::<Result<_, _>>().map(Self)
     }
 }
 
@@ -77,6 +77,11 @@ fn bits(address: IpAddr) -> (u128, u8) {
         IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, 32),
         IpAddr::V6(address) => (address.to_bits(), 128),
     }
+}
+
+/// As people write one: digits, and no zeros before it, which some take for another base.
+fn is_number(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'))
 }
 
 fn mask(bits: u8) -> u128 {
@@ -94,7 +99,7 @@ impl Network {
         let (value, most) = bits(address);
         let mut width = match width {
             None => bits(written).1,
-            Some(width) if width.bytes().all(|byte| byte.is_ascii_digit()) => width.parse().ok()?,
+            Some(width) if is_number(width) => width.parse().ok()?,
             Some(_) => return None,
         };
         if address != written {

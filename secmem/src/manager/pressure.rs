@@ -46,6 +46,7 @@ pub struct Pressure {
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Level {
     /// Nothing is scarce.
     #[default]
@@ -80,6 +81,7 @@ impl Thresholds {
 
 /// What happens where a buffer is asked for that there is no place or no memory for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WhenFull {
     /// It is refused.
     #[default]
@@ -133,6 +135,7 @@ impl Gone {
 
 /// Looks every so often, by a thread of its own, until the store is gone or closed.
 pub(super) fn watch(store: Weak<Store>, gone: Arc<Gone>, every: Duration) -> io::Result<()> {
+    let every = every.max(Duration::from_millis(100)); // a look reads files
     sys::quiet_thread("secmem-pressure", move || {
         while !gone.wait(every) {
             let Some(store) = store.upgrade().filter(|store| store.open().is_ok()) else { return };
@@ -215,7 +218,10 @@ fn tightest(group: &Group) -> Option<Budget> {
     let read = |path: PathBuf| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok(); // `max` is no number
     let budgets = levels.filter_map(|at| {
         let (limit, used) = (read(at.join(group.files.0))?, read(at.join(group.files.1))?);
-        (limit < NONE).then_some(Budget { used, limit })
+        // What the kernel takes back before it refuses anything: pages of files that nobody has used lately.
+        let cached = fs::read_to_string(at.join("memory.stat")).ok();
+        let cached = cached.and_then(|text| field(&text, "inactive_file ", 10)).unwrap_or(0);
+        (limit < NONE).then_some(Budget { used: used.saturating_sub(cached), limit })
     });
     budgets.max_by(by_share)
 }

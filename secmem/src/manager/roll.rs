@@ -57,6 +57,7 @@ impl Roll {
     }
 
     /// Takes a place and the bytes of a buffer that is to be made; says how many places are taken then.
+    #[inline]
     pub(super) fn enter(&self, bytes: usize) -> Result<(u32, usize), Error> {
         let mut free = self.free();
         let sum = self.bytes.load(Ordering::Acquire).checked_add(bytes).filter(|sum| *sum <= self.most_bytes);
@@ -67,12 +68,14 @@ impl Roll {
     }
 
     /// The buffer lives.
+    #[inline]
     pub(super) fn begin(&self, place: u32, made: Time) {
         let nanos = u64::try_from(made.as_nanos()).unwrap_or(u64::MAX - 1);
         self.made[place as usize].store(nanos + 1, Ordering::Release);
     }
 
     /// The buffer is gone, and is counted, or was not made.
+    #[inline]
     pub(super) fn leave(&self, place: u32, bytes: usize, counts: Option<Count>) {
         self.made[place as usize].store(0, Ordering::Release);
         let mut free = self.free();
@@ -84,6 +87,7 @@ impl Roll {
         }
     }
 
+    #[inline]
     pub(super) fn count(&self, what: Count) {
         self.counts[what as usize].fetch_add(1, Ordering::Relaxed);
     }

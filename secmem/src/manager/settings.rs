@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::config::{Config, MOST_BUFFERS};
 use super::network::AllowList;
 use crate::bytes::Bytes;
+use crate::ct;
 use crate::error::Error as MemoryError;
 use crate::input::InputError;
 use crate::policy::Policy;
@@ -162,9 +163,15 @@ impl Settings {
     }
 
     fn from_block(keys: Keys, policy: Policy) -> Result<Self, SettingsError> {
+        // What one part of a program takes for the first and another for the last is neither.
+        let twice = |name: &&&str| std::env::vars_os().filter(|(it, _)| it == **name).count() > 1;
+        let twice = [MODE, MAX_BUFFERS, TIMEOUT, ADMINS, PROXIES].iter().find(twice).copied();
         // Both, before anything can fail.
         let taken = (secret(BASE_SECRET, policy), secret(KEY_SALT, policy));
         let (base_secret, key_salt) = (taken.0?, taken.1?);
+        if let Some(name) = twice {
+            return Err(SettingsError::Invalid { name, rule: ONCE_RULE });
+        }
         Self::read(keys, base_secret, key_salt, std::env::var_os)
     }
 
@@ -227,10 +234,12 @@ impl Settings {
 const MODE_RULE: &str = "production or development";
 const BUFFERS_RULE: &str = "a whole number from 1 to 1048576";
 const TIMEOUT_RULE: &str = "a whole number of milliseconds, 1 or more";
+const ONCE_RULE: &str = "set once";
 const LENGTH_RULE: &str = "at most 65536 bytes long";
 const LIST_RULE: &str = "addresses and networks, separated by commas";
 const SECRET_RULE: &str = "at least 32 bytes long";
 const SALT_RULE: &str = "at least 16 bytes long";
+const DRAWN_RULE: &str = "drawn at random, and not one byte over and over";
 
 fn long_enough(
     secret: Secret,
@@ -238,14 +247,26 @@ fn long_enough(
     shortest: usize,
     rule: &'static str,
 ) -> Result<Secret, SettingsError> {
-    if secret.len() < shortest { Err(SettingsError::Invalid { name, rule }) } else { Ok(secret) }
+    if secret.len() < shortest {
+        return Err(SettingsError::Invalid { name, rule });
+    }
+    let alike = secret.with(|bytes| ct::eq(&bytes[1..], &bytes[..bytes.len() - 1]));
+    match alike {
+        Ok(true) => Err(SettingsError::Invalid { name, rule: DRAWN_RULE }),
+        Ok(false) => Ok(secret),
+        Err(source) => Err(SettingsError::Environment { name, source }),
+    }
 }
 
 /// Moves a variable to an arena; `None` where it is not set.
 fn secret(name: &'static str, policy: Policy) -> Result<Option<Secret>, SettingsError> {
-    match Secret::options().policy(policy).take_variable(name, LONGEST_SECRET) {
+    if std::env::var_os(name).is_none() {
+        return Ok(None); // also where there are threads, which matter to what has to be taken out
+    }
+    match Secret::options().policy(policy).take_variable(name, usize::MAX) {
         Err(MemoryError::Input(InputError::NoVariable)) => Ok(None),
-        Err(MemoryError::Input(InputError::TooLong { .. })) => Err(SettingsError::Invalid { name, rule: LENGTH_RULE }),
+        // Too long, and out of the environment all the same.
+        Ok(taken) if taken.len() > LONGEST_SECRET => Err(SettingsError::Invalid { name, rule: LENGTH_RULE }),
         taken => {
             taken.and_then(Bytes::into_secret).map(Some).map_err(|source| SettingsError::Environment { name, source })
         }
@@ -257,7 +278,7 @@ mod tests {
     use super::*;
 
     fn read(variables: &[(&'static str, &str)]) -> Result<Settings, SettingsError> {
-        let secret = |len| Secret::new(len).ok();
+        let secret = |len: u8| Secret::try_from((0..len).collect::<Vec<u8>>()).ok();
         let of = |name| variables.iter().find(|(it, _)| *it == name).map(|(_, value)| OsString::from(value));
         Settings::read(Keys::Derived, secret(32), secret(16), of)
     }
@@ -321,12 +342,14 @@ mod tests {
     #[test]
     fn production_needs_both_secrets_and_development_none() {
         let none = |_: &'static str| None;
-        let secret = |len| Secret::new(len).ok();
+        let secret = |len: u8| Secret::try_from((0..len).collect::<Vec<u8>>()).ok();
         let refused = |base, salt| Settings::read(Keys::Derived, base, salt, none).unwrap_err().to_string();
 
         assert_eq!(refused(None, secret(16)), "PQC_BASE_SECRET must be set in production");
         assert_eq!(refused(secret(32), None), "PQC_KEY_SALT must be set in production");
         assert_eq!(refused(secret(31), secret(16)), "PQC_BASE_SECRET must be at least 32 bytes long");
+        let alike = "PQC_KEY_SALT must be drawn at random, and not one byte over and over";
+        assert_eq!(refused(secret(32), Secret::new(16).ok()), alike);
         assert_eq!(refused(secret(32), secret(15)), "PQC_KEY_SALT must be at least 16 bytes long");
         let developing = |name| (name == MODE).then(|| "development".into());
         let development = Settings::read(Keys::Derived, None, None, developing).unwrap();

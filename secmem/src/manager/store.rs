@@ -101,11 +101,13 @@ impl Shard {
     }
 
     /// What lives in the place that a name speaks of, if it was drawn with that name.
+    #[inline]
     fn drawn(&self, id: &Id, at: Option<usize>) -> Option<&Arc<Buffer>> {
         self.drawn.get(at?)?.as_ref().filter(|buffer| buffer.id() == id)
     }
 
     /// The buffer of that name, or why there is none.
+    #[inline]
     fn look(&self, id: &Id, at: Option<usize>) -> Result<&Arc<Buffer>, Error> {
         if let Some(buffer) = self.drawn(id, at) {
             return Ok(buffer);
@@ -165,6 +167,9 @@ pub(super) struct Store {
     machine: AtomicU8,
     told: AtomicU8,
     pub(super) gone: Arc<Gone>,
+    watched: AtomicBool,
+    /// Purges of the process, when somebody last looked for what they have ended.
+    purges: AtomicU64,
     hasher: std::hash::RandomState,
     shards: [Apart<Mutex<Shard>>; SHARDS],
 }
@@ -187,6 +192,8 @@ impl Store {
             machine: AtomicU8::new(Level::Calm as u8),
             told: AtomicU8::new(Level::Calm as u8),
             gone: Arc::default(),
+            watched: AtomicBool::new(false),
+            purges: AtomicU64::new(arena::purges()),
             hasher: std::hash::RandomState::new(),
             shards: std::array::from_fn(|_| Apart(Mutex::new(Shard::new(config.most.div_ceil(SHARDS))))),
             config,
@@ -194,14 +201,37 @@ impl Store {
     }
 
     /// Whether anything can be done.
+    #[inline]
     pub(super) fn open(&self) -> Result<&Self, Error> {
         if arena::in_child() {
             return Err(Error::Forked); // locks may be held by threads that are not there
         }
-        if self.closed.load(Ordering::Acquire) { Err(Error::Shutdown) } else { Ok(self) }
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::Shutdown);
+        }
+        let purges = arena::purges();
+        if self.purges.load(Ordering::Relaxed) != purges {
+            self.take_out_the_purged(purges);
+        }
+        Ok(self)
+    }
+
+    /// Ends what a purge has ended since somebody looked, so that it takes no place.
+    #[cold]
+    fn take_out_the_purged(&self, purges: u64) {
+        for over in self.live(Buffer::is_purged) {
+            self.end(over.id(), |live| std::ptr::eq(live, &*over), Ended::Purged);
+        }
+        self.purges.store(purges, Ordering::Relaxed);
+    }
+
+    /// Whether nobody watches yet; the caller does from now on.
+    pub(super) fn begin_to_watch(&self) -> bool {
+        !self.watched.swap(true, Ordering::AcqRel)
     }
 
     /// The part that a name is in, and where in it the buffer is if the name was drawn.
+    #[inline]
     fn shard(&self, id: &Id) -> (MutexGuard<'_, Shard>, Option<usize>) {
         let place = id.of(self.number).map(|(_, place)| place as usize);
         let at = place.unwrap_or_else(|| self.hasher.hash_one(id) as usize) % SHARDS;
@@ -216,17 +246,40 @@ impl Store {
 
     /// Makes a buffer, and lets it live under its name; makes room for it where that is wanted and needed.
     pub(super) fn make(&self, owner: &Token, id: Option<Id>, capacity: usize) -> Result<Arc<Buffer>, Error> {
+        // What cannot be made costs no other buffer.
+        let most = self.config.most_bytes;
+        if capacity > most {
+            return Err(Error::Quota { len: capacity, most });
+        }
+        if let Some(id) = &id
+            && self.is_there(id)
+        {
+            return Err(Error::Duplicate);
+        }
         let evicts = self.config.when_full == WhenFull::EvictIdle;
-        if self.machine.load(Ordering::Relaxed) == Level::Critical as u8 && !(evicts && self.evict()) {
+        if self.machine.load(Ordering::Relaxed) == Level::Critical as u8 && !(evicts && self.evict().is_some()) {
             return Err(Error::Pressure);
         }
+        let mut for_the_kernel = 0;
         loop {
-            match self.try_make(owner, id.clone(), capacity) {
-                Err(Error::TooMany { .. } | Error::Quota { .. } | Error::Memory(MemoryError::Refused { .. }))
-                    if evicts && self.evict() => {}
-                made => return made,
+            let made = self.try_make(owner, id.clone(), capacity);
+            match &made {
+                Err(Error::TooMany { .. } | Error::Quota { .. }) if evicts => {}
+                // Where as many bytes as it needs have not helped, more do not.
+                Err(Error::Memory(MemoryError::Refused { .. })) if evicts && for_the_kernel < capacity.max(1) => {}
+                _ => return made,
+            }
+            let Some(bytes) = self.evict() else { return made };
+            if matches!(made, Err(Error::Memory(_))) {
+                for_the_kernel += bytes.max(1);
             }
         }
+    }
+
+    /// Whether there is a buffer of that name, or is to be.
+    fn is_there(&self, id: &Id) -> bool {
+        let (shard, at) = self.shard(id);
+        shard.look(id, at).is_ok()
     }
 
     fn try_make(&self, owner: &Token, id: Option<Id>, capacity: usize) -> Result<Arc<Buffer>, Error> {
@@ -238,11 +291,12 @@ impl Store {
         Ok(made)
     }
 
-    /// Ends the buffer that rests for the longest time; `false` if none does.
-    fn evict(&self) -> bool {
+    /// Ends the buffer that rests for the longest time, and gives its bytes; nothing if none does.
+    fn evict(&self) -> Option<usize> {
         let resting = self.live(|buffer| buffer.rests_since().is_some());
         let idlest = resting.iter().min_by_key(|buffer| buffer.rests_since().unwrap_or(u64::MAX));
-        idlest.is_some_and(|meant| self.end(meant.id(), |it| std::ptr::eq(it, &**meant), Ended::Evicted).is_some())
+        let ended = idlest.and_then(|meant| self.end(meant.id(), |it| std::ptr::eq(it, &**meant), Ended::Evicted));
+        ended.map(|ended| ended.capacity)
     }
 
     /// Looks how scarce memory is, and tells it where that has changed.
@@ -287,10 +341,16 @@ impl Store {
             }
         }
         self.roll.begin(place, buffer.made());
+        drop(shard);
+        if buffer.is_over() {
+            // Its time came before it had its name: who heard of it found nothing.
+            self.end(buffer.id(), |live| std::ptr::eq(live, &*buffer), Ended::Expired);
+        }
         Ok(buffer)
     }
 
     /// The buffer of that name, for its owner.
+    #[inline]
     pub(super) fn find(&self, owner: &Token, id: &Id) -> Result<Arc<Buffer>, Error> {
         let (shard, at) = self.shard(id);
         let buffer = shard.look(id, at).map(Arc::clone)?;
@@ -378,6 +438,7 @@ impl Store {
 
     /// Lets nothing begin any more; `false` if that was so before.
     pub(super) fn close(&self) -> bool {
+        self.gone.set();
         !self.closed.swap(true, Ordering::AcqRel)
     }
 }

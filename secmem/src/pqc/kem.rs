@@ -17,6 +17,7 @@ const STACK: usize = if cfg!(debug_assertions) { 2 << 20 } else { 256 << 10 };
 /// How a key is agreed on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum Algorithm {
     /// ML-KEM-768 (FIPS 203).
     MlKem768 = 1,

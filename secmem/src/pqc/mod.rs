@@ -319,6 +319,12 @@ impl Keys {
         Ok(self.0.lock()?.epoch)
     }
 
+    /// Whether keys can still be derived: a purge ends the base secret and the salt, and not this value.
+    #[cfg(feature = "http")]
+    pub(crate) fn are_there(&self) -> bool {
+        self.0.lock().is_ok_and(|state| [&state.base, &state.salt].iter().all(|it| it.with(|_| ()).is_ok()))
+    }
+
     /// Derives the base secret of the next epoch and destroys this one's; gives the new epoch. There is no way back.
     ///
     /// # Errors

@@ -37,6 +37,7 @@ const MAGIC: [u8; 4] = *b"SMRC";
 /// A cipher with authentication.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum Cipher {
     /// AES-256-GCM (NIST SP 800-38D).
     #[default]

@@ -1,5 +1,6 @@
 //! The keys: one that encrypts, those before it that decrypt until their retention is over, and the names of those that ended.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -144,6 +145,8 @@ impl Key {
 pub(super) struct Keys {
     /// The active one is the last.
     pub(super) list: Vec<Key>,
+    /// Names of all that were ever revoked: they do not come back.
+    pub(super) revoked: BTreeSet<[u8; 16]>,
 }
 
 /// Names of ended keys that are remembered.
@@ -156,11 +159,10 @@ impl Keys {
 
     /// An error if there is, or was, a key of that name.
     pub(super) fn is_new(&mut self, id: &KeyId) -> Result<(), Error> {
-        match self.find(id).map(|known| known.state()) {
-            Err(_) => Ok(()),
-            Ok(KeyState::Revoked) => Err(Error::KeyRevoked { id: *id }), // it does not come back that way
-            Ok(_) => Err(Error::KnownKey { id: *id }),
+        if self.revoked.contains(&id.0) {
+            return Err(Error::KeyRevoked { id: *id });
         }
+        if self.find(id).is_ok() { Err(Error::KnownKey { id: *id }) } else { Ok(()) }
     }
 
     pub(super) fn find(&mut self, id: &KeyId) -> Result<&mut Key, Error> {

@@ -40,6 +40,7 @@ mod key;
 mod metrics;
 pub(crate) mod replay;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -126,7 +127,7 @@ impl Keyring {
             me: Weak::clone(me),
             config,
             wall,
-            keys: Mutex::new(Keys { list: vec![key] }),
+            keys: Mutex::new(Keys { list: vec![key], revoked: BTreeSet::new() }),
             seen: Mutex::default(),
             counts: Counts::default(),
             audience: Audience::default(),
@@ -413,6 +414,7 @@ impl Ring {
         let is_active = keys.active()?.id == *id;
         let rotated = is_active.then(|| self.rotate(&mut keys)).transpose()?;
         keys.find(id)?.revoke();
+        keys.revoked.insert(id.0);
         drop(keys);
         rotated.map(|rotated| self.tell_rotated(rotated));
         Ok(())

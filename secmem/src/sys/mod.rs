@@ -444,6 +444,7 @@ pub(crate) fn quiet_thread(name: &str, run: impl FnOnce() + Send + 'static) -> i
 
 /// `CLOCK_MONOTONIC`, since the machine was started: clock_gettime(2), without a system call. What `Instant` has, which
 /// can only be asked for differences.
+#[inline]
 pub(crate) fn steady_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the place for the time is writable.

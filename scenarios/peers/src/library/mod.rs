@@ -60,7 +60,7 @@ impl Table {
     /// A row of a time that has no peer here; `others` is what else there is to say.
     fn time(&mut self, work: &str, is: Duration, (target, most): (&str, Duration), others: &str) {
         let verdict = if is <= most { "met" } else { "**missed**" };
-        let cells = [work, &format!("{is:.2?}"), "–", "–", target, verdict, others];
+        let cells = [work, &span(is), "–", "–", target, verdict, others];
         self.add(&cells.map(str::to_owned));
     }
 }
@@ -263,6 +263,13 @@ fn scrubbing(table: &mut Table) {
     }
 }
 
+/// As the other rows have it.
+fn span(time: Duration) -> String {
+    let text = format!("{time:.2?}");
+    let unit = text.find(|char: char| !char.is_ascii_digit() && char != '.').unwrap_or(text.len());
+    format!("{} {}", &text[..unit], &text[unit..])
+}
+
 fn managing(table: &mut Table) {
     let (store, owner, _ids) = manager::full();
     let work = "manager of 10000 buffers: allocate + write + read + deallocate 32 B";
@@ -277,14 +284,17 @@ fn managing(table: &mut Table) {
     let (apart, told) = (apart.median(), told.median());
     let others = format!("{:.2} × as beside one who reads another manager's; read {count} times", ratio(told, apart));
     let beside = format!("{work}, beside one who reads its statistics without a pause");
-    table.add(&[&beside, &format!("{told:.2?}"), "–", "–", "–", "–", &others].map(str::to_owned));
+    table.add(&[&beside, &span(told), "–", "–", "–", "–", &others].map(str::to_owned));
     let due = manager::due_at_once(100);
-    let work = format!("{} buffers due within {:.1?}", manager::LIVE, due.spread);
+    let work = format!("{} buffers due within {}", manager::LIVE, span(due.spread));
     for (name, times, most) in [("first", &due.first, 10), ("last", &due.last, 20)] {
         let [median, most_late] = [50, 100].map(|share| times.percentile(share));
-        let others = format!("median {median:.2?}, at most {most_late:.2?}");
+        let others = format!("median {}, at most {}", span(median), span(most_late));
         let target = (format!("≤ {most} ms"), Duration::from_millis(most));
         let work = format!("{work}: the {name} wiped, p99 of 100 runs");
         table.time(&work, times.percentile(99), (&target.0, target.1), &others);
     }
+    let told = span(due.told.percentile(99));
+    let work = format!("{work}: the manager has heard of all, p99 of 100 runs");
+    table.add(&[&work, &told, "–", "–", "–", "–", ""].map(str::to_owned));
 }
