@@ -20,7 +20,8 @@ use crate::holder::{
 use crate::kept::{COFFER, FROM_VEC, GROWN_TEXT, IDLE, SEALED, SPENT, TYPED};
 use crate::managed::{
     MANAGED, MANAGED_COMPARE, MANAGED_COMPRESSED, MANAGED_COPIED, MANAGED_EVICTED, MANAGED_EXECUTE, MANAGED_FORCED,
-    MANAGED_HASH, MANAGED_INPUT, MANAGED_PANICKED, MANAGED_PROCESSED, MANAGED_REST, MANAGED_SHUTDOWN, MANAGED_TEMPLATE,
+    MANAGED_HASH, MANAGED_IDLE, MANAGED_INPUT, MANAGED_PANICKED, MANAGED_PROCESSED, MANAGED_REST, MANAGED_SHUTDOWN,
+    MANAGED_TEMPLATE,
 };
 use crate::proved::{COMPARED, HARDENED, PRINTED, REFUSED, VERIFIED};
 use crate::scrubbed::{
@@ -160,7 +161,7 @@ static TABLE: &[Line] = &[
 
     // Buffers of a manager.
     line(&MANAGED,            &WIPE,         "clean"),
-    line(&MANAGED_REST,       &TIMEOUT,      "clean"),
+    line(&MANAGED_IDLE,       &TIMEOUT,      "clean"),
     line(&MANAGED_REST,       &WIPE,         "clean"),
     line(&MANAGED_REST,       &PANIC_UNWIND, "clean"),
     line(&MANAGED_REST,       &SIGTERM,      "clean"),
@@ -446,7 +447,7 @@ mod tests {
     use super::*;
 
     /// The ablated builds of the library that rows notice; tests of the library notice more (`xtask/src/facts.rs`).
-    const ABLATIONS: [&str; 42] = [
+    const ABLATIONS: [&str; 44] = [
         "wipe",
         "descriptor-close",
         "reseal",
@@ -476,7 +477,9 @@ mod tests {
         "future-drop",
         "record-content",
         "record-shutdown",
+        "records-retire",
         "records-revoke",
+        "manager-sweep",
         "pqc-ratchet",
         "environment-wipe",
         "dont-dump",

@@ -15,12 +15,10 @@ pub(crate) static MANAGED: Holder = ours("managed", &["manager-free"], &["S11"],
     then(&mut Held::Kept)?;
     buffer.free()
 });
-/// Nobody frees it: it ends by time, or with the manager.
-pub(crate) static MANAGED_REST: Holder = ours("managed-rest", &[], &["S19"], |plant, then| {
-    let buffer = Buffer::filled(plant)?;
-    let (start, len) = buffer.place()?;
-    then(&mut Held::At(start, len))
-});
+/// Nobody uses it for as long as the rows of deadlines wait.
+pub(crate) static MANAGED_IDLE: Holder = ours("managed-idle", &["manager-sweep"], &["S19"], rest);
+/// Nobody frees it: it ends with the manager, or with the process.
+pub(crate) static MANAGED_REST: Holder = ours("managed-rest", &[], &["S11"], rest);
 pub(crate) static MANAGED_FORCED: Holder = ours("managed-forced", &["manager-forced"], &["S11"], |plant, then| {
     let buffer = Buffer::filled(plant)?;
     then(&mut Held::Kept)?;
@@ -175,6 +173,12 @@ pub(crate) fn copy_to_stack(data: &[u8]) {
     let mut frame = [0; 16 << 10]; // more than a panic and what catches it need
     secmem::wipe::copy(&data[..LEN], &mut frame[..LEN]);
     black_box(&mut frame);
+}
+
+fn rest(plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
+    let buffer = Buffer::filled(plant)?;
+    let (start, len) = buffer.place()?;
+    then(&mut Held::At(start, len))
 }
 
 fn input(mut plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {

@@ -32,14 +32,15 @@ pub(crate) static RECORD_KEY: Holder = ours("record-key", KEY, &[], &["S11", "S1
 /// It leaves its keyring encrypted, and is another's, with the other cipher.
 pub(crate) static RECORD_KEY_EXPORTED: Holder = ours("record-key-exported", KEY, &[], &["S11", "S13"], exported);
 /// Another has taken its place, and then its retention is over.
-pub(crate) static RECORD_KEY_RETIRED: Holder = ours("record-key-retired", KEY, &[], &["S19"], |plant, then| {
-    let retention = plant.expires_in.unwrap_or(Duration::from_secs(3600));
-    let keys = keyring(plant, Config::default().retention(retention).grace(Duration::ZERO))?;
-    keys.rotate().map_err(Failure::while_doing("rotating a key"))?;
-    then(&mut Held::Hidden)?;
-    std::mem::forget(keys);
-    Ok(())
-});
+pub(crate) static RECORD_KEY_RETIRED: Holder =
+    ours("record-key-retired", KEY, &["records-retire"], &["S19"], |plant, then| {
+        let retention = plant.expires_in.unwrap_or(Duration::from_secs(3600));
+        let keys = keyring(plant, Config::default().retention(retention).grace(Duration::ZERO))?;
+        keys.rotate().map_err(Failure::while_doing("rotating a key"))?;
+        then(&mut Held::Hidden)?;
+        std::mem::forget(keys);
+        Ok(())
+    });
 pub(crate) static RECORD_KEY_REVOKED: Holder =
     ours("record-key-revoked", KEY, &["records-revoke"], &["S11"], |plant, then| {
         let keys = keyring(plant, Config::default())?;
