@@ -89,6 +89,7 @@ impl Life {
     }
 
     /// Whether its time has come, whatever anybody has done about it.
+    #[cfg(all(feature = "manager", target_arch = "x86_64"))]
     pub(crate) fn is_over(&self) -> bool {
         self.deadline.is_some() && self.terms.has_passed()
     }
