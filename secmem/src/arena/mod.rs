@@ -508,16 +508,26 @@ mod tests {
     }
 
     fn filled(sealed: bool, schedule: Schedule) -> Slot {
-        let mut slot = Slot::new(Policy::from(Backend::Mlock), sealed, 100, schedule).unwrap();
+        filled_as(Policy::from(Backend::Mlock), sealed, schedule)
+    }
+
+    fn filled_as(policy: Policy, sealed: bool, schedule: Schedule) -> Slot {
+        let mut slot = Slot::new(policy, sealed, 100, schedule).unwrap();
         slot.write(|bytes| bytes.fill(0xA7)).unwrap();
         slot
+    }
+
+    /// Closed memory of a policy that no other test has: where another one has it open, it is not opened, and nothing is refused.
+    fn closed(preferred: Control) -> Slot {
+        let policy = Policy::from(Backend::Mlock).with(preferred, crate::policy::Demand::Preferred);
+        filled_as(policy, true, Schedule::Single)
     }
 
     #[test]
     fn a_slot_that_did_not_open_to_be_wiped_is_wiped_by_the_next_one_who_ends_it() {
         for (first, second) in [(Doom::Wiped, Doom::Wiped), (Doom::Expired, Doom::Purged), (Doom::Spent, Doom::Expired)]
         {
-            let slot = filled(true, Schedule::Single);
+            let slot = closed(Control::DontFork);
             seam::fail_next(Call::Access, libc::ENOMEM);
 
             assert!(matches!(slot.doom(first), Err(Error::Access { .. })));
@@ -532,7 +542,7 @@ mod tests {
 
     #[test]
     fn a_slot_whose_end_was_refused_twice_is_nobodys_and_the_next_purge_wipes_it() {
-        let slot = filled(true, Schedule::Single);
+        let slot = closed(Control::DontDump);
         let place = slot.place;
         for _ in 0..2 {
             seam::fail_next(Call::Access, libc::ENOMEM);
