@@ -149,7 +149,8 @@ fn scrypt_leaves_the_key_that_it_derives() {
 #[test]
 #[cfg_attr(debug_assertions, ignore = "wants an optimised build")]
 fn hkdf_leaves_the_key_by_a_memcpy_that_is_charged_to_its_caller() {
-    let within = Some(("block-buffer", "digest_blocks", "copy_from_slice(input)"));
+    // Which line that is, the compiler tells in some builds and not in others: of the copies in it, one is left.
+    let within = Some(("block-buffer", "digest_blocks", ""));
 
     let writers = Known { within, ..Known::new("hkdf/bare", "hkdf extract") }.writers();
 
