@@ -865,6 +865,7 @@ fn a_header_of_somebody_who_is_no_proxy_changes_nothing() {
         let refused = server.get_from("127.0.0.2", STATS, &[("x-forwarded-for", spoof)]);
         assert_eq!(refused.refusal(), (403, DENIED.to_owned()), "{spoof}");
     }
+    assert_eq!(server.get_from("127.0.0.2", STATS, &[]).status, 403, "nor does it without one");
     // From this machine it is the word of a proxy that nobody has named, which could be asking for anybody.
     let own = server.get_from("127.0.0.1", STATS, &[("x-forwarded-for", "203.0.113.9")]);
     assert_eq!(own.refusal(), (403, DENIED.to_owned()));
