@@ -91,6 +91,7 @@ pub(crate) const FACTS: &[(&str, &[&str])] = &[
             "an_address_of_ipv4_that_comes_as_ipv6_is_the_same_address",
             "an_address_off_the_list_gets_403_whatever_it_asks_for",
             "behind_a_proxy_the_address_that_it_names_counts",
+            "each_request_is_counted_once_whatever_comes_of_it",
             "without_a_list_the_machine_itself_is_let_in_and_an_empty_list_lets_nobody_in",
         ],
     ),
