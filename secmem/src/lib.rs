@@ -146,6 +146,9 @@ mod trace;
 #[cfg(all(feature = "typed", target_os = "linux"))]
 mod typed;
 
+#[cfg(all(feature = "vault", target_os = "linux", target_arch = "x86_64"))]
+pub mod vault;
+
 #[cfg(all(any(feature = "journal", feature = "records"), target_os = "linux", target_arch = "x86_64"))]
 mod wall;
 

@@ -123,6 +123,18 @@ impl Policy {
         }
     }
 
+    /// The demands as a number.
+    #[cfg(all(feature = "vault", target_arch = "x86_64"))]
+    pub(crate) const fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// What [`bits`](Self::bits) told.
+    #[cfg(all(feature = "vault", target_arch = "x86_64"))]
+    pub(crate) const fn of_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+
     /// The kind of memory, as the demand for memfd_secret says it.
     pub(crate) const fn backend(&self) -> Backend {
         match self.demand(Control::MemfdSecret) {

@@ -240,7 +240,7 @@ fn confirm(
     if arena::in_child() {
         return Err(Error::Forked);
     }
-    let read = || std::fs::read_to_string("/proc/self/smaps").map_err(|source| Error::Verify { source });
+    let read = || smaps().map_err(|source| Error::Verify { source });
     // Both are locked before the file is read: what it says is what there is, until the end.
     arena::look(|looks| {
         register::look(|stretches| {
@@ -276,6 +276,39 @@ fn confirm(
             Ok(confirmation)
         })
     })
+}
+
+const SMAPS: &str = "/proc/self/smaps";
+
+/// The file, where it is kept open.
+#[cfg(all(feature = "vault", target_arch = "x86_64"))]
+static KEPT: std::sync::OnceLock<std::fs::File> = std::sync::OnceLock::new();
+
+/// Keeps the file open, for a process that will open none any more.
+#[cfg(all(feature = "vault", target_arch = "x86_64"))]
+pub(crate) fn keep_open() -> std::io::Result<()> {
+    let file = std::fs::File::open(SMAPS)?;
+    let _ = KEPT.set(file); // another one is as good
+    Ok(())
+}
+
+fn smaps() -> std::io::Result<String> {
+    #[cfg(all(feature = "vault", target_arch = "x86_64"))]
+    if let Some(file) = KEPT.get() {
+        return read_again(file);
+    }
+    std::fs::read_to_string(SMAPS)
+}
+
+/// All of a file of the kernel's, from its beginning: it is made anew for each reading.
+#[cfg(all(feature = "vault", target_arch = "x86_64"))]
+pub(crate) fn read_again(mut file: &std::fs::File) -> std::io::Result<String> {
+    use std::io::{Read as _, Seek as _};
+
+    let mut text = String::new();
+    file.rewind()?;
+    file.read_to_string(&mut text)?;
+    Ok(text)
 }
 
 /// A mapping as `smaps` lists it.

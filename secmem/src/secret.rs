@@ -405,6 +405,12 @@ impl Secret {
         Ok(())
     }
 
+    /// The policy that it was made with.
+    #[cfg(all(feature = "vault", target_arch = "x86_64"))]
+    pub(crate) fn protection_policy(&self) -> Policy {
+        self.slot.policy()
+    }
+
     /// Whether its time has come, whatever anybody has done about it.
     #[cfg(all(feature = "manager", target_arch = "x86_64"))]
     pub(crate) fn is_over(&self) -> bool {

@@ -59,6 +59,12 @@ impl<'a> Prompt<'a> {
         self
     }
 
+    /// What it was given: the text, what is shown for a character, and its limit.
+    #[cfg(all(feature = "vault", target_arch = "x86_64"))]
+    pub(crate) fn parts(&self) -> (&'a str, Option<char>, usize) {
+        (self.text, self.mask, self.limit)
+    }
+
     /// Asks at the terminal if standard input is one; else takes a line of standard input, without a question.
     ///
     /// # Errors

@@ -60,7 +60,7 @@ impl SigningKey {
         self.public
     }
 
-    pub(super) fn sign(&self, message: &[u8]) -> Result<[u8; SIGNATURE], Error> {
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<[u8; SIGNATURE], Error> {
         let mut signature = [0; SIGNATURE];
         let into = &mut signature;
         let mut done = false;

@@ -9,10 +9,10 @@ use crate::error::Error as MemoryError;
 use crate::scrub::Stack;
 
 /// Bytes of what an encapsulation agrees on.
-pub(super) const SHARED: usize = 32;
+pub(crate) const SHARED: usize = 32;
 
 /// Bytes of the stack: the matrices stand on it, and without optimisation several times.
-const STACK: usize = if cfg!(debug_assertions) { 2 << 20 } else { 256 << 10 };
+pub(crate) const STACK: usize = if cfg!(debug_assertions) { 2 << 20 } else { 256 << 10 };
 
 /// How a key is agreed on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -29,12 +29,12 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    pub(super) fn from_byte(byte: u8) -> Option<Self> {
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
         [Self::MlKem768, Self::MlKem1024, Self::XWing].into_iter().find(|it| *it as u8 == byte)
     }
 
     /// Bytes of the seed, which is the whole key.
-    pub(super) fn seed_len(self) -> usize {
+    pub(crate) fn seed_len(self) -> usize {
         match self {
             Self::MlKem768 | Self::MlKem1024 => 64,
             Self::XWing => 32,
@@ -42,7 +42,7 @@ impl Algorithm {
     }
 
     /// Bytes of a public key.
-    pub(super) fn public_len(self) -> usize {
+    pub(crate) fn public_len(self) -> usize {
         match self {
             Self::MlKem768 => 1184,
             Self::MlKem1024 => 1568,
@@ -51,7 +51,7 @@ impl Algorithm {
     }
 
     /// Bytes of an encapsulated key.
-    pub(super) fn ciphertext_len(self) -> usize {
+    pub(crate) fn ciphertext_len(self) -> usize {
         match self {
             Self::MlKem768 => 1088,
             Self::MlKem1024 => 1568,
@@ -60,7 +60,7 @@ impl Algorithm {
     }
 
     /// Random bytes that an encapsulation needs.
-    pub(super) fn random_len(self) -> usize {
+    pub(crate) fn random_len(self) -> usize {
         match self {
             Self::MlKem768 | Self::MlKem1024 => 32,
             Self::XWing => 64,
@@ -86,7 +86,7 @@ fn scrubbed(f: impl FnOnce() -> Option<()>) -> Result<Option<()>, MemoryError> {
 }
 
 /// The public key that belongs to a seed.
-pub(super) fn public_key(algorithm: Algorithm, seed: &[u8]) -> Result<Option<Vec<u8>>, MemoryError> {
+pub(crate) fn public_key(algorithm: Algorithm, seed: &[u8]) -> Result<Option<Vec<u8>>, MemoryError> {
     let mut public = vec![0; algorithm.public_len()];
     let made = scrubbed(|| {
         match algorithm {
@@ -109,63 +109,75 @@ pub(super) fn public_key(algorithm: Algorithm, seed: &[u8]) -> Result<Option<Vec
 }
 
 /// Agrees on `shared` with whoever has the seed; `None` if `public` is no public key.
-pub(super) fn encapsulate(
+pub(crate) fn encapsulate(
     algorithm: Algorithm,
     public: &[u8],
     random: &[u8],
     shared: &mut [u8],
 ) -> Result<Option<Vec<u8>>, MemoryError> {
     let mut ciphertext = vec![0; algorithm.ciphertext_len()];
-    let made = scrubbed(|| {
-        match algorithm {
-            Algorithm::MlKem768 => {
-                let key = ml_kem_768::EncapsulationKey::new_from_slice(public).ok()?;
-                let (made, agreed) = key.encapsulate_deterministic(&random.try_into().ok()?);
-                ciphertext.copy_from_slice(&made);
-                shared.copy_from_slice(&agreed);
-            }
-            Algorithm::MlKem1024 => {
-                let key = ml_kem_1024::EncapsulationKey::new_from_slice(public).ok()?;
-                let (made, agreed) = key.encapsulate_deterministic(&random.try_into().ok()?);
-                ciphertext.copy_from_slice(&made);
-                shared.copy_from_slice(&agreed);
-            }
-            Algorithm::XWing => {
-                let key = x_wing::EncapsulationKey::new_from_slice(public).ok()?;
-                let (made, agreed) = key.encapsulate_deterministic(&random.try_into().ok()?);
-                ciphertext.copy_from_slice(&made);
-                shared.copy_from_slice(&agreed);
-            }
-        }
-        Some(())
-    })?;
+    let made = scrubbed(|| encapsulate_here(algorithm, public, random, shared, &mut ciphertext))?;
     Ok(made.map(|()| ciphertext))
 }
 
+/// [`encapsulate`] on the stack that the caller is on.
+pub(crate) fn encapsulate_here(
+    algorithm: Algorithm,
+    public: &[u8],
+    random: &[u8],
+    shared: &mut [u8],
+    ciphertext: &mut [u8],
+) -> Option<()> {
+    match algorithm {
+        Algorithm::MlKem768 => {
+            let key = ml_kem_768::EncapsulationKey::new_from_slice(public).ok()?;
+            let (made, agreed) = key.encapsulate_deterministic(&random.try_into().ok()?);
+            ciphertext.copy_from_slice(&made);
+            shared.copy_from_slice(&agreed);
+        }
+        Algorithm::MlKem1024 => {
+            let key = ml_kem_1024::EncapsulationKey::new_from_slice(public).ok()?;
+            let (made, agreed) = key.encapsulate_deterministic(&random.try_into().ok()?);
+            ciphertext.copy_from_slice(&made);
+            shared.copy_from_slice(&agreed);
+        }
+        Algorithm::XWing => {
+            let key = x_wing::EncapsulationKey::new_from_slice(public).ok()?;
+            let (made, agreed) = key.encapsulate_deterministic(&random.try_into().ok()?);
+            ciphertext.copy_from_slice(&made);
+            shared.copy_from_slice(&agreed);
+        }
+    }
+    Some(())
+}
+
 /// What was agreed on. For a ciphertext that was changed it is something else, as FIPS 203 has it: the tag tells.
-pub(super) fn decapsulate(
+pub(crate) fn decapsulate(
     algorithm: Algorithm,
     seed: &[u8],
     ciphertext: &[u8],
     shared: &mut [u8],
 ) -> Result<Option<()>, MemoryError> {
-    scrubbed(|| {
-        match algorithm {
-            Algorithm::MlKem768 => {
-                let key = ml_kem_768::DecapsulationKey::from_seed(seed.try_into().ok()?);
-                shared.copy_from_slice(&key.decapsulate_slice(ciphertext).ok()?);
-            }
-            Algorithm::MlKem1024 => {
-                let key = ml_kem_1024::DecapsulationKey::from_seed(seed.try_into().ok()?);
-                shared.copy_from_slice(&key.decapsulate_slice(ciphertext).ok()?);
-            }
-            Algorithm::XWing => {
-                let key = x_wing::DecapsulationKey::from(<[u8; 32]>::try_from(seed).ok()?);
-                shared.copy_from_slice(&key.decapsulate_slice(ciphertext).ok()?);
-            }
+    scrubbed(|| decapsulate_here(algorithm, seed, ciphertext, shared))
+}
+
+/// [`decapsulate`] on the stack that the caller is on.
+pub(crate) fn decapsulate_here(algorithm: Algorithm, seed: &[u8], ciphertext: &[u8], shared: &mut [u8]) -> Option<()> {
+    match algorithm {
+        Algorithm::MlKem768 => {
+            let key = ml_kem_768::DecapsulationKey::from_seed(seed.try_into().ok()?);
+            shared.copy_from_slice(&key.decapsulate_slice(ciphertext).ok()?);
         }
-        Some(())
-    })
+        Algorithm::MlKem1024 => {
+            let key = ml_kem_1024::DecapsulationKey::from_seed(seed.try_into().ok()?);
+            shared.copy_from_slice(&key.decapsulate_slice(ciphertext).ok()?);
+        }
+        Algorithm::XWing => {
+            let key = x_wing::DecapsulationKey::from(<[u8; 32]>::try_from(seed).ok()?);
+            shared.copy_from_slice(&key.decapsulate_slice(ciphertext).ok()?);
+        }
+    }
+    Some(())
 }
 
 #[cfg(test)]

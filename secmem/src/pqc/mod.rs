@@ -41,8 +41,8 @@
 mod error;
 mod event;
 mod format;
-mod kem;
-mod stretch;
+pub(crate) mod kem;
+pub(crate) mod stretch;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -38,7 +38,7 @@ impl Default for Cost {
 
 impl Cost {
     /// Whether Argon2 can do that, and it is no more than `most`.
-    pub(super) fn is_within(&self, most: &Self) -> bool {
+    pub(crate) fn is_within(&self, most: &Self) -> bool {
         self.params(32).is_some()
             && self.memory <= most.memory
             && self.passes <= most.passes
@@ -51,7 +51,7 @@ impl Cost {
 }
 
 /// Derives all of `into` from a secret.
-pub(super) fn stretch(
+pub(crate) fn stretch(
     cost: Cost,
     policy: Policy,
     secret: &Secret,

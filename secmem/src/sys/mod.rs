@@ -431,6 +431,38 @@ pub(crate) fn set_mask(mask: &Mask) -> io::Result<Mask> {
     Ok(Mask(before))
 }
 
+/// Blocks no signal in the calling thread.
+#[cfg(all(feature = "vault", target_arch = "x86_64"))]
+pub(crate) fn unblock_signals() -> io::Result<()> {
+    // SAFETY: a set of signals is an array of integers, for which zero is valid, and the empty set.
+    let none: libc::sigset_t = unsafe { std::mem::zeroed() };
+    set_mask(&Mask(none)).map(drop)
+}
+
+/// Closes every descriptor but 0, 1 and 2: close_range(2), Linux 5.9. For a process that was just started: what it finds open
+/// there was left to it by the one that started it, and nothing in this program owns it.
+#[cfg(all(feature = "vault", target_arch = "x86_64"))]
+pub(crate) fn close_all_but_standard() -> io::Result<()> {
+    // SAFETY: the call takes numbers; the descriptors belong to nothing in this process (above).
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) };
+    if closed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Descriptors below 1024 that are open.
+#[cfg(all(feature = "vault", target_arch = "x86_64"))]
+pub(crate) fn open_descriptors() -> u32 {
+    // SAFETY: the call takes numbers and changes nothing.
+    let is_open = |number: c_int| unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0;
+    (0..1024).filter(|number| is_open(*number)).map(|_| 1).sum()
+}
+
+/// Lets the kernel do on `signal` what it does by default.
+#[cfg(all(feature = "vault", target_arch = "x86_64"))]
+pub(crate) fn reset_action(signal: c_int) -> io::Result<()> {
+    // SAFETY: the default action is no handler.
+    unsafe { set_action(signal, &default_action()) }
+}
+
 /// Starts a thread with all signals blocked: those of the application are for its own threads.
 ///
 /// A thread begins with the mask of the one that starts it, so there is no moment at which it could take one.

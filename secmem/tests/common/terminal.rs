@@ -273,3 +273,41 @@ fn pipe() -> (File, File) {
     let (reader, writer) = io::pipe().unwrap();
     (File::from(OwnedFd::from(reader)), File::from(OwnedFd::from(writer)))
 }
+
+/// A terminal that is nobody's controlling one, for whoever is handed it.
+pub struct Pty {
+    person: File,
+    terminal: File,
+}
+
+impl Pty {
+    pub fn open() -> Self {
+        let (person, terminal) = pair();
+        Self { person, terminal }
+    }
+
+    pub fn device(&self) -> OwnedFd {
+        self.terminal.try_clone().unwrap().into()
+    }
+
+    /// Waits until the terminal shows this.
+    pub fn expect(&self, wanted: &str) {
+        let (mut shown, until) = (Vec::new(), Instant::now() + PATIENCE);
+        while !String::from_utf8_lossy(&shown).contains(wanted) {
+            assert!(Instant::now() < until, "{wanted:?} is not shown: {:?}", String::from_utf8_lossy(&shown));
+            if readable(&self.person) {
+                let mut some = [0; 256];
+                let got = (&self.person).read(&mut some).unwrap();
+                shown.extend_from_slice(&some[..got]);
+            }
+        }
+    }
+
+    pub fn type_in(&self, text: &str) {
+        (&self.person).write_all(text.as_bytes()).unwrap();
+    }
+
+    pub fn shows_what_is_typed(&self) -> bool {
+        modes(&self.terminal).shows_what_is_typed()
+    }
+}

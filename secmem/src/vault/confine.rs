@@ -1,0 +1,221 @@
+//! What a worker gives up before it takes a request: descriptors, dumps, signals that would end it uncleaned, system calls.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, getppid, pidfd_open};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    TargetArch, apply_filter_all_threads,
+};
+
+use super::frame::{Failed, Why};
+use crate::error::Error as MemoryError;
+use crate::purge::{self, Plan, ends_a_process};
+use crate::secret::Secret;
+use crate::{arena, harden, input, report, scrub, sys};
+
+/// A step that was refused: [`Error::Confine`](super::Error::Confine).
+#[derive(Debug)]
+pub(super) struct Step {
+    at: usize,
+    errno: i32,
+}
+
+const STEPS: [&str; 9] = [
+    "unknown",
+    "its first steps",
+    "setting its signals",
+    "hardening it",
+    "making its memory",
+    "keeping /proc/self/smaps open",
+    "watching its caller",
+    "the list of system calls",
+    "applying the list of system calls",
+];
+
+impl Step {
+    /// What a step is called.
+    pub(super) fn name_of(number: u64) -> &'static str {
+        usize::try_from(number).ok().and_then(|at| STEPS.get(at)).copied().unwrap_or(STEPS[0])
+    }
+
+    pub(super) fn told(&self) -> Failed {
+        let number = u64::from(self.errno.unsigned_abs());
+        Failed { why: Why::Refused, number, other: self.at as u64 }
+    }
+}
+
+fn system(at: usize) -> impl Fn(io::Error) -> Step {
+    move |error| Step { at, errno: error.raw_os_error().unwrap_or(0) }
+}
+
+fn memory(at: usize) -> impl Fn(MemoryError) -> Step {
+    move |error| Step { at, errno: errno_of(&error) }
+}
+
+/// The `errno` behind an error, or 0.
+pub(super) fn errno_of(error: &MemoryError) -> i32 {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    source.and_then(io::Error::raw_os_error).unwrap_or(0)
+}
+
+/// Files of the kernel's about this process, which it cannot open any more.
+#[derive(Debug)]
+pub(super) struct Files {
+    pub(super) status: std::fs::File,
+}
+
+/// Makes this process one that can do its work and nothing else. It has one thread so far.
+pub(super) fn close_up() -> Result<Files, Step> {
+    take_signals()?;
+    harden::harden().map_err(memory(3))?;
+    // What is made at its first use is made now: the stack for other people's code, and the thread that watches deadlines.
+    scrub::run(|| ()).map_err(memory(4))?;
+    drop(Secret::options().expires_in(Duration::from_secs(3600)).zeroed(1).map_err(memory(4))?);
+    report::keep_open().map_err(system(5))?;
+    let status = std::fs::File::open("/proc/self/status").map_err(system(5))?;
+    watch()?;
+    let list = allowed().map_err(|_| Step { at: 7, errno: 0 })?;
+    if !cfg!(secmem_ablate = "vault-filter") {
+        apply_filter_all_threads(&list).map_err(|error| Step {
+            at: 8,
+            errno: match error {
+                seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => {
+                    error.raw_os_error().unwrap_or(0)
+                }
+                _ => 0,
+            },
+        })?;
+    }
+    Ok(Files { status })
+}
+
+/// Every signal that would end the process purges first. What its caller ignored or blocked is as it was meant to be.
+fn take_signals() -> Result<(), Step> {
+    let all = (1..=31).chain(libc::SIGRTMIN()..=libc::SIGRTMAX());
+    // What a write to a caller that is gone sends: an error says it, too.
+    let ends: Vec<_> = all.filter(|&signal| ends_a_process(signal) && signal != libc::SIGPIPE).collect();
+    for &signal in &ends {
+        sys::reset_action(signal).map_err(system(2))?;
+    }
+    sys::unblock_signals().map_err(system(2))?;
+    if !cfg!(secmem_ablate = "vault-signals") {
+        purge::install(&Plan::default().signals(ends)).map_err(memory(2))?;
+    }
+    Ok(())
+}
+
+/// Ends this process when its caller does, also while it waits for somebody who types. `PR_SET_PDEATHSIG` would not do: it comes
+/// when the thread ends that has started the process.
+fn watch() -> Result<(), Step> {
+    // A child that the caller has forked may have the caller's end of the socket as long as it lives.
+    let caller: Option<Pid> = getppid();
+    let caller = caller.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+    // Running before there is a list of system calls, which is without those that a thread begins with.
+    let (tell, told) = std::sync::mpsc::channel();
+    sys::quiet_thread("secmem-vault-watch", move || {
+        let _ = tell.send(());
+        let socket = io::stdin();
+        let other = caller.as_ref().map_or(socket.as_fd(), AsFd::as_fd);
+        let interest = if caller.is_some() { PollFlags::IN } else { PollFlags::empty() };
+        loop {
+            let mut places = [PollFd::new(&socket, PollFlags::empty()), PollFd::from_borrowed_fd(other, interest)];
+            match poll(&mut places, None) {
+                Ok(_) if places.iter().any(|place| !place.revents().is_empty()) => break,
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(_) => break,
+            }
+        }
+        leave(0)
+    })
+    .map_err(system(6))?;
+    told.recv().map_err(|_| Step { at: 6, errno: 0 })
+}
+
+/// Wipes everything and ends the process, whatever its other threads do.
+pub(super) fn leave(status: i32) -> ! {
+    if !cfg!(secmem_ablate = "vault-leave") {
+        arena::purge_forced();
+    }
+    input::restore_terminal();
+    sys::exit_now(status)
+}
+
+/// What the worker does with the kernel: memory, its socket, the terminal that it is given, time, its own end. What is not on the list
+/// is `EPERM`: no file is opened, no process started, no connection made.
+fn allowed() -> Result<BpfProgram, seccompiler::BackendError> {
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = [
+        // memory
+        libc::SYS_memfd_secret,
+        libc::SYS_mmap,
+        libc::SYS_munmap,
+        libc::SYS_mremap,
+        libc::SYS_mprotect,
+        libc::SYS_madvise,
+        libc::SYS_mlock,
+        libc::SYS_mlock2,
+        libc::SYS_brk,
+        libc::SYS_ftruncate,
+        libc::SYS_membarrier,
+        libc::SYS_getrandom,
+        libc::SYS_sysinfo,
+        // descriptors that it has or is given
+        libc::SYS_read,
+        libc::SYS_write,
+        libc::SYS_lseek,
+        libc::SYS_statx,
+        libc::SYS_fstat,
+        libc::SYS_close,
+        libc::SYS_poll,
+        libc::SYS_ppoll,
+        libc::SYS_recvmsg,
+        libc::SYS_sendmsg,
+        libc::SYS_pipe2, // how a question hears of signals
+        // threads, signals and time
+        libc::SYS_futex,
+        libc::SYS_sched_yield,
+        libc::SYS_clock_gettime,
+        libc::SYS_clock_nanosleep,
+        libc::SYS_gettid,
+        libc::SYS_getpid,
+        libc::SYS_tgkill,
+        libc::SYS_rt_sigaction,
+        libc::SYS_rt_sigprocmask,
+        libc::SYS_rt_sigreturn,
+        libc::SYS_restart_syscall,
+        libc::SYS_sigaltstack,
+        // its end
+        libc::SYS_exit,
+        libc::SYS_exit_group,
+    ]
+    .into_iter()
+    .map(|call| (call, Vec::new()))
+    .collect();
+    let is = |argument, value: u64| {
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)
+            .and_then(|condition| SeccompRule::new(vec![condition]))
+    };
+    // Of terminals, what a question does: their settings, and what was typed and not read.
+    let terminal =
+        [libc::TCGETS, libc::TCSETS, libc::TCSETSW, libc::TCSETSF, libc::TCFLSH, libc::TIOCGPGRP, libc::TIOCGWINSZ];
+    let terminal = terminal.into_iter().map(|request| is(1, request)).collect::<Result<_, _>>()?;
+    rules.insert(libc::SYS_ioctl, terminal);
+    let flags = [libc::F_GETFD, libc::F_GETFL, libc::F_SETFL];
+    let flags = flags.into_iter().map(|command| is(1, command.unsigned_abs().into())).collect::<Result<_, _>>()?;
+    rules.insert(libc::SYS_fcntl, flags);
+    // Limits are looked at, not set; of itself a process says whether it may be dumped, and forbids it, before it aborts.
+    rules.insert(
+        libc::SYS_prlimit64,
+        vec![SeccompRule::new(vec![SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?])?],
+    );
+    let flags = [libc::PR_GET_DUMPABLE, libc::PR_SET_DUMPABLE];
+    let flags = flags.into_iter().map(|what| is(0, what.unsigned_abs().into())).collect::<Result<_, _>>()?;
+    rules.insert(libc::SYS_prctl, flags);
+
+    let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
+    SeccompFilter::new(rules, refuse, SeccompAction::Allow, TargetArch::x86_64)?.try_into()
+}

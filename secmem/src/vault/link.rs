@@ -1,0 +1,451 @@
+//! The caller's end: starts a worker, sends it requests, hands its answers to those who wait, and sees to its end.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::call::{Call, Ledger, Pending};
+use super::channel::{End, Inbox, Incoming, OpenError, Outbox, Outgoing, Packet, chains};
+use super::envelope;
+use super::error::{Ending, Error};
+use super::event::Event;
+use super::frame::{Failed, Frame, FrameError, Hello, Kind, slot_of};
+use super::{Config, Over, RELEASE, VARIABLE};
+use crate::error::Error as MemoryError;
+use crate::policy::Policy;
+use crate::secret::Secret;
+use crate::sys;
+
+/// How long a worker that was told to end has before it gets a signal.
+const SOON: Duration = Duration::from_millis(250);
+
+/// What a request carries.
+pub(super) enum Body<'a> {
+    Open(&'a [u8]),
+    Secret(&'a mut Secret),
+}
+
+/// A worker, and the session with it.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) pid: u32,
+    socket: OwnedFd,
+    /// Wakes the thread that reads.
+    wake: OwnedFd,
+    process: OwnedFd,
+    out: Mutex<Out>,
+    pending: Pending,
+    ledger: Arc<Ledger>,
+    policy: Policy,
+    grace: Duration,
+    ended: Mutex<Option<Ending>>,
+    ends: Condvar,
+}
+
+#[derive(Debug)]
+struct Out {
+    outgoing: Outgoing,
+    outbox: Outbox,
+}
+
+fn start(step: &'static str) -> impl Fn(rustix::io::Errno) -> Error {
+    move |errno| Error::Start { step, source: errno.into() }
+}
+
+/// A worker that is not yet one: killed and reaped if it does not become one.
+struct Newborn {
+    child: Option<Child>,
+    process: Option<OwnedFd>,
+}
+
+impl Newborn {
+    fn keep(mut self) -> Option<(Child, OwnedFd)> {
+        self.child.take().zip(self.process.take())
+    }
+}
+
+impl Drop for Newborn {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill(); // it may have ended
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Link {
+    /// Starts a worker; it is confined, and takes requests, when this returns.
+    pub(super) fn start(config: &Config, ledger: &Arc<Ledger>) -> Result<Arc<Self>, Error> {
+        let flags = SocketFlags::CLOEXEC;
+        let (socket, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(start("socketpair"))?;
+        let mut command = Command::new(&config.program);
+        command.arg0("secmem-vault").env_clear().env(VARIABLE, RELEASE);
+        // Where a program finds its libraries, the worker has to, too.
+        if let Some(path) = std::env::var_os("LD_LIBRARY_PATH") {
+            command.env("LD_LIBRARY_PATH", path);
+        }
+        command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().map_err(|source| Error::Start { step: "starting its process", source })?;
+        drop(command); // and the worker's end of the socket with it
+        let pid = child.id();
+        let mut newborn = Newborn { child: Some(child), process: None };
+        let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let number = number.ok_or_else(|| start("its number")(rustix::io::Errno::SRCH))?;
+        let process = pidfd_open(number, PidfdFlags::empty()).map_err(start("pidfd_open"))?;
+
+        let end = Instant::now().checked_add(config.patience);
+        let mut inbox = Inbox::new();
+        let (outgoing, mut incoming) = agree(&socket, &process, &mut inbox, config, end)?;
+        ready(&socket, &process, &mut inbox, &mut incoming, end)?;
+
+        newborn.process = Some(process);
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(start("eventfd"))?;
+        let Some((child, process)) = newborn.keep() else { return Err(start("its number")(rustix::io::Errno::SRCH)) };
+        let link = Arc::new(Self {
+            pid,
+            socket,
+            wake,
+            process,
+            out: Mutex::new(Out { outgoing, outbox: Outbox::default() }),
+            pending: Pending::default(),
+            ledger: Arc::clone(ledger),
+            policy: config.policy,
+            grace: config.grace,
+            ended: Mutex::new(None),
+            ends: Condvar::new(),
+        });
+        let reader = Arc::clone(&link);
+        let mut held = Newborn { child: Some(child), process: None };
+        // The child goes to the thread; if there is no thread, it is killed here.
+        let (give, take) = std::sync::mpsc::channel();
+        sys::quiet_thread("secmem-vault", move || {
+            if let Ok(child) = take.recv() {
+                reader.read(child, inbox, incoming);
+            }
+        })
+        .map_err(|source| Error::Start { step: "a thread that reads its answers", source })?;
+        if let Some(child) = held.child.take() {
+            let _ = give.send(child); // the thread waits for it
+        }
+        ledger.started(pid);
+        Ok(link)
+    }
+
+    fn out(&self) -> MutexGuard<'_, Out> {
+        self.out.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether requests are taken.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        self.pending.over().map_or(Ok(()), |over| Err(over.into()))
+    }
+
+    /// Sends a request, and returns before its answer is there.
+    pub(super) fn request(
+        self: &Arc<Self>,
+        kind: Kind,
+        body: Body<'_>,
+        along: Option<OwnedFd>,
+        span: Duration,
+    ) -> Result<Request, Error> {
+        if crate::arena::in_child() {
+            return Err(MemoryError::Forked.into()); // locks may be held by threads that are not there
+        }
+        let call = Call::new(self.ledger.next_call(), span, &self.ledger);
+        self.pending.add(&call)?;
+        let request = Request { link: Arc::clone(self), call };
+        let id = request.call.id;
+        let mut out = self.out();
+        let packet = match body {
+            Body::Open(body) => out.outgoing.seal(kind, id, body),
+            Body::Secret(secret) => out.outgoing.seal_secret(kind, id, secret),
+        };
+        let packet = match packet {
+            Ok(packet) => packet,
+            // The keys have moved on, or not: nobody knows.
+            Err(error) => {
+                drop(out);
+                self.pending.end(Over::Broken(FrameError::Altered));
+                self.wake();
+                return Err(error.into());
+            }
+        };
+        out.outbox.push(packet, along);
+        // An error is the end of the worker, which the thread that reads tells to all who wait.
+        let sent = out.outbox.send(self.socket.as_fd());
+        let waits = sent.is_err() || !out.outbox.is_empty();
+        drop(out);
+        if waits {
+            self.wake();
+        }
+        Ok(request)
+    }
+
+    fn wake(&self) {
+        // The counter is full after 2^64 - 2 of these, and awake then.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+
+    /// Takes no more requests, fails those that wait, and ends the worker: by the end of its socket, then by SIGTERM, and by
+    /// SIGKILL when its grace is over. Returns when it is gone.
+    pub(super) fn stop(&self) -> Ending {
+        if crate::arena::in_child() {
+            return Ending::Unknown; // it is the parent's
+        }
+        self.pending.end(Over::Stopped);
+        self.wake();
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(how) = *ended {
+                return how;
+            }
+            ended = self.ends.wait(ended).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// What the thread does: reads answers as long as there is a worker, then buries it.
+    fn read(self: Arc<Self>, mut child: Child, mut inbox: Inbox, mut incoming: Incoming) {
+        while self.pending.over().is_none() {
+            if let Err(why) = self.turn(&mut inbox, &mut incoming) {
+                if let Some(why) = why {
+                    self.pending.end(why);
+                }
+                break;
+            }
+        }
+        let broken = matches!(self.pending.over(), Some(Over::Broken(_)));
+        let how = self.bury(&mut child, broken);
+        self.pending.end(Over::Ended(how));
+        self.ledger.audience.tell(|| Event::Ended { pid: self.pid, how });
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(how);
+        self.ends.notify_all();
+    }
+
+    /// Waits for something to do, and does it. An error: the session is over, for a reason or because the worker is.
+    fn turn(&self, inbox: &mut Inbox, incoming: &mut Incoming) -> Result<(), Option<Over>> {
+        let mut interest = PollFlags::IN;
+        if !self.out().outbox.is_empty() {
+            interest |= PollFlags::OUT;
+        }
+        let mut places = [
+            PollFd::new(&self.socket, interest),
+            PollFd::new(&self.wake, PollFlags::IN),
+            PollFd::new(&self.process, PollFlags::IN),
+        ];
+        match poll(&mut places, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return Err(None),
+        }
+        let [socket, wake, process] = places.map(|place| place.revents());
+        if wake.contains(PollFlags::IN) {
+            let _ = rustix::io::read(&self.wake, &mut [0; 8]); // empty if another one was faster
+        }
+        if interest.contains(PollFlags::OUT) && self.out().outbox.send(self.socket.as_fd()).is_err() {
+            return Err(None);
+        }
+        if socket.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            return self.receive(inbox, incoming);
+        }
+        // What it said before it died was read above.
+        if process.is_empty() { Ok(()) } else { Err(None) }
+    }
+
+    fn receive(&self, inbox: &mut Inbox, incoming: &mut Incoming) -> Result<(), Option<Over>> {
+        let packet = match inbox.receive_with(self.socket.as_fd(), RecvFlags::DONTWAIT) {
+            Ok(Some((packet, _))) => packet,
+            Ok(None) => return Err(None),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(_) => return Err(None),
+        };
+        let frame = Frame::parse(packet).map_err(|error| Some(Over::Broken(error)))?;
+        let (kind, id) = (frame.header.kind, frame.header.call);
+        let plain = Secret::options().policy(self.policy);
+        if kind == Kind::Wiped {
+            let body = self.opened(incoming.open(&frame, plain))?;
+            let slot = body.look(slot_of).map_err(|_| None)?.map_err(|error| Some(Over::Broken(error)))?;
+            self.ledger.worker_wiped(id, slot);
+            return Ok(());
+        }
+        let Some(call) = self.pending.get(id) else {
+            // Given up meanwhile: nobody is to see what it says.
+            return self.opened(incoming.skip(&frame));
+        };
+        let body = if kind == Kind::Secret {
+            let place = call.place(plain, frame.body.len());
+            match place {
+                Ok(place) => self.opened(incoming.open_into(&frame, place))?,
+                Err(error) => {
+                    self.opened(incoming.skip(&frame))?;
+                    self.pending.take(id);
+                    call.settle(Err(error.into()));
+                    return Ok(());
+                }
+            }
+        } else {
+            self.opened(incoming.open(&frame, plain))?
+        };
+        self.pending.take(id);
+        if kind == Kind::Failed {
+            let failed = body.look(Failed::decode).map_err(|_| None)?;
+            call.settle(Err(failed.map_err(|error| Some(Over::Broken(error)))?.into()));
+        } else {
+            call.settle(Ok((kind, body)));
+        }
+        Ok(())
+    }
+
+    /// What ends the session, of what can go wrong with a frame.
+    #[expect(clippy::unused_self, reason = "reads as what it is")]
+    fn opened<T>(&self, opened: Result<T, OpenError>) -> Result<T, Option<Over>> {
+        opened.map_err(|error| match error {
+            OpenError::Frame(error) => Some(Over::Broken(error)),
+            // Without memory, or after a purge, the keys are gone.
+            OpenError::Memory(_) => Some(Over::Purged),
+        })
+    }
+
+    /// Sees to it that the worker ends. `now`: it is not to be trusted.
+    fn bury(&self, child: &mut Child, now: bool) -> Ending {
+        let _ = shutdown(&self.socket, Shutdown::Both); // it may be gone
+        let signal = |signal| _ = pidfd_send_signal(&self.process, signal); // the same
+        if now {
+            signal(Signal::KILL);
+        } else if !self.is_gone_within(SOON.min(self.grace)) {
+            signal(Signal::TERM);
+            if !self.is_gone_within(self.grace) {
+                signal(Signal::KILL);
+            }
+        }
+        match child.wait() {
+            Ok(status) => match (status.code(), status.signal()) {
+                (Some(code), _) => Ending::Exit(code),
+                (None, Some(signal)) => Ending::Signal(signal),
+                (None, None) => Ending::Unknown,
+            },
+            Err(_) => Ending::Unknown,
+        }
+    }
+
+    fn is_gone_within(&self, span: Duration) -> bool {
+        readable_within(self.process.as_fd(), None, Instant::now().checked_add(span)).is_ok()
+    }
+}
+
+/// Waits until one of the two can be read; an error when the time is over.
+fn readable_within(
+    one: BorrowedFd<'_>,
+    other: Option<BorrowedFd<'_>>,
+    end: Option<Instant>,
+) -> Result<(), rustix::io::Errno> {
+    loop {
+        let left = end.map(|end| end.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        let other = other.unwrap_or(one);
+        let mut places = [PollFd::from_borrowed_fd(one, PollFlags::IN), PollFd::from_borrowed_fd(other, PollFlags::IN)];
+        match poll(&mut places, left.as_ref()) {
+            Ok(0) => return Err(rustix::io::Errno::TIMEDOUT),
+            Ok(_) => return Ok(()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+/// The next packet of a worker that has not become one yet.
+fn packet<'a>(
+    socket: &OwnedFd,
+    process: &OwnedFd,
+    inbox: &'a mut Inbox,
+    end: Option<Instant>,
+) -> Result<&'a [u8], Error> {
+    readable_within(socket.as_fd(), Some(process.as_fd()), end).map_err(start("waiting for its first word"))?;
+    match inbox.receive_with(socket.as_fd(), RecvFlags::DONTWAIT) {
+        Ok(Some((packet, _))) => Ok(packet),
+        // Whatever it is, it is no worker.
+        Ok(None) => Err(Error::Version { ours: RELEASE }),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(Error::Version { ours: RELEASE }),
+        Err(source) => Err(Error::Start { step: "its first word", source }),
+    }
+}
+
+/// Agrees on the keys of this session.
+fn agree(
+    socket: &OwnedFd,
+    process: &OwnedFd,
+    inbox: &mut Inbox,
+    config: &Config,
+    end: Option<Instant>,
+) -> Result<(Outgoing, Incoming), Error> {
+    let proposed = envelope::propose(config.policy)?;
+    let public = proposed.public.to_bytes();
+    let arena = u32::try_from(config.arena).unwrap_or(u32::MAX);
+    let hello = Hello { release: RELEASE, arena, policy: config.policy.bits(), public: &public[1..] };
+    let hello = Packet::open(Kind::Hello, &hello.encode());
+    hello.send(socket.as_fd(), None, SendFlags::DONTWAIT).map_err(|source| match source.kind() {
+        io::ErrorKind::BrokenPipe => Error::Version { ours: RELEASE },
+        _ => Error::Start { step: "its first request", source },
+    })?;
+    let frame = Frame::parse(packet(socket, process, inbox, end)?)?;
+    if frame.header.kind != Kind::Welcome {
+        return Err(FrameError::Unexpected.into());
+    }
+    if frame.body.is_empty() {
+        return Err(Error::Version { ours: RELEASE }); // it is of another one
+    }
+    let agreed = envelope::conclude(&proposed, frame.body, config.policy)?.ok_or(FrameError::Altered)?;
+    Ok(chains(&agreed, config.policy, End::Caller)?)
+}
+
+/// Waits until the worker has closed itself up.
+fn ready(
+    socket: &OwnedFd,
+    process: &OwnedFd,
+    inbox: &mut Inbox,
+    incoming: &mut Incoming,
+    end: Option<Instant>,
+) -> Result<(), Error> {
+    let frame = Frame::parse(packet(socket, process, inbox, end)?)?;
+    let kind = frame.header.kind;
+    let body = incoming.open(&frame, Secret::options()).map_err(|error| match error {
+        OpenError::Frame(error) => Error::Protocol(error),
+        OpenError::Memory(error) => Error::Memory(error),
+    })?;
+    match kind {
+        Kind::Ready => Ok(()),
+        Kind::Failed => {
+            let failed = body.look(Failed::decode)??;
+            let errno = i32::try_from(failed.number).unwrap_or(0);
+            Err(Error::Confine { step: super::confine::Step::name_of(failed.other), errno })
+        }
+        _ => Err(FrameError::Unexpected.into()),
+    }
+}
+
+/// A request that was sent. Dropped before its answer is taken, it is given up: the answer is not decrypted when it comes.
+#[derive(Debug)]
+pub(super) struct Request {
+    link: Arc<Link>,
+    call: Arc<Call>,
+}
+
+impl Request {
+    pub(super) fn call(&self) -> &Arc<Call> {
+        &self.call
+    }
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        if !crate::arena::in_child() {
+            self.link.pending.take(self.call.id);
+        }
+    }
+}
