@@ -27,7 +27,7 @@ struct Program {
 const UNITS: &str = "lib";
 
 /// All that are run.
-const PROGRAMS: [Program; 13] = [
+const PROGRAMS: [Program; 14] = [
     Program { name: "harden", features: "", prefixes: &[""] },
     Program { name: "kernel", features: "", prefixes: &[""] },
     Program { name: "lifetimes", features: "", prefixes: &[""] },
@@ -42,6 +42,7 @@ const PROGRAMS: [Program; 13] = [
     Program { name: "pqc", features: "pqc", prefixes: &["pqc-"] },
     Program { name: "journal", features: "journal pqc", prefixes: &["journal-"] },
     Program { name: "http", features: "http", prefixes: &["http-"] },
+    Program { name: "vault", features: "vault", prefixes: &["vault-"] },
 ];
 
 /// An ablation, and all the tests that must fail without the protection.
@@ -280,7 +281,7 @@ fn read(text: &str) -> Result<BTreeSet<String>, &'static str> {
     if !text.lines().any(|line| line.starts_with("test result: ")) {
         return Err("it did not get to its end");
     }
-    let failed = |line: &str| Some(line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?.to_owned());
+    let failed = |line: &str| Some(line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?.trim_end().to_owned());
     Ok(text.lines().filter_map(failed).collect())
 }
 
