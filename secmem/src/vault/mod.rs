@@ -47,7 +47,7 @@
 mod call;
 mod channel;
 mod confine;
-mod envelope;
+pub(crate) mod envelope;
 mod error;
 mod event;
 pub(crate) mod frame;
