@@ -2,6 +2,8 @@
 
 #[cfg(all(feature = "std", target_os = "linux"))]
 use crate::Secret;
+#[cfg(all(feature = "vault", target_os = "linux", target_arch = "x86_64"))]
+pub use crate::vault::envelope::Opener;
 
 /// What a coffer stored: salt (16 bytes), tag (16 bytes) and ciphertext, one after the other.
 #[cfg(all(feature = "coffer", target_os = "linux", target_arch = "x86_64"))]

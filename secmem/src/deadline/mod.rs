@@ -238,7 +238,8 @@ impl Deadline {
             queue.watched = true;
         }
         let (key, is_first) = queue.insert(Entry { at, ticket, terms: Arc::clone(terms) });
-        if is_first {
+        // It may be the first after one that was called off: the thread wakes in time for it then.
+        if is_first && queue.asleep_until.is_none_or(|until| at < until) {
             EARLIER.notify_one();
         }
         Ok(Some(Self { key, clock }))
@@ -291,6 +292,7 @@ fn watch() {
             tell(&mut over);
             queue = clock.queue();
         }
+        queue.asleep_until = queue.first();
         let Some(at) = queue.first() else {
             queue = EARLIER.wait(queue).unwrap_or_else(PoisonError::into_inner);
             continue;

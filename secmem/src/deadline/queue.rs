@@ -40,11 +40,13 @@ pub(super) struct Queue {
     free: Vec<u32>,
     count: u64,
     pub(super) watched: bool,
+    /// The thread sleeps until then; `None` for as long as nobody wakes it.
+    pub(super) asleep_until: Option<Time>,
 }
 
 impl Queue {
     pub(super) const fn new() -> Self {
-        Self { heap: Vec::new(), cells: Vec::new(), free: Vec::new(), count: 0, watched: false }
+        Self { heap: Vec::new(), cells: Vec::new(), free: Vec::new(), count: 0, watched: false, asleep_until: None }
     }
 
     /// Puts an entry in; says whether it is the earliest now.

@@ -106,7 +106,7 @@ impl Call {
     }
 
     /// Time that is left; `None` for more than can be counted.
-    fn left(&self) -> Option<Duration> {
+    pub(super) fn left(&self) -> Option<Duration> {
         self.end.map(|end| end.saturating_duration_since(Instant::now()))
     }
 
@@ -151,7 +151,11 @@ impl Call {
         }
     }
 
-    /// Waits for the answer.
+    pub(super) fn is_settled(&self) -> bool {
+        self.lock().answer.is_some()
+    }
+
+    /// Waits for the answer, which somebody else reads.
     pub(super) fn wait(&self) -> Result<Answer, Error> {
         let mut state = self.lock();
         loop {

@@ -186,6 +186,37 @@ pub(super) fn conclude(key: &Key, told: &[u8], policy: Policy) -> Result<Option<
     Ok(known.map(|()| agreed))
 }
 
+/// The operation of a worker's private key by itself, in this process: an envelope, opened as the worker opens it, on a stack that
+/// is kept. For the bench.
+#[derive(Debug)]
+pub struct Opener {
+    key: Key,
+    stack: Stack,
+    envelope: Vec<u8>,
+}
+
+impl Opener {
+    /// With a key of its own, and `secret` wrapped for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`PublicKey::wrap`].
+    pub fn new(algorithm: Algorithm, secret: &Secret) -> Result<Self, Error> {
+        let key = Key::draw(algorithm, Secret::options())?;
+        let envelope = key.public.wrap(secret)?;
+        Ok(Self { key, stack: Stack::new(kem::STACK)?, envelope })
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Memory`].
+    pub fn open(&mut self) -> Result<Secret, Error> {
+        self.key.open(&mut self.stack, &self.envelope, Secret::options())?.ok_or(Error::Envelope)
+    }
+}
+
 /// A random seed of `len` bytes.
 pub(super) fn draw(len: usize, options: Options) -> Result<Secret, MemoryError> {
     let mut seed = options.zeroed(len)?;

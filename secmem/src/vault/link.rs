@@ -1,18 +1,21 @@
 //! The caller's end: starts a worker, sends it requests, hands its answers to those who wait, and sees to its end.
+//!
+//! A thread reads the answers. Whoever waits for one and finds nobody reading reads them himself meanwhile, for others too: the
+//! thread need not be woken then to wake him. It goes on watching for the worker's end.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::call::{Call, Ledger, Pending};
+use super::call::{Answer, Call, Ledger, Pending};
 use super::channel::{End, Inbox, Incoming, OpenError, Outbox, Outgoing, Packet, chains};
 use super::envelope;
 use super::error::{Ending, Error};
@@ -38,10 +41,14 @@ pub(super) enum Body<'a> {
 pub(super) struct Link {
     pub(super) pid: u32,
     socket: OwnedFd,
-    /// Wakes the thread that reads.
+    /// Can be read when the socket can, for the thread: but not while somebody else reads.
+    watch: OwnedFd,
+    /// Wakes the thread.
     wake: OwnedFd,
     process: OwnedFd,
     out: Mutex<Out>,
+    /// `None` when there is nothing to be read any more.
+    reading: Mutex<Option<Reading>>,
     pending: Pending,
     ledger: Arc<Ledger>,
     policy: Policy,
@@ -55,6 +62,13 @@ pub(super) struct Link {
 struct Out {
     outgoing: Outgoing,
     outbox: Outbox,
+}
+
+/// What whoever reads has.
+#[derive(Debug)]
+struct Reading {
+    inbox: Inbox,
+    incoming: Incoming,
 }
 
 fn start(step: &'static str) -> impl Fn(rustix::io::Errno) -> Error {
@@ -110,13 +124,17 @@ impl Link {
 
         newborn.process = Some(process);
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(start("eventfd"))?;
+        let watch = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(start("epoll_create1"))?;
+        epoll::add(&watch, &socket, THE_SOCKET, epoll::EventFlags::IN).map_err(start("epoll_ctl"))?;
         let Some((child, process)) = newborn.keep() else { return Err(start("its number")(rustix::io::Errno::SRCH)) };
         let link = Arc::new(Self {
             pid,
             socket,
+            watch,
             wake,
             process,
             out: Mutex::new(Out { outgoing, outbox: Outbox::default() }),
+            reading: Mutex::new(Some(Reading { inbox, incoming })),
             pending: Pending::default(),
             ledger: Arc::clone(ledger),
             policy: config.policy,
@@ -131,7 +149,7 @@ impl Link {
         let (give, take) = std::sync::mpsc::channel();
         let thread = sys::quiet_thread("secmem-vault", move || {
             if let Ok(child) = take.recv() {
-                reader.read(child, inbox, incoming);
+                reader.read(child);
             }
         })
         .map_err(|source| Error::Start { step: "a thread that reads its answers", source })?;
@@ -222,9 +240,9 @@ impl Link {
     }
 
     /// What the thread does: reads answers as long as there is a worker, then buries it.
-    fn read(self: Arc<Self>, mut child: Child, mut inbox: Inbox, mut incoming: Incoming) {
+    fn read(self: Arc<Self>, mut child: Child) {
         while self.pending.over().is_none() {
-            if let Err(why) = self.turn(&mut inbox, &mut incoming) {
+            if let Err(why) = self.turn() {
                 if let Some(why) = why {
                     self.pending.end(why);
                 }
@@ -233,46 +251,103 @@ impl Link {
         }
         let broken = matches!(self.pending.over(), Some(Over::Broken(_)));
         let how = self.bury(&mut child, broken);
+        *self.reading() = None; // who reads has seen the end of the socket
         self.pending.end(Over::Ended(how));
         self.ledger.audience.tell(|| Event::Ended { pid: self.pid, how });
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(how);
         self.ends.notify_all();
     }
 
-    /// Waits for something to do, and does it. An error: the session is over, for a reason or because the worker is.
-    fn turn(&self, inbox: &mut Inbox, incoming: &mut Incoming) -> Result<(), Option<Over>> {
-        let mut interest = PollFlags::IN;
-        if !self.out().outbox.is_empty() {
-            interest |= PollFlags::OUT;
+    fn reading(&self) -> MutexGuard<'_, Option<Reading>> {
+        self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same if nobody has it.
+    fn try_reading(&self) -> Option<MutexGuard<'_, Option<Reading>>> {
+        match self.reading.try_lock() {
+            Ok(reading) => Some(reading),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
         }
+    }
+
+    /// Waits for something to do, and does it. An error: the session is over, for a reason or because the worker is.
+    fn turn(&self) -> Result<(), Option<Over>> {
+        let waits = !self.out().outbox.is_empty();
         let mut places = [
-            PollFd::new(&self.socket, interest),
+            PollFd::new(&self.watch, PollFlags::IN),
             PollFd::new(&self.wake, PollFlags::IN),
             PollFd::new(&self.process, PollFlags::IN),
+            PollFd::new(&self.socket, PollFlags::OUT),
         ];
-        match poll(&mut places, None) {
+        let places = &mut places[..if waits { 4 } else { 3 }];
+        match poll(places, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(_) => return Err(None),
         }
-        let [socket, wake, process] = places.map(|place| place.revents());
-        if wake.contains(PollFlags::IN) {
+        let is_ready = |at: usize| places.get(at).is_some_and(|place| !place.revents().is_empty());
+        if is_ready(1) {
             let _ = rustix::io::read(&self.wake, &mut [0; 8]); // empty if another one was faster
         }
-        if interest.contains(PollFlags::OUT) && self.out().outbox.send(self.socket.as_fd()).is_err() {
+        if is_ready(3) && self.out().outbox.send(self.socket.as_fd()).is_err() {
             return Err(None);
         }
-        if socket.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
-            return self.receive(inbox, incoming);
+        if is_ready(2) {
+            // What it said before it died is read first. Whoever else reads has seen that it is dead.
+            let mut reading = self.reading();
+            while self.receive(&mut reading)? {}
+            return Err(None);
         }
-        // What it said before it died was read above.
-        if process.is_empty() { Ok(()) } else { Err(None) }
+        if is_ready(0) {
+            match self.try_reading() {
+                Some(mut reading) => _ = self.receive(&mut reading)?,
+                None => std::thread::yield_now(), // somebody is just beginning, or ending
+            }
+        }
+        Ok(())
     }
 
-    fn receive(&self, inbox: &mut Inbox, incoming: &mut Incoming) -> Result<(), Option<Over>> {
+    /// Reads until the call is answered or its time is over, unless somebody does that already.
+    fn read_for(&self, call: &Call) {
+        let Some(reading) = self.try_reading() else { return };
+        let Ok(mut reader) = Reader::begin(self, reading) else { return };
+        let mut read = || match self.receive(&mut reader.reading) {
+            Ok(_) => true,
+            // The thread sees to the end.
+            Err(why) => {
+                if let Some(why) = why {
+                    self.pending.end(why);
+                    self.wake();
+                }
+                false
+            }
+        };
+        while !call.is_settled() {
+            let left = call.left();
+            if left == Some(Duration::ZERO) {
+                return;
+            }
+            let left = left.and_then(|left| Timespec::try_from(left).ok());
+            let mut places = [PollFd::new(&self.socket, PollFlags::IN)];
+            match poll(&mut places, left.as_ref()) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(_) => return,
+            }
+            if !read() {
+                return;
+            }
+        }
+        // Right behind a plaintext the worker says that its slot was wiped: not worth waking the thread for.
+        read();
+    }
+
+    /// Reads a packet, if there is one, and says whether there was.
+    fn receive(&self, reading: &mut Option<Reading>) -> Result<bool, Option<Over>> {
+        let Some(Reading { inbox, incoming }) = reading else { return Err(None) };
         let packet = match inbox.receive_with(self.socket.as_fd(), RecvFlags::DONTWAIT) {
             Ok(Some((packet, _))) => packet,
             Ok(None) => return Err(None),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(_) => return Err(None),
         };
         let frame = Frame::parse(packet).map_err(|error| Some(Over::Broken(error)))?;
@@ -282,11 +357,11 @@ impl Link {
             let body = self.opened(incoming.open(&frame, plain))?;
             let slot = body.look(slot_of).map_err(|_| None)?.map_err(|error| Some(Over::Broken(error)))?;
             self.ledger.worker_wiped(id, slot);
-            return Ok(());
+            return Ok(true);
         }
         let Some(call) = self.pending.get(id) else {
             // Given up meanwhile: nobody is to see what it says.
-            return self.opened(incoming.skip(&frame));
+            return self.opened(incoming.skip(&frame)).map(|()| true);
         };
         let body = if kind == Kind::Secret {
             let place = call.place(plain, frame.body.len());
@@ -296,7 +371,7 @@ impl Link {
                     self.opened(incoming.skip(&frame))?;
                     self.pending.take(id);
                     call.settle(Err(error.into()));
-                    return Ok(());
+                    return Ok(true);
                 }
             }
         } else {
@@ -309,7 +384,7 @@ impl Link {
         } else {
             call.settle(Ok((kind, body)));
         }
-        Ok(())
+        Ok(true)
     }
 
     /// What ends the session, of what can go wrong with a frame.
@@ -346,6 +421,33 @@ impl Link {
 
     fn is_gone_within(&self, span: Duration) -> bool {
         readable_within(self.process.as_fd(), None, Instant::now().checked_add(span)).is_ok()
+    }
+}
+
+/// The one thing that is watched.
+const THE_SOCKET: epoll::EventData = epoll::EventData::new_u64(0);
+
+/// Somebody who reads in the thread's place, until this is dropped.
+struct Reader<'a> {
+    link: &'a Link,
+    reading: MutexGuard<'a, Option<Reading>>,
+}
+
+impl<'a> Reader<'a> {
+    fn begin(link: &'a Link, reading: MutexGuard<'a, Option<Reading>>) -> rustix::io::Result<Self> {
+        epoll::modify(&link.watch, &link.socket, THE_SOCKET, epoll::EventFlags::empty())?;
+        Ok(Self { link, reading })
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        // Before the lock is given back: another reader may take the socket from the thread at once.
+        if epoll::modify(&self.link.watch, &self.link.socket, THE_SOCKET, epoll::EventFlags::IN).is_err() {
+            // Nobody would read any more.
+            self.link.pending.end(Over::Ended(Ending::Unknown));
+            self.link.wake();
+        }
     }
 }
 
@@ -449,6 +551,12 @@ pub(super) struct Request {
 impl Request {
     pub(super) fn call(&self) -> &Arc<Call> {
         &self.call
+    }
+
+    /// Waits for the answer.
+    pub(super) fn wait(&self) -> Result<Answer, Error> {
+        self.link.read_for(&self.call);
+        self.call.wait()
     }
 }
 

@@ -47,7 +47,7 @@
 mod call;
 mod channel;
 mod confine;
-mod envelope;
+pub(crate) mod envelope;
 mod error;
 mod event;
 pub(crate) mod frame;
@@ -519,7 +519,7 @@ impl Vault {
         let (text, mask, limit) = prompt.parts();
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         let body = Read { source, limit, mask, prompt: text }.encode();
-        let answer = self.sent(Kind::Read, Body::Open(&body), Some(from))?.call().wait()?;
+        let answer = self.sent(Kind::Read, Body::Open(&body), Some(from))?.wait()?;
         expect(Kind::Done, answer).map(drop)
     }
 
@@ -658,13 +658,13 @@ impl Vault {
     }
 
     fn call(&self, kind: Kind, body: Body<'_>) -> Result<Answer, Error> {
-        self.sent(kind, body, None)?.call().wait()
+        self.sent(kind, body, None)?.wait()
     }
 
     /// A plaintext for a callback.
     fn lend(&self, kind: Kind, body: &[u8]) -> Result<Lending, Error> {
         let request = self.sent(kind, Body::Open(body), None)?;
-        let answer = request.call().wait()?;
+        let answer = request.wait()?;
         Lending::begin(Arc::clone(request.call()), answer)
     }
 
