@@ -27,7 +27,7 @@ struct Program {
 const UNITS: &str = "lib";
 
 /// All that are run.
-const PROGRAMS: [Program; 13] = [
+const PROGRAMS: [Program; 14] = [
     Program { name: "harden", features: "", prefixes: &[""] },
     Program { name: "kernel", features: "", prefixes: &[""] },
     Program { name: "lifetimes", features: "", prefixes: &[""] },
@@ -42,6 +42,7 @@ const PROGRAMS: [Program; 13] = [
     Program { name: "pqc", features: "pqc", prefixes: &["pqc-"] },
     Program { name: "journal", features: "journal pqc", prefixes: &["journal-"] },
     Program { name: "http", features: "http", prefixes: &["http-"] },
+    Program { name: "redact", features: "redact-log redact-tracing", prefixes: &["redact-"] },
 ];
 
 /// An ablation, and all the tests that must fail without the protection.
