@@ -70,6 +70,12 @@ pub(crate) fn all(secret: &[u8]) -> Vec<Form> {
         let form = each(secret, "", |text, byte| if byte == b' ' { text.push('+') } else { write(text, byte, true) });
         add(&format!("form, {name}"), form);
     }
+    let of_an_address = |byte: u8| unreserved(byte) || b"!*'();:@&=+$,/?#".contains(&byte);
+    let address = |text: &mut String, byte: u8| match of_an_address(byte) {
+        true => text.push(char::from(byte)),
+        false => write!(text, "%{byte:02X}").unwrap(),
+    };
+    add("percent, of a whole address", each(secret, "", address));
     add("escape_ascii", secret.escape_ascii().to_string().into_bytes());
     add("array", each(secret, ",", |text, byte| write!(text, "{byte}").unwrap()));
     add("Debug", format!("{secret:?}").into_bytes());

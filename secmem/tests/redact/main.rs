@@ -50,7 +50,8 @@ fn is_redacted(framed: &[u8], form: &[u8], out: &[u8]) -> bool {
 #[test]
 fn every_form_of_a_secret_is_redacted_between_other_text() {
     let long: Vec<u8> = (0..3000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    let secrets: [&[u8]; 5] = [TRICKY.as_bytes(), &KEY, PASSPHRASE.as_bytes(), SHORT.as_bytes(), &long];
+    let secrets =
+        [TRICKY.as_bytes(), &KEY, PASSPHRASE.as_bytes(), SHORT.as_bytes(), "длинный пароль".as_bytes(), &long];
     for secret in secrets {
         let (redactor, _registered) = redactor(&[secret]);
         for (name, form) in forms::all(secret) {
@@ -164,8 +165,8 @@ fn a_question_comes_out_whole_at_a_flush() {
 
         assert_eq!(&writer.get_ref().unwrap()[before..], question.as_bytes());
     }
-    writer.write_all(b"cor").unwrap();
     let before = writer.get_ref().unwrap().len();
+    writer.write_all(b"cor").unwrap();
     writer.flush().unwrap();
     assert_eq!(writer.get_ref().unwrap().len(), before, "what the secret begins with waits");
     writer.write_all(b"al").unwrap();
@@ -231,6 +232,15 @@ fn a_registration_is_no_use_of_the_secret() {
     let _registered = redactor.register(&secret).unwrap();
 
     secret.with(|bytes| assert_eq!(bytes, KEY)).unwrap();
+}
+
+#[test]
+fn a_reading_that_was_plain_for_long_goes_on_with_the_next_escape() {
+    let secret = "a\"bcdefghijklmnopqrstuvwxyz\"01234";
+    let (redactor, _registered) = redactor(&[secret.as_bytes()]);
+    let json = serde_json::to_string(secret).unwrap();
+    assert_eq!(redactor.text(&json), "\"[redacted]\"");
+    assert_eq!(redactor.text(serde_json::to_string(&json).unwrap()), r#""\"[redacted]\"""#);
 }
 
 // What the console filter that this crate's authors began with let through, one by one.
