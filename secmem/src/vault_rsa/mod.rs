@@ -12,8 +12,6 @@
 //! constant time. For whoever may send wrapped bytes as he likes and learns what was wrong with them, or how long it took to
 //! find, decrypts with a key that is not his (Manger 2001).
 
-#![allow(dead_code)] // nobody calls it yet
-
 mod error;
 mod layout;
 mod oaep;
@@ -24,6 +22,8 @@ use std::io;
 
 pub(crate) use error::Error;
 pub(crate) use layout::{Bits, public};
+pub(crate) use oaep::decode as unpad;
+pub(crate) use power::small;
 
 use crate::error::Error as MemoryError;
 use crate::keystream;
@@ -125,8 +125,7 @@ fn open(
 fn with_random(bits: Bits, f: impl FnOnce(&mut Random<'_>) -> Option<()>) -> Result<(), Error> {
     let (mut done, mut errno) = (false, 0);
     let run = || {
-        let mut random = Random { ahead: [0; AHEAD], left: 0, errno: &mut errno };
-        done = f(&mut random).is_some();
+        done = f(&mut Random::new(&mut errno)).is_some();
     };
     // The thread has one of the default size, which it keeps. Making another costs a fifth of what the least key computes, and
     // little of what the others do.
@@ -140,6 +139,19 @@ fn with_random(bits: Bits, f: impl FnOnce(&mut Random<'_>) -> Option<()>) -> Res
 /// Bytes that [`Random`] fetches: as many as the kernel gives without a stop (getrandom(2)).
 const AHEAD: usize = 256;
 
+/// [`unwrap`] on the caller's stack.
+pub(crate) fn unwrap_bare(secret: &[u8], wrapped: &[u8], out: &mut [u8]) -> Option<usize> {
+    let bits = Bits::of_secret(secret)?;
+    let (mut len, mut errno) = (0, 0);
+    open(bits, secret, wrapped, &mut Random::new(&mut errno), out, &mut len)?;
+    Some(len)
+}
+
+/// [`generate`] on the caller's stack.
+pub(crate) fn generate_bare(bits: Bits, secret: &mut [u8]) -> Option<()> {
+    sized!(bits, prime::key, secret, &mut Random::new(&mut 0))
+}
+
 /// Random bytes of the kernel, fetched several at once. Must stand on a protected stack: primes come of them.
 struct Random<'a> {
     ahead: [u8; AHEAD],
@@ -148,7 +160,11 @@ struct Random<'a> {
     errno: &'a mut i32,
 }
 
-impl Random<'_> {
+impl<'a> Random<'a> {
+    fn new(errno: &'a mut i32) -> Self {
+        Self { ahead: [0; AHEAD], left: 0, errno }
+    }
+
     /// Whether the kernel gave all that was asked for.
     fn is_good(&self) -> bool {
         *self.errno == 0

@@ -300,7 +300,7 @@ fn the_stacks_are_not_half_used() {
     let ended = seam::in_child("vault_rsa::tests::the_stacks_are_not_half_used", || {
         let on_half = |bits, f: &mut dyn FnMut(&mut Random<'_>) -> Option<()>| {
             let (mut done, mut errno) = (None, 0);
-            let run = || done = f(&mut Random { ahead: [0; AHEAD], left: 0, errno: &mut errno });
+            let run = || done = f(&mut Random::new(&mut errno));
             Stack::new(stack(bits) / 2).unwrap().run(run).unwrap();
             done.unwrap();
         };
