@@ -27,14 +27,14 @@ pub(crate) use power::small;
 
 use crate::error::Error as MemoryError;
 use crate::keystream;
-use crate::scrub::{self, Stack};
+use crate::scrub;
 use crate::secret::{Options, Secret};
 use crate::wipe;
 
 /// Bytes of the stack for an operation with a key, and for drawing one: at least twice what they need, as
 /// `the_stacks_are_not_half_used` sees. What an optimised build needs for 2048 bits is less than half of the default.
 const fn stack(bits: Bits) -> usize {
-    if matches!(bits, Bits::B2048) && !cfg!(debug_assertions) { scrub::DEFAULT_STACK } else { 256 << 10 }
+    if matches!(bits, Bits::B2048) && !cfg!(debug_assertions) { scrub::DEFAULT_STACK } else { scrub::LARGE_STACK }
 }
 
 /// Calls a function of `power` or `prime` with the words of a prime and of a modulus of that size.
@@ -127,9 +127,7 @@ fn with_random(bits: Bits, f: impl FnOnce(&mut Random<'_>) -> Option<()>) -> Res
     let run = || {
         done = f(&mut Random::new(&mut errno)).is_some();
     };
-    // The thread has one of the default size, which it keeps. Making another costs a fifth of what the least key computes, and
-    // little of what the others do.
-    if stack(bits) <= scrub::DEFAULT_STACK { scrub::run(run) } else { Stack::new(stack(bits))?.run(run) }?;
+    if stack(bits) == scrub::DEFAULT_STACK { scrub::run(run) } else { scrub::run_large(run) }?;
     if errno != 0 {
         return Err(Error::Memory(MemoryError::Random { source: io::Error::from_raw_os_error(errno) }));
     }

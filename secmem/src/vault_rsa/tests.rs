@@ -5,6 +5,7 @@ use rsa::{BigUint, Oaep, RsaPrivateKey};
 
 use super::*;
 use crate::ct;
+use crate::scrub::Stack;
 use crate::sys::{Call, seam};
 
 fn unhex(text: &str) -> Vec<u8> {
