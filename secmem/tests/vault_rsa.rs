@@ -121,6 +121,20 @@ fn every_number_and_blind_take_the_same_instructions_to_the_end() {
 }
 
 #[test]
+fn a_blind_that_cannot_be_taken_off_again_gives_nothing() {
+    let key = small_keys()[0];
+    let [nothing, one, .., number] = numbers();
+    let mut prime = [0; 32];
+    prime[16..].copy_from_slice(&key[32..48]);
+
+    assert!(rsa::small_blinded(&key, &number, &one).is_some());
+    for blind in [nothing, prime] {
+        assert!(rsa::small_blinded(&key, &number, &blind).is_none(), "the blind is not used");
+    }
+}
+
+#[test]
+#[cfg_attr(debug_assertions, ignore = "without optimisation there are too many steps, and other code")]
 fn right_and_wrong_padding_of_any_kind_takes_the_same_instructions() {
     /// A padded content of 100 bytes, as it stands before it is masked.
     fn block(first: u8, label: u8, rest: &[u8]) -> Vec<u8> {
