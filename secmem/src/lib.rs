@@ -147,6 +147,8 @@ mod sys;
 mod trace;
 #[cfg(all(feature = "typed", target_os = "linux"))]
 mod typed;
+#[cfg(all(feature = "vault-rsa", target_os = "linux", target_arch = "x86_64"))]
+mod vault_rsa;
 
 #[cfg(all(feature = "vault", target_os = "linux", target_arch = "x86_64"))]
 pub mod vault;
