@@ -44,6 +44,7 @@
 //!   program that goes on after it calls [`Vault::restart`], and asks again.
 //! - SIGKILL wipes nothing; see the crate's page for what the kernel does then.
 
+mod algorithm;
 mod call;
 mod channel;
 mod confine;
@@ -79,9 +80,10 @@ use crate::arena::Backend;
 use crate::input::Prompt;
 use crate::manager::Events;
 use crate::policy::{Control, Policy};
-pub use crate::pqc::{Algorithm, Cost};
+pub use crate::pqc::Cost;
 use crate::scrub;
 use crate::secret::Secret;
+pub use algorithm::Algorithm;
 
 /// The variable that tells a process that it is a worker, and of which release.
 const VARIABLE: &str = "SECMEM_VAULT_WORKER";

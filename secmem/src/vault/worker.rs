@@ -10,7 +10,7 @@ use super::channel::{End, Inbox, Incoming, OpenError, Outgoing, Packet, chains};
 use super::confine::{self, Files, errno_of, leave};
 use super::envelope::{self, Key};
 use super::frame::{Derive, Failed, Frame, Hello, Kind, Lies, Protected, Read, Source, Why};
-use super::{Error, LONGEST_KEY, Part, RELEASE, SHORTEST_SALT};
+use super::{Algorithm, Error, LONGEST_KEY, Part, RELEASE, SHORTEST_SALT};
 use crate::arena::Backend;
 use crate::error::Error as MemoryError;
 use crate::harden::Posture;
@@ -18,9 +18,9 @@ use crate::input::{InputError, Prompt};
 use crate::journal::SigningKey;
 use crate::owner::Owner;
 use crate::policy::{Control, Policy};
+use crate::pqc;
 use crate::pqc::kem;
 use crate::pqc::stretch::{Cost, stretch};
-use crate::pqc::{self, Algorithm};
 use crate::report::{Missing, read_again};
 use crate::scrub::Stack;
 use crate::secret::{Options, Secret};
@@ -266,7 +266,10 @@ impl Worker {
         // First: the arena need not have room for both.
         self.password = None;
         self.keys = None;
-        let wrapping = Key::draw(algorithm, self.options()).map_err(|error| failed(&error))?;
+        let wrapping = Key::draw(algorithm, self.options()).map_err(|error| match error {
+            Error::Memory(error) => failed(&error),
+            _ => Why::Algorithm.into(),
+        })?;
         let seed = envelope::draw(32, self.options()).map_err(|error| failed(&error))?;
         let signing = SigningKey::new(seed).map_err(|_| Why::Memory)?;
         let told = [&signing.public().as_bytes()[..], &wrapping.public.to_bytes()].concat();

@@ -21,7 +21,7 @@ mod prime;
 use std::io;
 
 pub(crate) use error::Error;
-pub(crate) use layout::{Bits, public};
+pub(crate) use layout::{Bits, bits_of, public};
 pub(crate) use oaep::decode as unpad;
 pub(crate) use power::small;
 
