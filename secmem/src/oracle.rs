@@ -1,4 +1,4 @@
-//! What must hold of wiping, comparing and redacting, for any bytes: for fuzz targets and for the seeds that tests replay.
+//! What must hold of wiping, comparing, redacting and of a vault's frames, for any bytes: for fuzz targets and for the seeds that tests replay.
 
 use crate::ct;
 use crate::wipe::{Schedule, wipe_with};
@@ -142,4 +142,14 @@ mod tests {
             compare(&data);
         }
     }
+}
+
+/// Holds a packet of a vault's socket to what it says of itself; see `vault::frame`.
+///
+/// # Panics
+///
+/// If a frame, or its body, is not the same when it is written again.
+#[cfg(all(feature = "vault", target_arch = "x86_64"))]
+pub fn frame(data: &[u8]) {
+    crate::vault::frame::hold(data);
 }
