@@ -23,7 +23,7 @@ const ESCAPES: [(Escape, Form); 5] = [
     (Escape::Zeros, Form::Wide),
 ];
 
-const ALPHABETS: [Alphabet; 3] = [HEX, BASE32, BASE64];
+const ALPHABETS: [&Alphabet; 3] = [&HEX, &BASE32, &BASE64];
 
 /// Why a text stops where it does.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -152,7 +152,7 @@ impl State {
         for reading in &self.escapes {
             held = earlier(held, reading.held(stop, view));
         }
-        for (digits, alphabet) in self.alphabets.iter().zip(&ALPHABETS) {
+        for (digits, alphabet) in self.alphabets.iter().zip(ALPHABETS) {
             held = earlier(held, digits.held(alphabet, stop, view));
         }
         for numbers in &self.numbers {
