@@ -23,6 +23,8 @@ pub(super) struct Alphabet {
     separates: fn(u8, before: u64) -> bool,
     /// Whether `x` takes back a zero that stands before it, or is nothing after a backslash: `0x41` and `\x41`.
     prefixed: bool,
+    /// Whether `n` and `r` after a backslash are a line's end of JSON, and no letters. Nothing is looked up before there was one.
+    in_json: bool,
 }
 
 pub(super) static HEX: Alphabet = Alphabet {
@@ -30,6 +32,7 @@ pub(super) static HEX: Alphabet = Alphabet {
     values: values(&[b"0123456789abcdef", b"0123456789ABCDEF"]),
     separates: |byte, _| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b',' | b':' | b'-' | b'_' | b'\\' | b'%' | b';'),
     prefixed: true,
+    in_json: false,
 };
 
 pub(super) static BASE32: Alphabet = Alphabet {
@@ -37,19 +40,28 @@ pub(super) static BASE32: Alphabet = Alphabet {
     values: values(&[b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"abcdefghijklmnopqrstuvwxyz234567"]),
     separates: |byte, _| matches!(byte, b'\r' | b'\n' | b'-'),
     prefixed: false,
+    in_json: false,
 };
 
 /// Both alphabets of RFC 4648.
-pub(super) static BASE64: Alphabet = Alphabet {
-    bits: 6,
-    values: values(&[
-        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
-        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_",
-    ]),
-    // Lines, with an indentation; and what JSON makes of a line's end and of a slash.
-    separates: |byte, before| matches!(byte, b'\r' | b'\n' | b'\\') || before > 0 && matches!(byte, b' ' | b'\t'),
-    prefixed: false,
-};
+pub(super) static BASE64: Alphabet = base64(false);
+
+/// The same in lines whose ends JSON has escaped. A letter after a backslash can be either, so both are read.
+pub(super) static BASE64_IN_JSON: Alphabet = base64(true);
+
+const fn base64(in_json: bool) -> Alphabet {
+    Alphabet {
+        bits: 6,
+        values: values(&[
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_",
+        ]),
+        // Lines, with an indentation; and what JSON makes of a slash.
+        separates: |byte, before| matches!(byte, b'\r' | b'\n' | b'\\') || before > 0 && matches!(byte, b' ' | b'\t'),
+        prefixed: false,
+        in_json,
+    }
+}
 
 /// What each byte stands for, if it is written in any of these ways.
 const fn values(ways: &[&[u8]]) -> [u8; 256] {
@@ -78,6 +90,8 @@ pub(super) struct Digits {
     separators: u64,
     /// The character before.
     before: u64,
+    /// There was an end of a line that JSON has escaped.
+    escaped: u64,
     /// By where their bytes end: bits from the first character on, modulo 8.
     rows: [Row; 8],
     starts: [u64; PLACES],
@@ -88,8 +102,7 @@ impl Digits {
     pub(super) fn push(&mut self, alphabet: &Alphabet, byte: u8, at: u64, view: &View<'_>, marks: &mut Marks<'_>) {
         let before = std::mem::replace(&mut self.before, u64::from(byte)) as u8;
         let value = alphabet.values[usize::from(byte)];
-        // The letter of an escape for a line's end is none of base64's.
-        let escaped = before == b'\\' && matches!(byte, b'n' | b'r');
+        let escaped = before == b'\\' && matches!(byte, b'n' | b'r') && (alphabet.in_json || value == NONE);
         let prefix = alphabet.prefixed && matches!(byte, b'x' | b'X');
         match value {
             value if value != NONE && !escaped => self.take(alphabet, value, at, view, marks),
@@ -99,6 +112,7 @@ impl Digits {
                 && ((alphabet.separates)(byte, self.separators) || escaped || prefix && before == b'\\') =>
             {
                 self.separators += 1;
+                self.escaped |= u64::from(escaped);
             }
             _ => self.gap(),
         }
@@ -112,6 +126,9 @@ impl Digits {
         self.starts[self.count as usize % PLACES] = at;
         self.count += 1;
         self.separators = 0;
+        if alphabet.in_json && self.escaped == 0 {
+            return; // the other reading is the same so far
+        }
         let total = self.count * width;
         // A byte ends with this character, or so many bits before its end.
         for beyond in (0..width).step_by(step(width)) {
@@ -134,7 +151,7 @@ impl Digits {
 
     #[cold]
     fn gap(&mut self) {
-        (self.count, self.separators, self.rows) = (0, 0, [Row::NONE; 8]);
+        (self.count, self.separators, self.escaped, self.rows) = (0, 0, 0, [Row::NONE; 8]);
     }
 
     /// Where the characters begin that a match may need which is not there yet.
