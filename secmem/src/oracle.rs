@@ -65,6 +65,10 @@ pub fn redact(data: &[u8]) {
     let Ok(_registered) = redactor.register_bytes(secret) else { return };
     let written = written(secret, *form);
     let pieces: Vec<_> = text.split(|byte| *byte == b'@').collect();
+    let other = pieces.split_last().map_or(&[][..], |(_, before)| before);
+    if form % FORMS == 4 && other.iter().any(|piece| piece.ends_with(b"\\")) {
+        return; // a backslash of other text makes an escape of the secret's first byte: then that is what the text says
+    }
     let text = pieces.join(&written[..]);
     let read = |pieces: &mut dyn Iterator<Item = &[u8]>, flush: bool| {
         let mut writer = redactor.writer(Vec::new()).expect("memory for secrets");
