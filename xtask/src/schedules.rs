@@ -30,7 +30,7 @@ pub(crate) const EXAMPLE: &str = "Example:\n  cargo xtask schedules\n  cargo xta
 const PACKAGE: &str = "scenarios-schedules";
 
 /// The build with the steps.
-const STEPS: &str = "vault-steps";
+pub(crate) const STEPS: &str = "vault-steps";
 
 /// The variable by which the subject is told which rows there are: `scenarios/schedules/src/schedule.rs`.
 const THESE: &str = "SCHEDULES";
