@@ -4,14 +4,14 @@
 //! Whatever a schedule does, this process ends by itself or by a signal of the schedule, and before it does the vault works once more.
 
 use std::any::Any;
-use std::io::Read;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use scenario_protocol::Checkpoint;
 use scenario_stage::{Canary, Failure};
 use secmem::coffer::{Coffer, Stored};
@@ -56,24 +56,18 @@ pub(crate) fn run(schedule: &Schedule) -> Result<u8, Failure> {
     let keeps = AtomicBool::new(schedule.control == Some(Control::CallerKeeps));
     let client = Client { vault, stored, sum, keeps, mending: Mutex::new(()) };
     client.set_up();
-    let done = Arc::new(AtomicBool::new(false));
-    let tell = Arc::clone(&done);
-    // Not waited for: whoever counts what has come closes the other end when all has, which it need not.
-    thread::spawn(move || {
-        let _ = std::io::stdin().lock().read(&mut [0]);
-        tell.store(true, Ordering::Release);
-    });
     thread::scope(|scope| {
-        for _ in 0..schedule.threads {
-            scope.spawn(|| {
-                for call in 1..=*CALLS.end() {
-                    client.call();
-                    if call >= *CALLS.start() && done.load(Ordering::Acquire) {
-                        break;
-                    }
+        let calling = || {
+            for call in 1..=*CALLS.end() {
+                client.call();
+                if call >= *CALLS.start() && all_came() {
+                    break;
                 }
-            });
-        }
+            }
+        };
+        let threads: Vec<_> = (0..schedule.threads).map(|_| scope.spawn(calling)).collect();
+        // The scope alone would not wait until the kernel has no such thread any more, and one that is just ending is not looked at.
+        threads.into_iter().for_each(|thread| _ = thread.join());
     });
     let works = client.call();
     let counts = client.vault.counts();
@@ -85,6 +79,13 @@ pub(crate) fn run(schedule: &Schedule) -> Result<u8, Failure> {
     }
     let _ = client.vault.stop();
     Ok(0)
+}
+
+/// Whether whoever counts what comes has closed its end of standard input: all has.
+fn all_came() -> bool {
+    let stdin = std::io::stdin();
+    let mut place = [PollFd::new(&stdin, PollFlags::IN)];
+    poll(&mut place, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 fn policy() -> Policy {
