@@ -52,6 +52,7 @@ fn main() -> ExitCode {
         a_callback_on_a_protected_stack,
         futures_wait_without_a_runtime_and_are_given_up,
         a_future_is_over_at_its_deadline_though_it_never_wakes,
+        a_waker_that_panics_keeps_nobody_waiting,
         keys_derive_unwrap_and_sign,
         every_algorithm_works_that_this_build_has,
         passwords_of_all_lengths_and_too_long,
@@ -309,6 +310,45 @@ fn a_future_is_over_at_its_deadline_though_it_never_wakes() {
     // What it answers late is nobody's.
     assert!(vault.with_password(|bytes| bytes == PASSWORD).unwrap());
     assert_eq!(vault.counts().lent, vault.counts().wiped);
+}
+
+/// Panics when it wakes.
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        std::panic::resume_unwind(Box::new("in a waker"));
+    }
+}
+
+fn a_waker_that_panics_keeps_nobody_waiting() {
+    let vault = with_password();
+    let waker = Waker::from(Arc::new(Panics));
+    {
+        // With its answer, in the thread that reads.
+        signal(vault.pid(), libc::SIGSTOP);
+        let mut future = pin!(vault.with_password_async(async |_| ()));
+        assert!(future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        signal(vault.pid(), libc::SIGCONT);
+        assert!(vault.with_password(|bytes| bytes == PASSWORD).unwrap());
+        assert!(matches!(future.as_mut().poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(()))));
+    }
+    {
+        // At its deadline, in the thread that sees to all of them.
+        let late = vault.within(SOON);
+        let mut future = pin!(late.with_password_async(async |_| std::future::pending::<()>().await));
+        until(|| future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready());
+    }
+    let at = Cell::new(std::ptr::null());
+    let late = vault.within(SOON).with_password(|bytes| {
+        at.set(bytes.as_ptr());
+        until(|| common::peek(at.get(), bytes.len()).iter().all(|byte| *byte == 0));
+    });
+    assert!(matches!(late, Err(Error::Deadline { .. })), "{late:?}");
+
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || tell.send(vault.stop()));
+    assert!(matches!(told.recv_timeout(LONG), Ok(Ending::Exit(0))));
 }
 
 fn keys_derive_unwrap_and_sign() {

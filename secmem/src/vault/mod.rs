@@ -53,6 +53,7 @@ mod error;
 mod event;
 pub(crate) mod frame;
 mod link;
+mod steps;
 mod worker;
 
 use std::fs::OpenOptions;
@@ -75,6 +76,7 @@ pub use event::{Event, Side, Why};
 pub use frame::FrameError;
 use frame::{Derive, Kind, Lies, Protected, Read, Source};
 use link::{Body, Link, Request};
+use steps::Step;
 
 use crate::arena::Backend;
 use crate::input::Prompt;
@@ -566,8 +568,11 @@ impl Vault {
             return Err(Error::WorkerMemory);
         }
         let lending = self.lend(Kind::Password, &[])?;
+        steps::pass(Step::CallerLent);
         let result = lending.lent().with(f);
-        lending.finish(result)
+        let result = lending.finish(result);
+        steps::pass(Step::CallerWiped);
+        result
     }
 
     /// [`with_password`](Self::with_password), as text.
