@@ -12,6 +12,7 @@ use secmem::vault::{self, Config, Cost, Lent, Vault};
 use secmem::{Error as MemoryError, Options, Secret, TestClock, ct};
 
 type Outcome = Result<(), Box<dyn Error>>;
+type Pattern = fn(&Vault, &Wallet) -> Outcome;
 
 /// A salt belongs to what was derived, and is kept beside it. It is no secret.
 const SALT: &[u8] = b"a salt of the example";
@@ -37,7 +38,7 @@ fn run() -> Outcome {
     vault.generate()?;
     vault.store(Secret::try_from(b"a password of the example".to_vec())?)?; // a real one is asked for: read_password
     let wallet = Wallet::new(&vault, b"seventeen words of a seed".to_vec())?;
-    let patterns: [(&str, fn(&Vault, &Wallet) -> Outcome); 7] = [
+    let patterns: [(&str, Pattern); 7] = [
         ("immediate extraction: a result, and nothing of what it came from", immediate_extraction),
         ("an auto-locking wallet: wiped at its deadline", auto_locking),
         ("explicit clean-up: locked when the work is done, and where it fails", explicit_cleanup),
