@@ -35,6 +35,10 @@ use crate::stored::{
 use crate::taken::{
     BARE_BASE64, BARE_HEX, BARE_VARIABLE, DECODED_BASE64, DECODED_HEX, DESCRIPTOR, FILE, LINE, TAKEN_VARIABLE, TERMINAL,
 };
+use crate::vaulted::{
+    VAULT, VAULT_COPIED, VAULT_LATE, VAULT_MEMFD, VAULT_SIGNALLED, VAULT_STOPPED, VAULT_UNLOCKED, VAULT_USED,
+    VAULT_WORKER,
+};
 
 /// One line of the table.
 pub(crate) struct Line {
@@ -158,6 +162,26 @@ static TABLE: &[Line] = &[
     line(&IDLE,         &TIMEOUT,         "clean"),
     line(&SPENT,        &WIPE,            "clean"),
     line(&COFFER,        &WIPE,            "clean"),
+
+    // A password in a worker process, which is looked at as well.
+    line(&VAULT,              &WIPE,         "clean"),
+    line(&VAULT,              &PANIC_UNWIND, "clean"),
+    line(&VAULT,              &RETURN,       "clean"),
+    line(&VAULT,              &EXIT,         "clean"),
+    line(&VAULT,              &SIGINT,       "clean"),
+    line(&VAULT,              &SIGTERM,      "clean"),
+    line(&VAULT,              &SIGHUP,       "clean"),
+    line(&VAULT,              &SIGQUIT,      "clean"),
+    line(&VAULT,              &SIGALRM,      "clean"),
+    line(&VAULT,              &SIGUSR1,      "clean"),
+    line(&VAULT,              &SIGUSR2,      "clean"),
+    line(&VAULT_MEMFD,        &WIPE,         "clean"),
+    line(&VAULT_MEMFD,        &SIGKILL,      "clean (shielded)"),
+    line(&VAULT_WORKER,       &WIPE,         "clean"),
+    line(&VAULT_USED,         &WIPE,         "clean"),
+    line(&VAULT_LATE,         &TIMEOUT,      "clean"),
+    line(&VAULT_STOPPED,      &WIPE,         "clean"),
+    line(&VAULT_SIGNALLED,    &WIPE,         "clean"),
 
     // Buffers of a manager.
     line(&MANAGED,            &WIPE,         "clean"),
@@ -294,6 +318,9 @@ static TABLE: &[Line] = &[
     line(&ZEROIZE_GROWN_VEC, &EXIT,         "leak@exit-call"),
 
     // Ordinary heap: glibc's `free` puts its links over the first 16 bytes, the rest stays.
+    // What no vault can help: a callback that keeps what it was lent.
+    line(&VAULT_COPIED,   &WIPE,           "leak@wiped"),
+    line(&VAULT_UNLOCKED, &WIPE,           "leak@wiped"),
     line(&VEC,           &WIPE,            "leak@wiped (fragments)"),
     line(&VEC,           &TIMEOUT,         "leak@timeout"),
     line(&VEC,           &PANIC_UNWIND,    "leak@unwound (fragments)"),
@@ -447,7 +474,7 @@ mod tests {
     use super::*;
 
     /// The ablated builds of the library that rows notice; tests of the library notice more (`xtask/src/facts.rs`).
-    const ABLATIONS: [&str; 44] = [
+    const ABLATIONS: [&str; 50] = [
         "wipe",
         "descriptor-close",
         "reseal",
@@ -481,6 +508,12 @@ mod tests {
         "records-revoke",
         "manager-sweep",
         "pqc-ratchet",
+        "vault-lent",
+        "vault-deadline",
+        "vault-cipher",
+        "vault-worker-wipe",
+        "vault-stored",
+        "vault-signals",
         "environment-wipe",
         "dont-dump",
         "dont-fork",

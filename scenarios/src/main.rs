@@ -17,6 +17,7 @@ mod proved;
 mod scrubbed;
 mod stored;
 mod taken;
+mod vaulted;
 
 use std::any::Any;
 use std::ffi::OsString;
@@ -61,6 +62,11 @@ enum End {
 }
 
 fn main() -> ExitCode {
+    // The worker of a row's vault is this program once more.
+    if let Err(error) = secmem::vault::init() {
+        complain(&format!("scenarios: {error}\n"));
+        return ExitCode::from(EX_SOFTWARE);
+    }
     // One line and one write. The standard hook prints the stack of a panic that cannot unwind in thousands of pieces,
     // reads the program's debug data to do so, and stops for the harness at each piece.
     panic::set_hook(Box::new(|_| complain("scenarios: a panic\n")));

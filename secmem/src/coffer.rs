@@ -143,6 +143,7 @@ impl Coffer {
     pub fn rekey_every(&self, span: Duration) -> Result<(), Error> {
         let (coffer, gone) = (Arc::downgrade(&self.0), Arc::clone(&self.0.gone));
         sys::quiet_thread("secmem-rekey", move || rekey_until(&coffer, &gone, span.max(Duration::from_millis(1))))
+            .map(drop)
             .map_err(|source| Error::Watch { source })
     }
 

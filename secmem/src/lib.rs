@@ -34,7 +34,7 @@
 //! With feature `manager`, `manager::Manager` keeps buffers by name; with `records`, `records::Keyring` encrypts what is to be
 //! stored; with `pqc`, `pqc::Keys` does so for keys that are derived from a base secret. With `journal`, a `journal::Journal` keeps who
 //! used which key, when, for what and with what result. With `http`, `http::Monitor` tells those who
-//! may ask how a manager stands.
+//! may ask how a manager stands. With `redact`, a `redact::Redactor` keeps secrets out of logs and messages.
 //!
 //! No type shows content by `Debug`, and none can be displayed, cloned, copied, dereferenced, hashed, compared by `==` or
 //! serialised. What leaves the protection on purpose is called `expose_…`, or `write_to`, which a descriptor gets.
@@ -129,6 +129,8 @@ pub mod pqc;
 pub mod purge;
 #[cfg(all(feature = "records", target_os = "linux", target_arch = "x86_64"))]
 pub mod records;
+#[cfg(all(feature = "redact", target_os = "linux", target_arch = "x86_64"))]
+pub mod redact;
 #[cfg(all(feature = "std", target_os = "linux"))]
 mod report;
 #[cfg(all(feature = "std", target_os = "linux", target_arch = "x86_64"))]
@@ -145,6 +147,8 @@ mod sys;
 mod trace;
 #[cfg(all(feature = "typed", target_os = "linux"))]
 mod typed;
+#[cfg(all(feature = "vault-rsa", target_os = "linux", target_arch = "x86_64"))]
+mod vault_rsa;
 
 #[cfg(all(feature = "vault", target_os = "linux", target_arch = "x86_64"))]
 pub mod vault;

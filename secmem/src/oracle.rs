@@ -1,4 +1,4 @@
-//! What must hold of wiping and comparing, for any bytes: for fuzz targets and for the seeds that tests replay.
+//! What must hold of wiping, comparing and redacting, for any bytes: for fuzz targets and for the seeds that tests replay.
 
 use crate::ct;
 use crate::wipe::{Schedule, wipe_with};
@@ -46,6 +46,75 @@ pub fn compare(data: &[u8]) {
     }
 }
 
+/// Lets a redactor that knows a secret read a text with it, in one piece, in pieces and with flushes. The first byte of `data` says
+/// how long the secret is, the second how it is written, the third how the text is cut; then come the secret and the text, with
+/// the secret where `@` stands.
+///
+/// # Panics
+///
+/// If the secret comes out, if a cut makes a difference, or if a text without it is changed.
+#[cfg(all(feature = "redact", target_arch = "x86_64"))]
+pub fn redact(data: &[u8]) {
+    use std::io::Write as _;
+
+    use crate::redact::{REDACTED, Redactor};
+
+    let Some(([len, form, cut], data)) = data.split_first_chunk() else { return };
+    let (secret, text) = data.split_at(usize::from(*len).min(data.len()));
+    let redactor = Redactor::new().expect("memory for secrets");
+    let Ok(_registered) = redactor.register_bytes(secret) else { return };
+    let written = written(secret, *form);
+    let pieces: Vec<_> = text.split(|byte| *byte == b'@').collect();
+    let text = pieces.join(&written[..]);
+    let read = |pieces: &mut dyn Iterator<Item = &[u8]>, flush: bool| {
+        let mut writer = redactor.writer(Vec::new()).expect("memory for secrets");
+        for piece in pieces {
+            writer.write_all(piece).expect("a vector");
+            if flush {
+                writer.flush().expect("a vector");
+            }
+        }
+        writer.into_inner().expect("a vector")
+    };
+
+    let whole = read(&mut std::iter::once(&text[..]), false);
+
+    let cut = usize::from(*cut).max(1);
+    assert_eq!(read(&mut text.chunks(cut), false), whole, "a cut makes a difference");
+    for out in [&whole, &read(&mut text.chunks(cut), true)] {
+        assert!(!out.windows(written.len()).any(|window| window == written), "the secret has come out");
+        assert!(!out.windows(secret.len()).any(|window| window == secret), "the secret has come out as it is");
+    }
+    let silent = Redactor::new().expect("memory for secrets");
+    let mut writer = silent.writer(Vec::new()).expect("memory for secrets");
+    text.chunks(cut).for_each(|piece| writer.write_all(piece).expect("a vector"));
+    assert_eq!(writer.into_inner().expect("a vector"), text, "a redactor that knows nothing changes something");
+    if text == secret {
+        assert_eq!(whole, REDACTED.as_bytes(), "the secret alone is something else");
+    }
+}
+
+/// Ways in which [`written`] writes.
+#[cfg(all(feature = "redact", target_arch = "x86_64"))]
+const FORMS: u8 = 6;
+
+#[cfg(all(feature = "redact", target_arch = "x86_64"))]
+fn written(secret: &[u8], form: u8) -> Vec<u8> {
+    let each = |write: &dyn Fn(u8) -> String| secret.iter().map(|byte| write(*byte)).collect::<String>().into_bytes();
+    match form % FORMS {
+        0 => secret.to_vec(),
+        1 => each(&|byte| format!("{byte:02x}")),
+        2 => each(&|byte| format!("%{byte:02X}")),
+        3 => format!("{secret:?}").into_bytes(),
+        4 => secret.escape_ascii().to_string().into_bytes(),
+        _ => {
+            let mut text = vec![0; ct::base64::STANDARD_UNPADDED.encoded_len(secret.len())];
+            ct::base64::STANDARD_UNPADDED.encode(secret, &mut text).expect("the length that it asked for");
+            text
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -56,6 +125,16 @@ mod tests {
         #[test]
         fn any_bytes_are_wiped(data in proptest::collection::vec(any::<u8>(), 0..3000)) {
             wipe(&data);
+        }
+
+        #[cfg(all(feature = "redact", target_arch = "x86_64"))]
+        #[test]
+        fn any_secret_in_any_text_is_redacted(
+            secret in proptest::collection::vec(any::<u8>(), 8..40),
+            text in "[a-f0-9 ,@%+\\\\\\[]{0,60}",
+            (form, cut) in any::<(u8, u8)>(),
+        ) {
+            redact(&[&[secret.len() as u8, form, cut % 16], &secret[..], text.as_bytes()].concat());
         }
 
         #[test]

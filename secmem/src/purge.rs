@@ -20,7 +20,7 @@ use std::ffi::{c_int, c_void};
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::arena;
@@ -77,6 +77,9 @@ pub(crate) struct Installed {
 
 static INSTALLED: Mutex<Installed> = Mutex::new(Installed { exit: false, signals: [false; SIGNALS] });
 
+/// Whether a panic purges: also where another hook of this crate has taken the place of ours.
+static PANIC: AtomicBool = AtomicBool::new(false);
+
 /// The action that stood before ours; null where that was the default. Read by the handler, so never freed.
 static BEFORE: [AtomicPtr<libc::sigaction>; SIGNALS] = [const { AtomicPtr::new(std::ptr::null_mut()) }; SIGNALS];
 
@@ -85,8 +88,8 @@ pub(crate) const SIGNALS: usize = 65;
 
 /// Installs the purge at the endings of `plan`; what an earlier plan installed stays.
 ///
-/// - Panic: a hook that purges, then calls the hook before it. Cooperative where panics unwind, else forced. A hook that the
-///   application sets later without calling this one takes its place; [`install`] once more puts ours first again.
+/// - Panic: a hook that purges, then calls the hook before it. Cooperative where panics unwind, else forced. A filter of the
+///   message (feature `redact`) has it before that. A hook that the application sets later without calling this one takes its place; [`install`] once more puts ours first again.
 /// - Exit: a forced purge by atexit(3).
 /// - Signals: a handler that purges by force, then does what was to be done before: the application's handler is
 ///   called; the default action ends the process, so that its exit status stays true. Ignored signals stay
@@ -124,9 +127,15 @@ pub fn install(plan: &Plan) -> Result<(), Error> {
     if plan.panic && !cfg!(secmem_ablate = "purge-on-panic") {
         // Each time: nobody can tell whether another hook has taken the place of ours, and a second purge does no harm.
         let before = std::panic::take_hook();
+        PANIC.store(true, Ordering::Release);
         std::panic::set_hook(Box::new(move |info| {
+            // A filter of the message is to have it while it still knows what to filter.
+            #[cfg(all(feature = "redact", target_arch = "x86_64"))]
+            crate::redact::prepare(info);
             on_panic();
             before(info);
+            #[cfg(all(feature = "redact", target_arch = "x86_64"))]
+            crate::redact::forget();
         }));
     }
     Ok(())
@@ -152,6 +161,14 @@ pub fn exec(command: &mut Command) -> io::Error {
         return io::Error::new(io::ErrorKind::ResourceBusy, why);
     }
     command.exec()
+}
+
+/// Purges if a plan says that a panic does.
+#[cfg(all(feature = "redact", target_arch = "x86_64"))]
+pub(crate) fn as_planned() {
+    if PANIC.load(Ordering::Acquire) {
+        on_panic();
+    }
 }
 
 fn on_panic() {

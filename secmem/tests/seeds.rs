@@ -23,3 +23,9 @@ fn every_seed_is_wiped() {
 fn every_seed_compares_as_it_should() {
     replay("compare", oracle::compare);
 }
+
+#[cfg(all(feature = "redact", target_arch = "x86_64"))]
+#[test]
+fn every_seed_is_redacted() {
+    replay("redact", oracle::redact);
+}

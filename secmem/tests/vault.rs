@@ -72,6 +72,7 @@ fn main() -> ExitCode {
         the_kernel_says_where_the_keys_lie,
         a_forked_child_has_no_vault,
         nothing_is_shown,
+        nothing_turns_it_into_text_or_a_copy,
         it_works_on_mlock,
     ];
     trials.push(Trial::test("a_vault_needs_init", move || {
@@ -207,7 +208,7 @@ fn a_callback_on_a_protected_stack() {
         })
         .unwrap();
 
-    assert_eq!(sum, PASSWORD.iter().map(|byte| u32::from(*byte)).sum());
+    assert_eq!(sum, PASSWORD.iter().map(|byte| u32::from(*byte)).sum::<u32>());
     assert!(common::peek(within, 28).windows(6).all(|piece| !PASSWORD.windows(6).any(|of| of == piece)));
     let panicked = vault.with_password_scrubbed(|_| std::panic::resume_unwind(Box::new(())));
     assert!(matches!(panicked, Err(Error::Memory(secmem::Error::Panicked))));
@@ -728,6 +729,36 @@ fn nothing_is_shown() {
     let keys = vault.generate().unwrap();
     assert!(format!("{keys:?}").contains("X-Wing, 1216 bytes"));
     assert_eq!(PublicKey::from_bytes(&keys.wrapping.to_bytes()), Some(keys.wrapping));
+}
+
+/// Whether a type has a trait, as the compiler resolves the name.
+macro_rules! has {
+    ($type:ty: $($bound:tt)+) => {{
+        struct Of<T: ?Sized>(std::marker::PhantomData<T>);
+        trait No {
+            const HAS: bool = false;
+        }
+        impl<T: ?Sized> No for Of<T> {}
+        #[allow(dead_code)]
+        impl<T: ?Sized + $($bound)+> Of<T> {
+            const HAS: bool = true;
+        }
+        <Of<$type>>::HAS
+    }};
+}
+
+fn nothing_turns_it_into_text_or_a_copy() {
+    assert!(
+        has!(String: std::fmt::Display) && has!(Vec<u8>: AsRef<[u8]>) && has!(String: serde::Serialize),
+        "it can tell"
+    );
+    assert!(!has!(Lent: std::fmt::Display), "nor `to_string`, then");
+    assert!(!has!(Lent: Clone) && !has!(Lent: PartialEq) && !has!(Lent: std::hash::Hash));
+    assert!(!has!(Lent: AsRef<[u8]>) && !has!(Lent: std::ops::Deref) && !has!(Lent: AsRef<str>));
+    assert!(!has!(Lent: std::fmt::LowerHex) && !has!(Lent: serde::Serialize) && !has!(Lent: IntoIterator));
+    assert!(!has!(Lent: Into<Vec<u8>>) && !has!(Lent: Into<String>));
+    let shown = with_password().with_password(|bytes| format!("{bytes:?}").len()).unwrap();
+    assert!(shown > PASSWORD.len(), "what a callback makes of the bytes is its own");
 }
 
 fn it_works_on_mlock() {

@@ -27,7 +27,7 @@ struct Program {
 const UNITS: &str = "lib";
 
 /// All that are run.
-const PROGRAMS: [Program; 13] = [
+const PROGRAMS: [Program; 15] = [
     Program { name: "harden", features: "", prefixes: &[""] },
     Program { name: "kernel", features: "", prefixes: &[""] },
     Program { name: "lifetimes", features: "", prefixes: &[""] },
@@ -42,6 +42,8 @@ const PROGRAMS: [Program; 13] = [
     Program { name: "pqc", features: "pqc", prefixes: &["pqc-"] },
     Program { name: "journal", features: "journal pqc", prefixes: &["journal-"] },
     Program { name: "http", features: "http", prefixes: &["http-"] },
+    Program { name: "vault", features: "vault", prefixes: &["vault-"] },
+    Program { name: "redact", features: "redact-log redact-tracing", prefixes: &["redact-"] },
 ];
 
 /// An ablation, and all the tests that must fail without the protection.
@@ -169,6 +171,32 @@ pub(crate) const FACTS: &[(&str, &[&str])] = &[
             "the_window_goes_by_the_authenticated_time",
         ],
     ),
+    (
+        "redact-hold",
+        &[
+            "a_question_comes_out_whole_at_a_flush",
+            "a_secret_that_flushes_cut_anywhere_does_not_come_out",
+            "any_text_with_any_secret_at_any_split",
+            "every_form_of_a_secret_is_redacted_between_other_text",
+            "every_split_of_every_form_is_as_one_piece",
+            "names_and_long_words_are_rules_for_whoever_asks",
+            "writers_for_a_layer_of_others_redact",
+        ],
+    ),
+    (
+        "redact-panic",
+        &[
+            "a_second_panic_is_told_by_what_is_registered_then",
+            "the_message_of_a_panic_is_redacted_and_secrets_are_purged_in_either_order",
+        ],
+    ),
+    (
+        "redact-remove",
+        &[
+            "a_secret_that_is_not_registered_or_no_longer_is_comes_through",
+            "many_secrets_are_known_and_a_table_that_grows_forgets_none",
+        ],
+    ),
     ("settings-fallback", &["manager::settings::tests::production_needs_both_secrets_and_development_none"]),
     (
         "terminal-restore",
@@ -280,7 +308,7 @@ fn read(text: &str) -> Result<BTreeSet<String>, &'static str> {
     if !text.lines().any(|line| line.starts_with("test result: ")) {
         return Err("it did not get to its end");
     }
-    let failed = |line: &str| Some(line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?.to_owned());
+    let failed = |line: &str| Some(line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?.trim_end().to_owned());
     Ok(text.lines().filter_map(failed).collect())
 }
 

@@ -398,7 +398,8 @@ impl Reader<'_> {
         let shut = PollFlags::POLLHUP | PollFlags::from_bits_retain(libc::POLLRDHUP);
         let mut asked = [PollFd::new(fd.as_fd(), shut)];
         let over = nix::poll::poll(&mut asked, PollTimeout::ZERO).is_ok()
-            && asked[0].revents().is_some_and(|told| told.intersects(shut));
+            // `None`: a flag that nix has no name for, and POLLRDHUP is one.
+            && asked[0].revents().is_none_or(|told| told.intersects(shut));
         if !over {
             self.unknown.push("a socket's queue holds more empty messages than were looked at".to_owned());
         }

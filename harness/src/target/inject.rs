@@ -1,21 +1,29 @@
 //! Making a stopped target run one system call of ours.
 //!
 //! `memfd_secret` memory has one reader: its owner. So the owner is made to write it into a memfd that both sides
-//! hold, and is then put back as it was, registers and interrupted system call included.
+//! hold, and is then put back as it was, registers and interrupted system call included. A process that closes what it has
+//! inherited is made to open a pipe for that time, of which we take the other end.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::RawFd;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 
 use nix::unistd::Pid;
 use zeroize::Zeroize;
 
+use super::process::Process;
 use super::{STOP_PATIENCE, Target};
 use crate::sys::{self, Stop, SyscallStop, Waited};
 
 /// Bytes that one injected call moves.
 const PIECE: usize = 64 * 1024;
+
+/// The same through a pipe, which has room for twice as many.
+const PIPED: usize = 32 * 1024;
+
+/// How far below its stack a thread keeps two numbers for us: further than the red zone of the calling convention. They are put back.
+const BELOW: u64 = 1024;
 
 /// `ERESTARTSYS`, `ERESTARTNOINTR`, `ERESTARTNOHAND`: the kernel starts the call again with the same number.
 const RESTART_SAME: [i64; 3] = [-512, -513, -514];
@@ -104,7 +112,12 @@ impl Target<'_> {
             && matches!(sys::syscall_stop(id).map_err(|source| InjectError::Run { source })?, SyscallStop::Entry(_));
         let instruction = self.syscall_instruction(process, saved.rip)?;
 
-        self.own_dropbox(process)?;
+        let owned = self.own_dropbox(process);
+        if let Err(error) = &owned
+            && !matches!(error, InjectError::Replaced)
+        {
+            return owned;
+        }
 
         let mut buffer = vec![0_u8; PIECE];
         let mut moved = || {
@@ -116,16 +129,36 @@ impl Target<'_> {
                 run_to_syscall_stop(id)?;
             }
             let mut at = start;
+            if owned.is_err() {
+                let pipe = self.open_pipe(process, id, &saved, instruction)?;
+                let mut drain = || {
+                    while at < end {
+                        let length = PIPED.min(usize::try_from(end - at).unwrap_or(PIPED));
+                        let args = [pipe.theirs[1], at, length as u64, 0];
+                        let written = written(call(id, &saved, instruction, libc::SYS_write, args)?)?.min(length);
+                        let part = &mut buffer[..written];
+                        std::io::Read::read_exact(&mut &pipe.ours, part)
+                            .map_err(|source| InjectError::Dropbox { source })?;
+                        piece(at, part);
+                        at += written as u64;
+                    }
+                    Ok(())
+                };
+                let drained = drain();
+                // Not by a thread that something else has stopped: then they stay, and hold nothing.
+                if !matches!(drained, Err(InjectError::Disturbed(_))) {
+                    for end in pipe.theirs {
+                        call(id, &saved, instruction, libc::SYS_close, [end, 0, 0, 0])?;
+                    }
+                }
+                return drained;
+            }
             while at < end {
                 let length = PIECE.min(usize::try_from(end - at).unwrap_or(PIECE));
                 self.empty_dropbox()?;
                 let written =
                     call(id, &saved, instruction, libc::SYS_pwrite64, [descriptor as u64, at, length as u64, 0])?;
-                let written = usize::try_from(written)
-                    .map_err(|_| InjectError::Call { source: io::Error::from_raw_os_error(-written as i32) })?;
-                if written == 0 {
-                    return Err(InjectError::Call { source: io::ErrorKind::WriteZero.into() });
-                }
+                let written = self::written(written)?;
                 let part = &mut buffer[..written.min(length)];
                 self.dropbox()?.0.read_exact_at(part, 0).map_err(|source| InjectError::Dropbox { source })?;
                 piece(at, part);
@@ -173,6 +206,43 @@ impl Target<'_> {
         }
     }
 
+    /// Makes the target open a pipe, and takes its end to read from.
+    fn open_pipe(
+        &self,
+        process: usize,
+        id: Pid,
+        saved: &libc::user_regs_struct,
+        instruction: u64,
+    ) -> Result<Pipe, InjectError> {
+        let Process { pid, mem, .. } = &self.processes[process];
+        let place = saved.rsp.saturating_sub(BELOW) & !15;
+        let mut before = [0; 8];
+        // Where the target itself alone can read its stack, so can nobody else put it back.
+        mem.read_exact_at(&mut before, place).map_err(|_| InjectError::Replaced)?;
+        let made = call(id, saved, instruction, libc::SYS_pipe2, [place, libc::O_CLOEXEC as u64, 0, 0])?;
+        if made != 0 {
+            return Err(InjectError::Replaced); // it may not
+        }
+        let mut numbers = [0; 8];
+        let read = mem.read_exact_at(&mut numbers, place);
+        let put_back = mem.write_all_at(&before, place);
+        read.and(put_back).map_err(|source| InjectError::Dropbox { source })?;
+        let [from, to] =
+            [[0, 1, 2, 3], [4, 5, 6, 7]].map(|four: [usize; 4]| i32::from_ne_bytes(four.map(|at| numbers[at])));
+        let ours = sys::pidfd_open(*pid, false).and_then(|handle| sys::pidfd_getfd(&handle, from));
+        let ours = File::from(ours.map_err(|source| InjectError::Dropbox { source })?);
+        // Both are ends of one pipe, whatever the target has made of the call.
+        let about = |meta: io::Result<std::fs::Metadata>| {
+            meta.ok().filter(|meta| meta.file_type().is_fifo()).map(|meta| (meta.dev(), meta.ino()))
+        };
+        let here = about(ours.metadata());
+        let there = about(std::fs::metadata(format!("/proc/{pid}/fd/{to}")));
+        if here.is_none() || here != there {
+            return Err(InjectError::Replaced);
+        }
+        Ok(Pipe { ours, theirs: [from, to].map(|number| u64::from(number.unsigned_abs())) })
+    }
+
     /// Overwrites what the memfd holds and gives the pages back. What is read from it next was written after this: a
     /// read past its new end fails.
     fn empty_dropbox(&self) -> Result<(), InjectError> {
@@ -208,6 +278,23 @@ impl Target<'_> {
         mem.read_exact_at(&mut code, vdso.start).map_err(|source| InjectError::Run { source })?;
         let at = memchr::memmem::find(&code, &SYSCALL).ok_or(InjectError::NoInstruction)?;
         Ok(vdso.start + at as u64)
+    }
+}
+
+/// A pipe that the target was made to open.
+struct Pipe {
+    /// The end to read from.
+    ours: File,
+    /// Both ends, by the target's numbers.
+    theirs: [u64; 2],
+}
+
+/// How many bytes an injected write has written.
+fn written(returned: i64) -> Result<usize, InjectError> {
+    match usize::try_from(returned) {
+        Ok(0) => Err(InjectError::Call { source: io::ErrorKind::WriteZero.into() }),
+        Ok(written) => Ok(written),
+        Err(_) => Err(InjectError::Call { source: io::Error::from_raw_os_error(-returned as i32) }),
     }
 }
 

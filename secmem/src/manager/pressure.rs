@@ -142,6 +142,7 @@ pub(super) fn watch(store: Weak<Store>, gone: Arc<Gone>, every: Duration) -> io:
             store.look();
         }
     })
+    .map(drop)
 }
 
 pub(super) fn level(share: Option<f64>, (high, critical): (f64, f64)) -> Level {

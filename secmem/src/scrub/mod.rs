@@ -54,9 +54,13 @@ use handlers::Handlers;
 /// [`Stack`] of one's own is as large as it is asked to be. What does not fit ends the process at a guard page.
 pub const DEFAULT_STACK: usize = 64 << 10;
 
+/// Bytes of the stack that [`run_large`] uses.
+#[cfg(feature = "vault-rsa")]
+pub(crate) const LARGE_STACK: usize = 256 << 10;
+
 thread_local! {
-    /// The stack of [`run`], kept for the next call; away while one runs, so that a nested call makes its own.
-    static KEPT: RefCell<Kept> = const { RefCell::new(Kept::Nothing) };
+    /// The stacks of [`run`] and [`run_large`], kept for the next call; away while one runs, so that a nested call makes its own.
+    static KEPT: RefCell<[Kept; 2]> = const { RefCell::new([Kept::Nothing, Kept::Nothing]) };
 }
 
 /// Runs `f` on a protected stack of [`DEFAULT_STACK`] bytes and leaves nothing of it in registers or on that stack.
@@ -69,23 +73,41 @@ thread_local! {
 ///
 /// [`Error::Refused`] if the kernel grants no such stack, and `f` has not run; [`Error::Panicked`] if `f` panicked.
 pub fn run(f: impl FnOnce()) -> Result<(), Error> {
-    let kept = KEPT.try_with(|kept| kept.try_borrow_mut().map(|mut kept| std::mem::replace(&mut *kept, Kept::Away)));
+    run_kept(0, DEFAULT_STACK, f)
+}
+
+/// [`run`] on [`LARGE_STACK`] bytes, which the thread keeps beside the others.
+///
+/// # Errors
+///
+/// As [`run`].
+#[cfg(feature = "vault-rsa")]
+pub(crate) fn run_large(f: impl FnOnce()) -> Result<(), Error> {
+    run_kept(1, LARGE_STACK, f)
+}
+
+fn run_kept(which: usize, bytes: usize, f: impl FnOnce()) -> Result<(), Error> {
+    let take = |kept: &mut [Kept; 2]| {
+        let nested = kept.iter().any(|kept| matches!(kept, Kept::Away));
+        (!nested).then(|| std::mem::replace(&mut kept[which], Kept::Away))
+    };
+    let kept = KEPT.try_with(|kept| kept.try_borrow_mut().ok().and_then(|mut kept| take(&mut kept)));
     let (mut stack, outermost) = match kept {
-        Ok(Ok(Kept::There(stack))) => (stack, true),
-        Ok(Ok(Kept::Nothing)) => match Stack::new(DEFAULT_STACK) {
+        Ok(Some(Kept::There(stack))) => (stack, true),
+        Ok(Some(Kept::Nothing)) => match Stack::new(bytes) {
             Ok(stack) => (stack, true),
             Err(error) => {
-                put(Kept::Nothing);
+                put(which, Kept::Nothing);
                 return Err(error);
             }
         },
         // Nested, or in a thread that is ending: the stack is made, used and given back. A value that is made on a protected
         // stack must not leave it: what the compiler does not fill of it holds what stood there before.
-        _ => (Stack::new(DEFAULT_STACK)?, false),
+        _ => (Stack::new(bytes)?, false),
     };
     let result = stack.run(f);
     if outermost {
-        put(Kept::There(stack));
+        put(which, Kept::There(stack));
     }
     result
 }
@@ -99,9 +121,9 @@ enum Kept {
     Away,
 }
 
-fn put(kept: Kept) {
+fn put(which: usize, kept: Kept) {
     // A thread that is ending keeps nothing: what it was to keep is dropped.
-    let _ = KEPT.try_with(|place| place.try_borrow_mut().map(|mut place| *place = kept));
+    let _ = KEPT.try_with(|place| place.try_borrow_mut().map(|mut place| place[which] = kept));
 }
 
 /// A protected stack of one's own: another size, or kept where the caller wants.

@@ -14,6 +14,7 @@ use std::ffi::{c_int, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::{self, NonNull};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// The system calls by name: what an error reports, and what a test can make fail.
@@ -466,12 +467,12 @@ pub(crate) fn reset_action(signal: c_int) -> io::Result<()> {
 /// Starts a thread with all signals blocked: those of the application are for its own threads.
 ///
 /// A thread begins with the mask of the one that starts it, so there is no moment at which it could take one.
-pub(crate) fn quiet_thread(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub(crate) fn quiet_thread(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     let before = block_signals()?;
     let started = std::thread::Builder::new().name(name.to_owned()).spawn(run);
     let restored = set_mask(&before);
-    started?;
-    restored.map(drop)
+    let started = started?;
+    restored.map(|_| started)
 }
 
 /// `CLOCK_MONOTONIC`, since the machine was started: clock_gettime(2), without a system call. What `Instant` has, which

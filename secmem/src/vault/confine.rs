@@ -138,9 +138,7 @@ fn watch() -> Result<(), Step> {
 
 /// Wipes everything and ends the process, whatever its other threads do.
 pub(super) fn leave(status: i32) -> ! {
-    if !cfg!(secmem_ablate = "vault-leave") {
-        arena::purge_forced();
-    }
+    arena::purge_forced();
     input::restore_terminal();
     sys::exit_now(status)
 }

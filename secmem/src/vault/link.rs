@@ -8,6 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
@@ -54,6 +55,7 @@ pub(super) struct Link {
     grace: Duration,
     ended: Mutex<Option<Ending>>,
     ends: Condvar,
+    reader: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug)]
@@ -139,12 +141,13 @@ impl Link {
             grace: config.grace,
             ended: Mutex::new(None),
             ends: Condvar::new(),
+            reader: Mutex::new(None),
         });
         let reader = Arc::clone(&link);
         let mut held = Newborn { child: Some(child), process: None };
         // The child goes to the thread; if there is no thread, it is killed here.
         let (give, take) = std::sync::mpsc::channel();
-        sys::quiet_thread("secmem-vault", move || {
+        let thread = sys::quiet_thread("secmem-vault", move || {
             if let Ok(child) = take.recv() {
                 reader.read(child);
             }
@@ -153,6 +156,7 @@ impl Link {
         if let Some(child) = held.child.take() {
             let _ = give.send(child); // the thread waits for it
         }
+        *link.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
         ledger.started(pid);
         Ok(link)
     }
@@ -221,12 +225,18 @@ impl Link {
         self.pending.end(Over::Stopped);
         self.wake();
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        loop {
+        let how = loop {
             if let Some(how) = *ended {
-                return how;
+                break how;
             }
             ended = self.ends.wait(ended).unwrap_or_else(PoisonError::into_inner);
+        };
+        drop(ended);
+        // Nothing of it goes on when this has returned, its thread neither. It does not panic; what it would say then is said.
+        if let Some(thread) = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = thread.join();
         }
+        how
     }
 
     /// What the thread does: reads answers as long as there is a worker, then buries it.

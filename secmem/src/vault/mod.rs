@@ -565,6 +565,9 @@ impl Vault {
     /// [`Error::NoPassword`], [`Error::NoKeys`], [`Error::ArenaFull`]; [`Error::Deadline`] if `f` has not returned in time: its result is
     /// dropped then; and what any call can be. `f` has not run but for the deadline.
     pub fn with_password<R>(&self, f: impl FnOnce(&[u8]) -> R) -> Result<R, Error> {
+        if cfg!(secmem_ablate = "vault-throws") {
+            return Err(Error::WorkerMemory);
+        }
         let lending = self.lend(Kind::Password, &[])?;
         let result = lending.lent().with(f);
         lending.finish(result)

@@ -283,6 +283,9 @@ impl Worker {
     }
 
     fn password(&mut self) -> Result<Secret, Failed> {
+        if cfg!(secmem_ablate = "vault-password") {
+            return Err(Why::Memory.into());
+        }
         let options = self.options();
         let keys = self.keys.as_ref().ok_or(Why::NoKeys)?;
         let envelope = self.password.as_ref().ok_or(Why::NoPassword)?;
@@ -305,6 +308,9 @@ impl Worker {
             self.password = Some(secret.expose_to_vec().map_err(|error| failed(&error))?);
             return Ok(DONE);
         }
+        if cfg!(secmem_ablate = "vault-stored") {
+            std::mem::forget(secret.expose_to_vec().map_err(|error| failed(&error))?);
+        }
         let keys = self.keys.as_ref().ok_or(Why::NoKeys)?;
         let sealed = envelope::seal(&mut self.stack, &keys.wrapping.public, &mut secret);
         self.password = Some(sealed.map_err(|error| match error {
@@ -317,6 +323,9 @@ impl Worker {
     /// Reads a password from what the caller has handed over.
     fn read(&mut self, body: &Secret, along: Option<OwnedFd>) -> Result<Reply, Failed> {
         self.keys()?;
+        if cfg!(secmem_ablate = "vault-read") {
+            return Err(Why::Unread.into());
+        }
         let from = along.ok_or(Why::NoDescriptor)?;
         let options = self.options();
         let secret = body.look(|body| {
