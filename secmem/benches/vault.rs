@@ -99,17 +99,17 @@ fn time(vault: &Vault, calls: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// Bytes of this process in memory: `VmRSS` in proc_pid_status(5), which is what the worker tells of itself.
-fn resident() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("procfs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+/// Bytes that proc_pid_status(5) tells of a process. `VmRSS` is what the worker tells of itself, too.
+fn field(process: &str, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("procfs");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).expect("a line");
     line.split_whitespace().next().and_then(|kib| kib.parse::<u64>().ok()).expect("a number") * 1024
 }
 
 /// Many calls that overlap, and their plaintexts too: no callback returns before all of them have run.
 fn memory(vault: &Vault) -> Result<(), Error> {
     let kib = |bytes: u64| bytes / 1024;
-    let both = || Ok::<_, Error>([resident(), vault.protection()?.resident]);
+    let both = || Ok::<_, Error>([field("self", "VmRSS"), vault.protection()?.resident]);
     let before = both()?;
     let mut after = Vec::new();
     for _ in 0..WAVES {
@@ -133,6 +133,12 @@ fn memory(vault: &Vault) -> Result<(), Error> {
         kib(worker),
         kib(RESIDENT),
         verdict(worker < RESIDENT)
+    );
+    let of_it = |name| kib(field(&vault.pid().to_string(), name));
+    println!(
+        "vault/of that {} KiB are anonymous, and {} KiB of files: the program, libraries, and protected memory",
+        of_it("RssAnon"),
+        of_it("RssFile")
     );
     let counts = vault.counts();
     println!("vault/lent {}, wiped {}", counts.lent, counts.wiped);

@@ -169,6 +169,52 @@ fn the_monitor_serves_is_hardened_and_keeps_its_secrets_to_itself() {
     }
 }
 
+#[cfg(feature = "vault")]
+#[test]
+fn a_vault_asks_goes_on_without_its_worker_and_asks_again() {
+    let commands = "sesam öffne\nstatus\nsign\nderive\nwallet\nwhat?\nkill\nuse\nrestart\nanother\nuse\nquit\n";
+    let output = run("vault", commands.as_bytes());
+
+    assert!(output.status.success(), "{output:?}");
+    let text = printed(&output);
+    let mut rest = text.as_str();
+    for said in [
+        "the worker is process ",
+        "a password of 11 characters, 12 bytes; wiped in both processes\n",
+        "commands: ",
+        "hardened: true",
+        "filtered: true",
+        "the wrapping key: 32 bytes in ",
+        "signed: ",
+        ", 64 bytes\n",
+        "a key of 32 bytes, in ",
+        "the wallet is open: 32 bytes of key",
+        "the wallet has locked itself: the deadline of the secret has passed\n",
+        "commands: ",
+        "the worker has ended (signal 9): the password is gone with it",
+        "the worker has ended (signal 9): the password is gone with it",
+        "and knows no password\n",
+        "a password of 7 characters, 7 bytes; wiped in both processes\n",
+        "the worker has ended (exit status 0)\n",
+    ] {
+        let at = rest.find(said).unwrap_or_else(|| panic!("{said}: {text}"));
+        rest = &rest[at + said.len()..];
+    }
+    assert!(!text.contains("sesam") && !text.contains("another\n"), "{text}");
+    let none = run("vault", b"");
+    assert_eq!(none.status.code(), Some(2));
+    assert_eq!(none.stderr, b"there was no password to read\n");
+}
+
+#[cfg(feature = "vault")]
+#[test]
+fn the_patterns_of_a_vault_leave_nothing() {
+    let output = run("vault_patterns", b"");
+
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(printed(&output).lines().count(), 7);
+}
+
 #[test]
 fn the_reach_of_this_build_is_told_part_by_part() {
     let output = run("reach", b"");

@@ -64,6 +64,7 @@ fn main() -> ExitCode {
         a_worker_ends_cleanly_by_each_signal,
         a_stopped_worker_costs_a_deadline_and_is_killed,
         a_worker_that_asks_ends_with_its_caller,
+        a_worker_that_is_killed_while_it_asks_leaves_the_terminal_as_it_was,
         stop_fails_what_waits_and_what_comes,
         a_program_that_is_no_worker_is_told_from_one,
         a_worker_without_its_socket_says_so,
@@ -625,6 +626,21 @@ fn a_worker_that_asks_ends_with_its_caller() {
     assert!(matches!(asked.join().unwrap(), Err(Error::Stopped)));
     assert_eq!(state(pid), None);
     assert!(pty.shows_what_is_typed(), "the terminal is as it was");
+}
+
+fn a_worker_that_is_killed_while_it_asks_leaves_the_terminal_as_it_was() {
+    let vault = with_keys(Config::default());
+    let pty = common::terminal::Pty::open();
+    let (asking, terminal) = (vault.clone(), pty.device());
+    let asked =
+        std::thread::spawn(move || asking.within(LONG).read_password_at(&Prompt::new("Never? "), terminal.as_fd()));
+    pty.expect("Never? ");
+    assert!(!pty.shows_what_is_typed());
+
+    signal(vault.pid(), libc::SIGKILL);
+
+    assert!(matches!(asked.join().unwrap(), Err(Error::Ended { how: Ending::Signal(libc::SIGKILL) })));
+    assert!(pty.shows_what_is_typed());
 }
 
 fn stop_fails_what_waits_and_what_comes() {

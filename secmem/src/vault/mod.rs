@@ -59,7 +59,7 @@ mod worker;
 use std::fs::OpenOptions;
 use std::future::Future;
 use std::io::{self, IsTerminal};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -85,6 +85,7 @@ use crate::policy::{Control, Policy};
 pub use crate::pqc::Cost;
 use crate::scrub;
 use crate::secret::Secret;
+use crate::sys::terminal::{self, Modes};
 pub use algorithm::Algorithm;
 
 /// The variable that tells a process that it is a worker, and of which release.
@@ -523,8 +524,12 @@ impl Vault {
         let (text, mask, limit) = prompt.parts();
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         let body = Read { source, limit, mask, prompt: text }.encode();
-        let answer = self.sent(Kind::Read, Body::Open(&body), Some(from))?.wait()?;
-        expect(Kind::Done, answer).map(drop)
+        let shown = if source == Source::Terminal { Shown::of(from.as_fd()) } else { None };
+        let answer = self.sent(Kind::Read, Body::Open(&body), Some(from)).and_then(|request| request.wait());
+        if let (Err(Error::Ended { .. } | Error::Protocol(_)), Some(shown)) = (&answer, shown) {
+            shown.restore();
+        }
+        expect(Kind::Done, answer?).map(drop)
     }
 
     /// Keeps a password that this process has; the secret is wiped.
@@ -682,6 +687,23 @@ impl Vault {
         let copied = lending.lent().with(|from| secret.change(|to| crate::wipe::copy(from, to)));
         lending.finish(copied)??;
         Ok(secret)
+    }
+}
+
+/// A terminal as it was before the worker asked there: one that is killed cannot put it back.
+struct Shown(OwnedFd, Modes);
+
+impl Shown {
+    /// `None`: it is no terminal, which the worker says.
+    fn of(fd: BorrowedFd<'_>) -> Option<Self> {
+        Some(Self(fd.try_clone_to_owned().ok()?, terminal::modes(fd.as_raw_fd()).ok()?))
+    }
+
+    fn restore(self) {
+        // In the background it is the shell's, which has put it back.
+        if terminal::in_foreground(self.0.as_raw_fd()) {
+            let _ = terminal::set_modes(self.0.as_raw_fd(), &self.1); // what failed is told already
+        }
     }
 }
 
