@@ -29,3 +29,9 @@ fn every_seed_compares_as_it_should() {
 fn every_seed_is_redacted() {
     replay("redact", oracle::redact);
 }
+
+#[cfg(all(feature = "vault", target_arch = "x86_64"))]
+#[test]
+fn every_seed_is_a_frame_or_none() {
+    replay("frame", oracle::frame);
+}

@@ -358,6 +358,7 @@ mod tests {
         let (_, list) = list.split_once("= [").expect("a list");
         let mut noticed = quoted(list, ']');
         noticed.extend(FACTS.iter().map(|(ablation, _)| (*ablation).to_owned()));
+        noticed.insert(crate::schedules::STEPS.to_owned()); // takes nothing out
 
         assert!(declared.len() > 30, "{declared:?}");
         assert_eq!(declared, noticed);

@@ -15,6 +15,7 @@ mod failure;
 mod fuzz;
 mod pairs;
 mod residues;
+mod schedules;
 mod traces;
 mod workspace;
 mod wrapper;
@@ -58,6 +59,12 @@ enum Task {
     /// Exits 0 when each ablation turns exactly the rows that name it, 1 otherwise.
     #[command(after_help = ablate::EXAMPLE)]
     Ablate(ablate::Options),
+    /// Kill, stop and panic either side of a vault at each step of a call, and by random schedules.
+    ///
+    /// Exits 0 when all of it came and nothing is left, 1 when there is a residue, a process that lives on or one that hangs, 2 when
+    /// something did not come or a planted leak was not seen.
+    #[command(after_help = schedules::EXAMPLE)]
+    Schedules(schedules::Options),
     /// Everything that a change has to pass: format, lints, tests, leak tests, fuzz smoke, quick audit.
     ///
     /// Stops at the first failure. The audit's exit code is passed on; any other failure is 70.
@@ -96,6 +103,7 @@ fn run(args: impl Iterator<Item = OsString>) -> u8 {
         Task::Corpus(options) => corpus::run(&options),
         Task::Pairs(options) => pairs::run(&options),
         Task::Ablate(options) => ablate::run(&options),
+        Task::Schedules(options) => schedules::run(&options),
         Task::Check(options) => check::run(&options),
         Task::Fuzz(options) => fuzz::run(&options),
         Task::Bench(options) => bench::run(&options),

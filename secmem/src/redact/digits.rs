@@ -10,51 +10,73 @@ use super::trail::Row;
 /// Places that are remembered: more than a fragment has characters in hexadecimal.
 const PLACES: usize = 32;
 
+/// No character of an alphabet.
+const NONE: u8 = u8::MAX;
+
 /// An alphabet.
 pub(super) struct Alphabet {
     /// Bits of a character.
     bits: u64,
-    value: fn(u8) -> Option<u8>,
+    /// What each byte stands for, or [`NONE`]. A table: in a text nobody foresees which kind of character comes next.
+    values: [u8; 256],
     /// Whether a character may stand between two; and so many have stood before it.
     separates: fn(u8, before: u64) -> bool,
-    /// Whether it takes back a zero that stands before it, or nothing after a backslash: the x of `0x41` and `\x41`.
-    prefix: fn(u8) -> bool,
+    /// Whether `x` takes back a zero that stands before it, or is nothing after a backslash: `0x41` and `\x41`.
+    prefixed: bool,
+    /// Whether `n` and `r` after a backslash are a line's end of JSON, and no letters. Nothing is looked up before there was one.
+    in_json: bool,
 }
 
-pub(super) const HEX: Alphabet = Alphabet {
+pub(super) static HEX: Alphabet = Alphabet {
     bits: 4,
-    value: |byte| (byte as char).to_digit(16).map(|digit| digit as u8),
+    values: values(&[b"0123456789abcdef", b"0123456789ABCDEF"]),
     separates: |byte, _| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b',' | b':' | b'-' | b'_' | b'\\' | b'%' | b';'),
-    prefix: |byte| matches!(byte, b'x' | b'X'),
+    prefixed: true,
+    in_json: false,
 };
 
-pub(super) const BASE32: Alphabet = Alphabet {
+pub(super) static BASE32: Alphabet = Alphabet {
     bits: 5,
-    value: |byte| match byte {
-        b'A'..=b'Z' => Some(byte - b'A'),
-        b'a'..=b'z' => Some(byte - b'a'),
-        b'2'..=b'7' => Some(byte - b'2' + 26),
-        _ => None,
-    },
+    values: values(&[b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567", b"abcdefghijklmnopqrstuvwxyz234567"]),
     separates: |byte, _| matches!(byte, b'\r' | b'\n' | b'-'),
-    prefix: |_| false,
+    prefixed: false,
+    in_json: false,
 };
 
 /// Both alphabets of RFC 4648.
-pub(super) const BASE64: Alphabet = Alphabet {
-    bits: 6,
-    value: |byte| match byte {
-        b'A'..=b'Z' => Some(byte - b'A'),
-        b'a'..=b'z' => Some(byte - b'a' + 26),
-        b'0'..=b'9' => Some(byte - b'0' + 52),
-        b'+' | b'-' => Some(62),
-        b'/' | b'_' => Some(63),
-        _ => None,
-    },
-    // Lines, with an indentation; and what JSON makes of a line's end and of a slash.
-    separates: |byte, before| matches!(byte, b'\r' | b'\n' | b'\\') || before > 0 && matches!(byte, b' ' | b'\t'),
-    prefix: |_| false,
-};
+pub(super) static BASE64: Alphabet = base64(false);
+
+/// The same in lines whose ends JSON has escaped. A letter after a backslash can be either, so both are read.
+pub(super) static BASE64_IN_JSON: Alphabet = base64(true);
+
+const fn base64(in_json: bool) -> Alphabet {
+    Alphabet {
+        bits: 6,
+        values: values(&[
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/",
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_",
+        ]),
+        // Lines, with an indentation; and what JSON makes of a slash.
+        separates: |byte, before| matches!(byte, b'\r' | b'\n' | b'\\') || before > 0 && matches!(byte, b' ' | b'\t'),
+        prefixed: false,
+        in_json,
+    }
+}
+
+/// What each byte stands for, if it is written in any of these ways.
+const fn values(ways: &[&[u8]]) -> [u8; 256] {
+    let mut values = [NONE; 256];
+    let mut way = 0;
+    while way < ways.len() {
+        let mut value = 0;
+        while value < ways[way].len() {
+            values[ways[way][value] as usize] = value as u8;
+            value += 1;
+        }
+        way += 1;
+    }
+    values
+}
 
 /// Characters of an alphabet, without a gap. All zeros: none yet.
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -68,6 +90,8 @@ pub(super) struct Digits {
     separators: u64,
     /// The character before.
     before: u64,
+    /// There was an end of a line that JSON has escaped.
+    escaped: u64,
     /// By where their bytes end: bits from the first character on, modulo 8.
     rows: [Row; 8],
     starts: [u64; PLACES],
@@ -77,19 +101,18 @@ impl Digits {
     #[inline(always)]
     pub(super) fn push(&mut self, alphabet: &Alphabet, byte: u8, at: u64, view: &View<'_>, marks: &mut Marks<'_>) {
         let before = std::mem::replace(&mut self.before, u64::from(byte)) as u8;
-        let of_an_escape = before == b'\\' && matches!(byte, b'n' | b'r');
-        match (alphabet.value)(byte) {
-            Some(value) if !(of_an_escape && alphabet.bits == BASE64.bits) => {
-                self.take(alphabet, value, at, view, marks);
-            }
-            _ if (alphabet.prefix)(byte) && before == b'0' && self.count > 0 => self.take_back(alphabet),
+        let value = alphabet.values[usize::from(byte)];
+        let escaped = before == b'\\' && matches!(byte, b'n' | b'r') && (alphabet.in_json || value == NONE);
+        let prefix = alphabet.prefixed && matches!(byte, b'x' | b'X');
+        match value {
+            value if value != NONE && !escaped => self.take(alphabet, value, at, view, marks),
             _ if self.count == 0 => {}
+            _ if prefix && before == b'0' => self.take_back(alphabet),
             _ if self.separators < SEPARATORS
-                && ((alphabet.separates)(byte, self.separators)
-                    || of_an_escape
-                    || (alphabet.prefix)(byte) && before == b'\\') =>
+                && ((alphabet.separates)(byte, self.separators) || escaped || prefix && before == b'\\') =>
             {
                 self.separators += 1;
+                self.escaped |= u64::from(escaped);
             }
             _ => self.gap(),
         }
@@ -103,6 +126,9 @@ impl Digits {
         self.starts[self.count as usize % PLACES] = at;
         self.count += 1;
         self.separators = 0;
+        if alphabet.in_json && self.escaped == 0 {
+            return; // the other reading is the same so far
+        }
         let total = self.count * width;
         // A byte ends with this character, or so many bits before its end.
         for beyond in (0..width).step_by(step(width)) {
@@ -125,7 +151,7 @@ impl Digits {
 
     #[cold]
     fn gap(&mut self) {
-        (self.count, self.separators, self.rows) = (0, 0, [Row::NONE; 8]);
+        (self.count, self.separators, self.escaped, self.rows) = (0, 0, 0, [Row::NONE; 8]);
     }
 
     /// Where the characters begin that a match may need which is not there yet.

@@ -27,7 +27,7 @@ impl Redactor {
     /// # }
     /// let redactor = secmem::redact::Redactor::new()?;
     /// let logger: &'static _ = Box::leak(Box::new(redactor.logger(Console)));
-    /// log::set_logger(logger)?;
+    /// log::set_logger(logger).map_err(|_| "there is a logger already")?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn logger<L: Log>(&self, inner: L) -> Logger<L> {

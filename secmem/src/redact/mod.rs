@@ -33,7 +33,8 @@
 //! - numbers, decimal and hexadecimal: arrays of JSON, `Debug` in one line or many, `{"0":67,"1":65}`, signed bytes.
 //!
 //! Of a secret of [`FRAGMENT`] bytes or more, every part of so many bytes in a row is found, too. A shorter one is found whole.
-//! What is not found: compressed or encrypted, other encodings one on top of the other, parts that are shorter, letters in another case.
+//! What is not found: compressed or encrypted, other encodings one on top of the other, parts that are shorter, letters in another
+//! case; and a byte that the text before it makes something else, as a backslash does of the `n` that an escaped secret begins with.
 //!
 //! # What is kept
 //!
@@ -48,8 +49,8 @@
 //!
 //! A text that does hold the same bytes as a secret, or as twelve in a row of one: `password12` as a password takes that word out
 //! of every message. Beside that, chance: a window of eight bytes of other text has the fingerprint of one of *n* windows with
-//! a probability of at most *n*/(2⁶¹ − 1), and a byte of text makes at most 18 windows. For sixteen secrets of 32 bytes, 800 windows,
-//! that is less than 7·10⁻¹⁵ a byte: one in 140 TB. A window of fewer than three different bytes, as zeros or dashes are, begins
+//! a probability of at most *n*/(2⁶¹ − 1), and a byte of text makes at most 21 windows. For sixteen secrets of 32 bytes, 800 windows,
+//! that is less than 8·10⁻¹⁵ a byte: one in 125 TB. A window of fewer than three different bytes, as zeros or dashes are, begins
 //! no match, and a secret of nothing else is refused.
 
 mod digits;

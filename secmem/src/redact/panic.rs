@@ -24,7 +24,7 @@ impl Redactor {
     /// Puts a hook in place of the panic hooks: it writes the message to standard error as std's does, without the secrets.
     ///
     /// The hooks before it are not called any more, for they would write the message as it is. But secrets are purged as
-    /// [`purge::install`](crate::purge::install) has planned, whichever of the two was installed first, and after the message has been looked
+    /// [`purge::install`] has planned, whichever of the two was installed first, and after the message has been looked
     /// through. A hook that the application sets later takes the place of this one.
     ///
     /// The message stands where the panic has put it, in a `String` mostly, until the panic is over; that is not this filter's to

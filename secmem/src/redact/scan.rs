@@ -6,7 +6,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::digits::{Alphabet, BASE32, BASE64, Digits, HEX};
+use super::digits::{Alphabet, BASE32, BASE64, BASE64_IN_JSON, Digits, HEX};
 use super::escapes::{Escape, Placed, Reading};
 use super::numbers::{Numbers, earlier};
 use super::patterns::{Patterns, Words};
@@ -23,7 +23,7 @@ const ESCAPES: [(Escape, Form); 5] = [
     (Escape::Zeros, Form::Wide),
 ];
 
-const ALPHABETS: [Alphabet; 3] = [HEX, BASE32, BASE64];
+const ALPHABETS: [&Alphabet; 4] = [&HEX, &BASE32, &BASE64, &BASE64_IN_JSON];
 
 /// Why a text stops where it does.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -106,13 +106,14 @@ impl State {
         }
         marks.form = Form::Raw;
         plain.push(byte, at, at + 1, view, marks);
-        let [hex, base32, base64] = alphabets;
+        let [hex, base32, base64, base64_in_json] = alphabets;
         marks.form = Form::Hex;
         hex.push(&HEX, byte, at, view, marks);
         marks.form = Form::Base32;
         base32.push(&BASE32, byte, at, view, marks);
         marks.form = Form::Base64;
         base64.push(&BASE64, byte, at, view, marks);
+        base64_in_json.push(&BASE64_IN_JSON, byte, at, view, marks);
         let [decimal, hexadecimal] = numbers;
         marks.form = Form::Numbers;
         decimal.push(10, byte, at, view, marks);
@@ -152,7 +153,7 @@ impl State {
         for reading in &self.escapes {
             held = earlier(held, reading.held(stop, view));
         }
-        for (digits, alphabet) in self.alphabets.iter().zip(&ALPHABETS) {
+        for (digits, alphabet) in self.alphabets.iter().zip(ALPHABETS) {
             held = earlier(held, digits.held(alphabet, stop, view));
         }
         for numbers in &self.numbers {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
@@ -129,7 +130,7 @@ impl Call {
         drop(state);
         self.changed.notify_all();
         if let Some(waker) = waker {
-            waker.wake();
+            wake(waker);
         }
     }
 
@@ -147,7 +148,7 @@ impl Call {
             lent.end(Why::Deadline);
         }
         if let Some(waker) = waker {
-            waker.wake();
+            wake(waker);
         }
     }
 
@@ -199,6 +200,11 @@ impl Call {
     pub(super) fn check(&self) -> Result<(), Error> {
         if self.lock().overdue { Err(self.too_late()) } else { Ok(()) }
     }
+}
+
+/// A waker is somebody else's code, and the threads that wake are everybody's: its panic is nobody's end but its own.
+fn wake(waker: Waker) {
+    let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
 }
 
 fn note(place: &mut Option<Waker>, context: &Context<'_>) {

@@ -1,9 +1,9 @@
-//! Secrets for whoever has a key, at rest and under way: X-Wing agrees on a key, AES-256-GCM encrypts under it.
+//! Secrets for whoever has a key, at rest and under way: X-Wing agrees on a key, or RSA wraps one, and AES-256-GCM encrypts under it.
 //!
 //! ```text
 //! offset  0  version   1 byte
 //!         1  algorithm 1 byte
-//!         2  ciphertext of the key encapsulation
+//!         2  ciphertext of the key encapsulation, or the wrapped key
 //!         -  content, encrypted
 //!         -  tag, 16 bytes
 //! ```
@@ -13,12 +13,15 @@ use std::fmt;
 use aes_gcm_now::aead::{AeadInOut, KeyInit};
 use aes_gcm_now::{Aes256Gcm, Nonce, Tag};
 
+use super::algorithm::{Algorithm, Kind};
 use super::error::Error;
 use crate::error::Error as MemoryError;
 use crate::keystream;
 use crate::policy::Policy;
-use crate::pqc::Algorithm;
+use crate::pqc::Algorithm as Kem;
 use crate::pqc::kem::{self, SHARED};
+#[cfg(feature = "vault-rsa")]
+use crate::scrub;
 use crate::scrub::Stack;
 use crate::secret::{Options, Secret};
 
@@ -42,11 +45,17 @@ impl PublicKey {
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (&algorithm, bytes) = bytes.split_first()?;
-        let algorithm = Algorithm::from_byte(algorithm).filter(|it| it.public_len() == bytes.len())?;
+        let algorithm = Algorithm::from_byte(algorithm).filter(|algorithm| match algorithm.kind() {
+            Kind::Kem(kem) => kem.public_len() == bytes.len(),
+            #[cfg(feature = "vault-rsa")]
+            Kind::Rsa(bits) => crate::vault_rsa::bits_of(bytes) == Some(bits),
+            Kind::Absent => false,
+        })?;
         Some(Self { algorithm, bytes: bytes.to_vec() })
     }
 
-    /// One byte for the algorithm, and the key as its standard has it.
+    /// One byte for the algorithm, and the key as its standard has it; that of RSA as DER of a SubjectPublicKeyInfo (RFC 5280,
+    /// 4.1.2.7).
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         [&[self.algorithm as u8], &self.bytes[..]].concat()
@@ -85,11 +94,21 @@ pub(super) struct Key {
 }
 
 impl Key {
-    pub(super) fn draw(algorithm: Algorithm, options: Options) -> Result<Self, MemoryError> {
-        let mut seed = options.zeroed(algorithm.seed_len())?;
-        seed.slot.write(keystream::from_kernel)??;
-        let public = seed.look(|seed| kem::public_key(algorithm, seed))??;
-        let bytes = public.unwrap_or_default(); // the seed has the length that it has to
+    pub(super) fn draw(algorithm: Algorithm, options: Options) -> Result<Self, Error> {
+        let (seed, bytes) = match algorithm.kind() {
+            Kind::Kem(kem) => {
+                let seed = draw(kem.seed_len(), options)?;
+                let public = seed.look(|seed| kem::public_key(kem, seed))??;
+                (seed, public.unwrap_or_default()) // the seed has the length that it has to
+            }
+            #[cfg(feature = "vault-rsa")]
+            Kind::Rsa(bits) => {
+                let key = crate::vault_rsa::generate(bits, options)?;
+                let public = key.look(crate::vault_rsa::public)??;
+                (key, public)
+            }
+            Kind::Absent => return Err(Error::Algorithm),
+        };
         Ok(Self { seed, public: PublicKey { algorithm, bytes } })
     }
 
@@ -101,7 +120,7 @@ impl Key {
         options: Options,
     ) -> Result<Option<Secret>, MemoryError> {
         let algorithm = self.public.algorithm;
-        let Some((head, rest)) = envelope.split_at_checked(START + algorithm.ciphertext_len()) else { return Ok(None) };
+        let Some((head, rest)) = envelope.split_at_checked(START + algorithm.told_len()) else { return Ok(None) };
         if head[..START] != [VERSION, algorithm as u8] {
             return Ok(None);
         }
@@ -109,17 +128,53 @@ impl Key {
             return Ok(None);
         };
         let mut secret = options.zeroed(content.len())?;
+        secret.change(|slot| slot.copy_from_slice(content))?;
         let mut opened = None;
-        secret.change(|slot| {
-            slot.copy_from_slice(content);
-            self.seed.look(|seed| stack.run(|| opened = unwrap(algorithm, seed, head, slot, tag)))
-        })???;
+        match algorithm.kind() {
+            Kind::Kem(kem) => {
+                let run =
+                    |slot: &mut [u8]| self.seed.look(|seed| stack.run(|| opened = unwrap(kem, seed, head, slot, tag)));
+                secret.change(run)???;
+            }
+            #[cfg(feature = "vault-rsa")]
+            Kind::Rsa(bits) => {
+                let mut shared = Secret::options().policy(self.seed.protection_policy()).zeroed(bits.most())?;
+                let unwrapped = shared
+                    .change(|shared| self.seed.look(|key| crate::vault_rsa::unwrap(key, &head[START..], shared)))??;
+                match unwrapped {
+                    Ok(SHARED) => {}
+                    Err(crate::vault_rsa::Error::Memory(error)) => return Err(error),
+                    // Which of the two it was, nobody is told.
+                    Ok(_) | Err(_) => return Ok(None),
+                }
+                let run =
+                    |slot: &mut [u8]| shared.look(|shared| scrub::run(|| opened = decrypt(shared, head, slot, tag)));
+                secret.change(run)???;
+            }
+            Kind::Absent => {}
+        }
         Ok(opened.map(|()| secret))
     }
 }
 
+#[cfg(feature = "vault-rsa")]
 #[inline(never)]
-fn unwrap(algorithm: Algorithm, seed: &[u8], head: &[u8], slot: &mut [u8], tag: &[u8; TAG]) -> Option<()> {
+fn decrypt(shared: &[u8], head: &[u8], slot: &mut [u8], tag: &[u8; TAG]) -> Option<()> {
+    let cipher = cipher_of(shared.first_chunk()?)?;
+    let tag = Tag::try_from(&tag[..]).ok()?;
+    cipher.decrypt_inout_detached(&Nonce::default(), head, slot.into(), &tag).ok()
+}
+
+#[cfg(feature = "vault-rsa")]
+#[inline(never)]
+fn encrypt(shared: &[u8], head: &[u8], slot: &mut [u8]) -> Option<[u8; TAG]> {
+    let cipher = cipher_of(shared.first_chunk()?)?;
+    let tag = cipher.encrypt_inout_detached(&Nonce::default(), head, slot.into()).ok()?;
+    tag.as_slice().try_into().ok()
+}
+
+#[inline(never)]
+fn unwrap(algorithm: Kem, seed: &[u8], head: &[u8], slot: &mut [u8], tag: &[u8; TAG]) -> Option<()> {
     let mut shared = [0; SHARED];
     kem::decapsulate_here(algorithm, seed, &head[START..], &mut shared)?;
     let cipher = cipher_of(&shared)?;
@@ -140,49 +195,60 @@ pub(super) fn seal(stack: &mut Stack, key: &PublicKey, secret: &mut Secret) -> R
         return Err(Error::TooLong { most: MOST });
     }
     let algorithm = key.algorithm;
-    let mut random = Secret::options().zeroed(algorithm.random_len())?;
-    random.slot.write(keystream::from_kernel)??;
     let mut envelope = vec![VERSION, algorithm as u8];
-    envelope.resize(START + algorithm.ciphertext_len(), 0);
+    envelope.resize(START + algorithm.told_len(), 0);
     let mut tag = None;
-    secret.change(|slot| {
-        let head = &mut envelope[..];
-        random.look(|random| stack.run(|| tag = wrap(key, random, head, slot)))??;
-        envelope.extend_from_slice(slot);
-        Ok::<(), MemoryError>(())
-    })??;
-    envelope.extend(tag.ok_or(Error::Envelope)?);
+    match algorithm.kind() {
+        Kind::Kem(kem) => {
+            let random = draw(kem.random_len(), Secret::options())?;
+            let head = &mut envelope[..];
+            let run =
+                |slot: &mut [u8]| random.look(|random| stack.run(|| tag = wrap(kem, &key.bytes, random, head, slot)));
+            secret.change(run)???;
+        }
+        #[cfg(feature = "vault-rsa")]
+        Kind::Rsa(_) => {
+            let shared = draw(SHARED, Secret::options())?;
+            let wrapped = shared.look(|shared| crate::vault_rsa::wrap(&key.bytes, shared))??;
+            envelope[START..].copy_from_slice(&wrapped);
+            let head = &envelope[..];
+            let run = |slot: &mut [u8]| shared.look(|shared| scrub::run(|| tag = encrypt(shared, head, slot)));
+            secret.change(run)???;
+        }
+        Kind::Absent => return Err(Error::Algorithm),
+    }
+    let tag = tag.ok_or(Error::Envelope)?;
+    secret.look(|slot| envelope.extend_from_slice(slot))?;
+    envelope.extend(tag);
     Ok(envelope)
 }
 
 #[inline(never)]
-fn wrap(key: &PublicKey, random: &[u8], head: &mut [u8], slot: &mut [u8]) -> Option<[u8; TAG]> {
+fn wrap(algorithm: Kem, public: &[u8], random: &[u8], head: &mut [u8], slot: &mut [u8]) -> Option<[u8; TAG]> {
     let mut shared = [0; SHARED];
-    kem::encapsulate_here(key.algorithm, &key.bytes, random, &mut shared, &mut head[START..])?;
+    kem::encapsulate_here(algorithm, public, random, &mut shared, &mut head[START..])?;
     let tag = cipher_of(&shared)?.encrypt_inout_detached(&Nonce::default(), head, slot.into()).ok()?;
     tag.as_slice().try_into().ok()
 }
 
 /// One half of a session's agreement: what the caller keeps, and what it tells the worker.
-pub(super) fn propose(policy: Policy) -> Result<Key, MemoryError> {
+pub(super) fn propose(policy: Policy) -> Result<Key, Error> {
     Key::draw(Algorithm::XWing, Secret::options().policy(policy))
 }
 
 /// The worker's half: what is agreed on, and what it tells the caller. `None`: that was no key.
 pub(super) fn accept(public: &[u8], policy: Policy) -> Result<Option<(Secret, Vec<u8>)>, MemoryError> {
-    let mut random = Secret::options().policy(policy).zeroed(Algorithm::XWing.random_len())?;
-    random.slot.write(keystream::from_kernel)??;
+    let random = draw(Kem::XWing.random_len(), Secret::options().policy(policy))?;
     let mut agreed = Secret::options().policy(policy).zeroed(SHARED)?;
-    let told = agreed
-        .change(|agreed| random.look(|random| kem::encapsulate(Algorithm::XWing, public, random, agreed)))???;
+    let told =
+        agreed.change(|agreed| random.look(|random| kem::encapsulate(Kem::XWing, public, random, agreed)))???;
     Ok(told.map(|told| (agreed, told)))
 }
 
 /// The caller's end of it.
 pub(super) fn conclude(key: &Key, told: &[u8], policy: Policy) -> Result<Option<Secret>, MemoryError> {
     let mut agreed = Secret::options().policy(policy).zeroed(SHARED)?;
-    let known =
-        agreed.change(|agreed| key.seed.look(|seed| kem::decapsulate(Algorithm::XWing, seed, told, agreed)))???;
+    let known = agreed.change(|agreed| key.seed.look(|seed| kem::decapsulate(Kem::XWing, seed, told, agreed)))???;
     Ok(known.map(|()| agreed))
 }
 

@@ -161,6 +161,17 @@ impl std::fmt::Display for Ending {
     }
 }
 
+#[cfg(feature = "vault-rsa")]
+impl From<crate::vault_rsa::Error> for Error {
+    fn from(error: crate::vault_rsa::Error) -> Self {
+        match error {
+            crate::vault_rsa::Error::Memory(error) => Self::Memory(error),
+            crate::vault_rsa::Error::Long { most, .. } => Self::TooLong { most },
+            _ => Self::Envelope,
+        }
+    }
+}
+
 fn errno(number: u64) -> io::Error {
     io::Error::from_raw_os_error(i32::try_from(number).unwrap_or(0))
 }

@@ -544,6 +544,33 @@ pub(crate) fn slot_of(body: &[u8]) -> Result<u64, FrameError> {
     body.try_into().map(u64::from_le_bytes).map_err(|_| FrameError::Body)
 }
 
+/// Holds the frame that a packet is, if it is one, to what it says of itself: written again it is the same.
+///
+/// # Panics
+///
+/// If it is not.
+pub(crate) fn hold(packet: &[u8]) {
+    let Ok(frame) = Frame::parse(packet) else { return };
+    assert_eq!(frame.header.encode(), *frame.bytes, "a header");
+    let tag = frame.tag.map_or(0, |tag| tag.len());
+    assert_eq!(HEADER + frame.body.len() + tag, packet.len(), "nothing is left over");
+    assert!(frame.body.len() <= MOST + TAG);
+    let body = frame.body;
+    let again = match frame.header.kind {
+        Kind::Hello => Hello::decode(body).map(|hello| hello.encode()),
+        Kind::Read => Read::decode(body).map(|read| read.encode()),
+        Kind::Derive => Derive::decode(body).map(|derive| derive.encode()),
+        Kind::Protected => Protected::decode(body).map(|protected| protected.encode()),
+        Kind::Verified => Lies::decode(body).map(|lies| Lies::encode(&lies)),
+        Kind::Failed => Failed::decode(body).map(Failed::encode),
+        Kind::Wiped => slot_of(body).map(|slot| slot.to_le_bytes().to_vec()),
+        _ => return, // whatever stands there
+    };
+    if let Ok(again) = again {
+        assert_eq!(again, body, "a body of {:?}", frame.header.kind);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,6 +6,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
@@ -21,6 +22,7 @@ use super::envelope;
 use super::error::{Ending, Error};
 use super::event::Event;
 use super::frame::{Failed, Frame, FrameError, Hello, Kind, slot_of};
+use super::steps::{self, Step};
 use super::{Config, Over, RELEASE, VARIABLE};
 use crate::error::Error as MemoryError;
 use crate::policy::Policy;
@@ -109,6 +111,9 @@ impl Link {
             command.env("LD_LIBRARY_PATH", path);
         }
         command.stdin(Stdio::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null());
+        if let Some(hits) = steps::of_next_worker() {
+            command.env(steps::VARIABLE, hits).stderr(Stdio::inherit());
+        }
         let child = command.spawn().map_err(|source| Error::Start { step: "starting its process", source })?;
         drop(command); // and the worker's end of the socket with it
         let pid = child.id();
@@ -185,6 +190,7 @@ impl Link {
         self.pending.add(&call)?;
         let request = Request { link: Arc::clone(self), call };
         let id = request.call.id;
+        steps::pass(Step::CallerAsked);
         let mut out = self.out();
         let packet = match body {
             Body::Open(body) => out.outgoing.seal(kind, id, body),
@@ -200,6 +206,7 @@ impl Link {
                 return Err(error.into());
             }
         };
+        steps::pass(Step::CallerSealed);
         out.outbox.push(packet, along);
         // An error is the end of the worker, which the thread that reads tells to all who wait.
         let sent = out.outbox.send(self.socket.as_fd());
@@ -208,6 +215,7 @@ impl Link {
         if waits {
             self.wake();
         }
+        steps::pass(Step::CallerSent);
         Ok(request)
     }
 
@@ -242,11 +250,16 @@ impl Link {
     /// What the thread does: reads answers as long as there is a worker, then buries it.
     fn read(self: Arc<Self>, mut child: Child) {
         while self.pending.over().is_none() {
-            if let Err(why) = self.turn() {
-                if let Some(why) = why {
-                    self.pending.end(why);
+            // Without this thread nobody would hear of the worker's end, and `stop` would wait for ever.
+            match catch_unwind(AssertUnwindSafe(|| self.turn())) {
+                Ok(Ok(())) => {}
+                Ok(Err(why)) => {
+                    if let Some(why) = why {
+                        self.pending.end(why);
+                    }
+                    break;
                 }
-                break;
+                Err(_panic) => break,
             }
         }
         let broken = matches!(self.pending.over(), Some(Over::Broken(_)));
@@ -363,10 +376,15 @@ impl Link {
             // Given up meanwhile: nobody is to see what it says.
             return self.opened(incoming.skip(&frame)).map(|()| true);
         };
+        steps::pass(Step::CallerReceived);
         let body = if kind == Kind::Secret {
             let place = call.place(plain, frame.body.len());
             match place {
-                Ok(place) => self.opened(incoming.open_into(&frame, place))?,
+                Ok(place) => {
+                    let body = self.opened(incoming.open_into(&frame, place))?;
+                    steps::pass(Step::CallerOpened);
+                    body
+                }
                 Err(error) => {
                     self.opened(incoming.skip(&frame))?;
                     self.pending.take(id);

@@ -44,6 +44,7 @@
 //!   program that goes on after it calls [`Vault::restart`], and asks again.
 //! - SIGKILL wipes nothing; see the crate's page for what the kernel does then.
 
+mod algorithm;
 mod call;
 mod channel;
 mod confine;
@@ -52,6 +53,7 @@ mod error;
 mod event;
 pub(crate) mod frame;
 mod link;
+mod steps;
 mod worker;
 
 use std::fs::OpenOptions;
@@ -74,15 +76,17 @@ pub use event::{Event, Side, Why};
 pub use frame::FrameError;
 use frame::{Derive, Kind, Lies, Protected, Read, Source};
 use link::{Body, Link, Request};
+use steps::Step;
 
 use crate::arena::Backend;
 use crate::input::Prompt;
 use crate::manager::Events;
 use crate::policy::{Control, Policy};
-pub use crate::pqc::{Algorithm, Cost};
+pub use crate::pqc::Cost;
 use crate::scrub;
 use crate::secret::Secret;
 use crate::sys::terminal::{self, Modes};
+pub use algorithm::Algorithm;
 
 /// The variable that tells a process that it is a worker, and of which release.
 const VARIABLE: &str = "SECMEM_VAULT_WORKER";
@@ -569,8 +573,11 @@ impl Vault {
             return Err(Error::WorkerMemory);
         }
         let lending = self.lend(Kind::Password, &[])?;
+        steps::pass(Step::CallerLent);
         let result = lending.lent().with(f);
-        lending.finish(result)
+        let result = lending.finish(result);
+        steps::pass(Step::CallerWiped);
+        result
     }
 
     /// [`with_password`](Self::with_password), as text.

@@ -10,7 +10,8 @@ use super::channel::{End, Inbox, Incoming, OpenError, Outgoing, Packet, chains};
 use super::confine::{self, Files, errno_of, leave};
 use super::envelope::{self, Key};
 use super::frame::{Derive, Failed, Frame, Hello, Kind, Lies, Protected, Read, Source, Why};
-use super::{Error, LONGEST_KEY, Part, RELEASE, SHORTEST_SALT};
+use super::steps::{self, Step};
+use super::{Algorithm, Error, LONGEST_KEY, Part, RELEASE, SHORTEST_SALT};
 use crate::arena::Backend;
 use crate::error::Error as MemoryError;
 use crate::harden::Posture;
@@ -18,9 +19,9 @@ use crate::input::{InputError, Prompt};
 use crate::journal::SigningKey;
 use crate::owner::Owner;
 use crate::policy::{Control, Policy};
+use crate::pqc;
 use crate::pqc::kem;
 use crate::pqc::stretch::{Cost, stretch};
-use crate::pqc::{self, Algorithm};
 use crate::report::{Missing, read_again};
 use crate::scrub::Stack;
 use crate::secret::{Options, Secret};
@@ -176,6 +177,7 @@ impl Worker {
 
     fn turn(&mut self) -> Result<bool, Broken> {
         let Some((packet, along)) = self.inbox.receive(self.socket.as_fd())? else { return Ok(false) };
+        steps::pass(Step::WorkerReceived);
         let frame = Frame::parse(packet)?;
         let (kind, call) = (frame.header.kind, frame.header.call);
         // What may be a password counts as one.
@@ -191,6 +193,7 @@ impl Worker {
         } else {
             self.incoming.open(&frame, options)?
         };
+        steps::pass(Step::WorkerOpened);
         match self.handle(kind, body, along) {
             Ok(Reply::Open(kind, body)) => self.send(kind, call, &body)?,
             Ok(Reply::Secret(secret)) => self.lend(call, secret)?,
@@ -210,17 +213,23 @@ impl Worker {
 
     /// Sends a plaintext, which is encrypted where it stands, wipes its slot, and says so.
     fn lend(&mut self, call: u64, mut secret: Secret) -> Result<(), Broken> {
-        if cfg!(secmem_ablate = "vault-worker-wipe") {
+        steps::pass(Step::WorkerPlain);
+        if cfg!(secmem_ablate = "vault-worker-wipe") || steps::keeps() {
             let copy = secret.expose_to_vec()?;
             std::mem::forget(std::hint::black_box(copy));
         }
         let packet = self.outgoing.seal_secret(Kind::Secret, call, &mut secret)?;
+        steps::pass(Step::WorkerSealed);
         secret.wipe()?;
         drop(secret);
+        steps::pass(Step::WorkerWiped);
         packet.send(self.socket.as_fd(), None, SendFlags::empty())?;
+        steps::pass(Step::WorkerSent);
         let slot = self.slots;
         self.slots += 1;
-        self.send(Kind::Wiped, call, &slot.to_le_bytes())
+        self.send(Kind::Wiped, call, &slot.to_le_bytes())?;
+        steps::pass(Step::WorkerTold);
+        Ok(())
     }
 
     fn handle(&mut self, kind: Kind, body: Secret, along: Option<OwnedFd>) -> Result<Reply, Failed> {
@@ -266,7 +275,10 @@ impl Worker {
         // First: the arena need not have room for both.
         self.password = None;
         self.keys = None;
-        let wrapping = Key::draw(algorithm, self.options()).map_err(|error| failed(&error))?;
+        let wrapping = Key::draw(algorithm, self.options()).map_err(|error| match error {
+            Error::Memory(error) => failed(&error),
+            _ => Why::Algorithm.into(),
+        })?;
         let seed = envelope::draw(32, self.options()).map_err(|error| failed(&error))?;
         let signing = SigningKey::new(seed).map_err(|_| Why::Memory)?;
         let told = [&signing.public().as_bytes()[..], &wrapping.public.to_bytes()].concat();
@@ -301,6 +313,7 @@ impl Worker {
     /// Keeps a password, encrypted for this worker's own key.
     fn store(&mut self, mut secret: Secret) -> Result<Reply, Failed> {
         self.keys()?;
+        steps::pass(Step::WorkerTaken);
         if secret.len() > envelope::MOST {
             return Err(Failed { why: Why::TooLong, number: envelope::MOST as u64, other: 0 });
         }

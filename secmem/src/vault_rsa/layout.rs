@@ -73,6 +73,11 @@ fn write(modulus: &[u8]) -> Result<Vec<u8>, pkcs1::der::Error> {
     Ok(info.encode_to_slice(&mut outer)?.to_vec())
 }
 
+/// The size of a public key; `None` if that is none.
+pub(crate) fn bits_of(der: &[u8]) -> Option<Bits> {
+    parse(der).ok().map(|(bits, _)| bits)
+}
+
 /// The size and the modulus of a public key. Nothing but what [`public`] writes is one.
 pub(super) fn parse(der: &[u8]) -> Result<(Bits, &[u8]), Error> {
     let known = |der| {
