@@ -34,7 +34,8 @@
 //! With feature `manager`, `manager::Manager` keeps buffers by name; with `records`, `records::Keyring` encrypts what is to be
 //! stored; with `pqc`, `pqc::Keys` does so for keys that are derived from a base secret. With `journal`, a `journal::Journal` keeps who
 //! used which key, when, for what and with what result. With `http`, `http::Monitor` tells those who
-//! may ask how a manager stands. With `redact`, a `redact::Redactor` keeps secrets out of logs and messages.
+//! may ask how a manager stands. With `vault`, a `vault::Vault` keeps a password in a worker process of its own. With `redact`, a
+//! `redact::Redactor` keeps secrets out of logs and messages.
 //!
 //! No type shows content by `Debug`, and none can be displayed, cloned, copied, dereferenced, hashed, compared by `==` or
 //! serialised. What leaves the protection on purpose is called `expose_…`, or `write_to`, which a descriptor gets.
