@@ -15,9 +15,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
+use secmem::Secret;
 use secmem::probe::Opener;
 use secmem::vault::{self, Algorithm, Config, Error, Vault};
-use secmem::Secret;
 
 const PASSWORD: &[u8] = b"correct horse battery staple";
 const CALLS: usize = 5_000;
@@ -128,7 +128,12 @@ fn memory(vault: &Vault) -> Result<(), Error> {
         );
     }
     let worker = vault.protection()?.resident;
-    println!("vault/the worker takes up {} KiB, target < {} KiB: {}", kib(worker), kib(RESIDENT), verdict(worker < RESIDENT));
+    println!(
+        "vault/the worker takes up {} KiB, target < {} KiB: {}",
+        kib(worker),
+        kib(RESIDENT),
+        verdict(worker < RESIDENT)
+    );
     let counts = vault.counts();
     println!("vault/lent {}, wiped {}", counts.lent, counts.wiped);
     Ok(())
