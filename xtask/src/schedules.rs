@@ -24,7 +24,7 @@ use crate::workspace::Workspace;
 use crate::wrapper;
 
 /// Shown under `--help`.
-pub(crate) const EXAMPLE: &str = "Example:\n  cargo xtask schedules\n  cargo xtask schedules --random 1000 --seed 7\n  cargo xtask schedules --only worker:plain:kill --only vault/3x+caller:lent:2:panic+worker:told:1:stop";
+pub(crate) const EXAMPLE: &str = "Example:\n  cargo xtask schedules\n  cargo xtask schedules --random 1000 --seed 7\n  cargo xtask schedules --only worker:plain:kill --only vault/3a+caller:lent:2:panic+worker:told:1:stop";
 
 /// The package of the subject.
 const PACKAGE: &str = "scenarios-schedules";
@@ -229,7 +229,7 @@ impl Steps {
             state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
             (mix(state) >> 32) as usize % most
         };
-        let mut name = format!("vault/{}x", 1 + below(4));
+        let mut name = format!("vault/{}{}", 1 + below(4), ["x", "a"][below(2)]); // calls that wait, or are polled
         let mut taken = BTreeSet::new();
         for _ in 0..=below(3) {
             let (step, first) = &self.steps[below(self.steps.len())];
@@ -330,9 +330,14 @@ impl Played {
         let mut rows = BTreeMap::new();
         for outcome in run["outcomes"].as_array().ok_or("no outcomes")? {
             let name = outcome["scenario"].as_str().ok_or("an outcome without a scenario")?;
-            let (what, why) = judge(name, outcome).ok_or("an outcome without what is judged by")?;
+            let (mut what, why) = judge(name, outcome).ok_or("an outcome without what is judged by")?;
             let came = came.get(name).into_iter().flat_map(|came| came.split('+')).filter(|hit| !hit.is_empty());
-            rows.insert(name.to_owned(), Row { what, why, came: came.map(str::to_owned).collect() });
+            let came: Vec<String> = came.map(str::to_owned).collect();
+            // The subject says so itself; here is its list.
+            if what.code() == 0 && came.is_empty() && !hits(name).is_empty() {
+                what = What::Unreached;
+            }
+            rows.insert(name.to_owned(), Row { what, why, came });
         }
         Ok(Self { rows })
     }
@@ -357,28 +362,23 @@ impl Played {
     fn text(&self, own: &[String], drawn: &[(u64, String)]) -> String {
         let mut text = String::new();
         let mut line = |line: String| text += &(line.trim_end().to_owned() + "\n");
-        let mut steps: Vec<[&str; 3]> = Vec::new();
+        let mut points: Vec<&str> = Vec::new();
         let mut whats: Vec<&str> = Vec::new();
-        for name in own {
-            if let [[side, step, nth, what]] = hits(name)[..] {
-                if !steps.contains(&[side, step, nth]) {
-                    steps.push([side, step, nth]);
-                }
-                if !whats.contains(&what) {
-                    whats.push(what);
-                }
+        for name in own.iter().filter(|name| hits(name).len() == 1) {
+            let Some((point, what)) = name.rsplit_once(':') else { continue };
+            if !points.contains(&point) {
+                points.push(point);
+            }
+            if !whats.contains(&what) {
+                whats.push(what);
             }
         }
-        line(format!(
-            "{:<22}{}",
-            "step (the how-many-th)",
-            whats.iter().map(|what| format!("{what:<11}")).collect::<String>()
-        ));
-        for [side, step, nth] in steps {
-            let words = whats.iter().map(|what| self.word(&format!("vault/1x+{side}:{step}:{nth}:{what}")));
-            let words: String = words.map(|word| format!("{word:<11}")).collect();
-            if !words.trim().is_empty() {
-                line(format!("{:<22}{words}", format!("{side}:{step} ({nth})")));
+        let cells = |cells: &[&str]| cells.iter().map(|cell| format!("{cell:<11}")).collect::<String>();
+        line(format!("{:<33}{}", "threads, step, how-many-th time", cells(&whats)));
+        for point in points {
+            let words: Vec<&str> = whats.iter().map(|what| self.word(&format!("{point}:{what}"))).collect();
+            if words.iter().any(|word| !word.is_empty()) {
+                line(format!("{point:<33}{}", cells(&words)));
             }
         }
         let random: BTreeSet<&str> = drawn.iter().map(|(_, name)| &**name).collect();
@@ -405,7 +405,7 @@ impl Played {
         );
         let mut sums: BTreeMap<String, usize> = BTreeMap::new();
         let mut points = BTreeSet::new();
-        for hit in self.rows.values().flat_map(|row| &row.came) {
+        for hit in self.rows.iter().filter(|(name, _)| !is_control(name)).flat_map(|(_, row)| &row.came) {
             if let [side, step, _, what] = hit.split(':').collect::<Vec<_>>()[..] {
                 *sums.entry(format!("{side} {what}")).or_default() += 1;
                 points.insert((side, step, what));
@@ -417,7 +417,7 @@ impl Played {
         self.rows.values().for_each(|row| *words.entry(row.what.word()).or_default() += 1);
         let words: Vec<String> = words.into_iter().map(|(word, count)| format!("{word} {count}")).collect();
         line(format!("{} schedules: {}", self.rows.len(), words.join(", ")));
-        line(format!("{total} hits at {} points: {}", points.len(), sums.join(", ")));
+        line(format!("{total} hits, {} of each side, step and thing at least once: {}", points.len(), sums.join(", ")));
         text
     }
 }
@@ -455,7 +455,7 @@ fn judge(name: &str, outcome: &Value) -> Option<(What, Vec<String>)> {
         }
     }
     // One slot a thread that calls, and one where the password goes to another worker; a worker does one thing at a time.
-    let threads = name.strip_prefix("vault/").and_then(|rest| rest.split_once('x')?.0.parse().ok()).unwrap_or(1);
+    let threads = name.strip_prefix("vault/").and_then(|rest| rest.split(['x', 'a']).next()?.parse().ok()).unwrap_or(1);
     for (process, count) in &excused {
         let most = if *process == CALLER { threads + 1 } else { 1 };
         if *count > most {
@@ -575,5 +575,18 @@ mod tests {
         assert_eq!(code(&[What::Clean]), 2);
         assert_eq!(code(&[What::Clean, What::Noticed, What::Unreached]), 2);
         assert_eq!(code(&[What::Hang, What::Noticed, What::Unreached]), 1);
+    }
+
+    #[test]
+    fn a_hit_that_nobody_wrote_down_did_not_come() {
+        let name = "vault/1x+caller:lent:1:panic";
+        let outcome = serde_json::json!({"scenario": name, "ended": "exit 0", "as_expected": true, "reasons": [],
+            "observations": [], "findings": []});
+        let run = serde_json::json!({"interrupted": false, "outcomes": [outcome]}).to_string();
+        let what = |hits: &str| Played::parse(&run, hits).unwrap().rows[name].what;
+
+        assert_eq!(what(&format!("{name}\tcaller:lent:1:panic\t0\t50\n")), What::Clean);
+        assert_eq!(what(""), What::Unreached);
+        assert!(Played::parse(&run.replace("false", "true"), "").is_err());
     }
 }

@@ -5,10 +5,12 @@
 
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
+use std::pin::pin;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -54,7 +56,7 @@ pub(crate) fn run(schedule: &Schedule) -> Result<u8, Failure> {
     let config = Config::default().backend(Backend::Mlock).deadline(DEADLINE).grace(GRACE);
     let vault = Vault::start(config).map_err(Failure::while_doing("starting a vault"))?;
     let keeps = AtomicBool::new(schedule.control == Some(Control::CallerKeeps));
-    let client = Client { vault, stored, sum, keeps, mending: Mutex::new(()) };
+    let client = Client { vault, stored, sum, polls: schedule.polls, keeps, mending: Mutex::new(()) };
     client.set_up();
     thread::scope(|scope| {
         let calling = || {
@@ -81,6 +83,27 @@ pub(crate) fn run(schedule: &Schedule) -> Result<u8, Failure> {
     Ok(0)
 }
 
+/// Wakes a thread that is parked.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// A runtime of the smallest kind.
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return value;
+        }
+        thread::park();
+    }
+}
+
 /// Whether whoever counts what comes has closed its end of standard input: all has.
 fn all_came() -> bool {
     let stdin = std::io::stdin();
@@ -105,6 +128,8 @@ struct Client {
     vault: Vault,
     stored: Stored,
     sum: u64,
+    /// Calls are polled.
+    polls: bool,
     /// A callback is to keep a copy, once.
     keeps: AtomicBool,
     /// One thread at a time puts the vault in order.
@@ -130,7 +155,13 @@ impl Client {
         let mut late = false;
         for _ in 0..TRIES {
             let pid = self.vault.pid();
-            let called = attempt(|| self.vault.with_password(|bytes| self.use_password(bytes)));
+            let called = attempt(|| {
+                if self.polls {
+                    block_on(self.vault.with_password_async(async |lent| lent.with(|bytes| self.use_password(bytes))))?
+                } else {
+                    self.vault.with_password(|bytes| self.use_password(bytes))
+                }
+            });
             match called {
                 Ok(same) => return same,
                 Err(Trouble::Panicked(_)) => {}

@@ -1,7 +1,8 @@
 //! Schedules: what happens to which side of a vault, at which step of a call, the how-many-th time; and how a row is named.
 //!
 //! A name says all of it, so any row can be run alone: `vault/1x+worker:plain:1:kill` is one thread that calls, and a worker
-//! that is killed when a plaintext stands in its slot for the first time. Steps and what may happen there are those of
+//! that is killed when a plaintext stands in its slot for the first time; `1a` is one that polls a future, and leaves the reading to the
+//! vault's own thread. Steps and what may happen there are those of
 //! `secmem/src/vault/steps.rs`. `list` prints one row for each step and thing; others are named in a variable.
 
 use std::fmt;
@@ -17,6 +18,10 @@ pub(crate) const HITS: &str = "hits";
 
 /// Bytes of canary.
 pub(crate) const LEN: usize = 64;
+
+/// How a name says that calls wait, or are polled.
+const WAITS: char = 'x';
+const POLLS: char = 'a';
 
 /// Threads that call at once, at most.
 const MOST_THREADS: usize = 8;
@@ -137,6 +142,8 @@ impl Hit {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Schedule {
     pub(crate) threads: usize,
+    /// They poll.
+    pub(crate) polls: bool,
     pub(crate) hits: Vec<Hit>,
     pub(crate) control: Option<Control>,
 }
@@ -146,7 +153,7 @@ impl fmt::Display for Schedule {
         if let Some((name, _)) = CONTROLS.iter().find(|(_, control)| Some(*control) == self.control) {
             return write!(f, "control/{name}");
         }
-        write!(f, "vault/{}x", self.threads)?;
+        write!(f, "vault/{}{}", self.threads, if self.polls { POLLS } else { WAITS })?;
         self.hits.iter().try_for_each(|hit| write!(f, "+{}", hit.0))
     }
 }
@@ -156,13 +163,18 @@ impl Schedule {
     pub(crate) fn parse(name: &str) -> Option<Self> {
         if let Some(name) = name.strip_prefix("control/") {
             let (_, control) = CONTROLS.iter().find(|(known, _)| *known == name)?;
-            return Some(Self { threads: 1, hits: Vec::new(), control: Some(*control) });
+            return Some(Self { threads: 1, polls: false, hits: Vec::new(), control: Some(*control) });
         }
         let mut parts = name.strip_prefix("vault/")?.split('+');
-        let threads = parts.next()?.strip_suffix('x')?.parse().ok()?;
+        let first = parts.next()?;
+        let (threads, polls) = match first.strip_suffix(WAITS) {
+            Some(threads) => (threads, false),
+            None => (first.strip_suffix(POLLS)?, true),
+        };
+        let threads = threads.parse().ok()?;
         let hits: Vec<Hit> = parts.map(Hit::parse).collect::<Option<_>>()?;
         let alone = hits.iter().enumerate().all(|(at, hit)| !hits[..at].contains(hit));
-        (alone && (1..=MOST_THREADS).contains(&threads)).then_some(Self { threads, hits, control: None })
+        (alone && (1..=MOST_THREADS).contains(&threads)).then_some(Self { threads, polls, hits, control: None })
     }
 
     /// What the library is told.
@@ -235,11 +247,16 @@ pub(crate) fn rows(these: Option<&str>) -> Result<Vec<Row>, String> {
         return these.split_ascii_whitespace().map(|name| row(name.to_owned())).collect();
     }
     let each = STEPS.iter().flat_map(|step| {
-        WHATS.map(|what| format!("vault/1x+{}:{}:{}:{what}", step.side, step.name, step.nth)).into_iter()
+        WHATS.map(|what| format!("vault/1{WAITS}+{}:{}:{}:{what}", step.side, step.name, step.nth)).into_iter()
+    });
+    // What is other where a call is polled: who reads its answer, and who runs its callback.
+    let polled = STEPS.iter().filter(|step| ["received", "opened", "lent", "wiped"].contains(&step.name));
+    let polled = polled.filter(|step| step.side == "caller").flat_map(|step| {
+        WHATS.map(|what| format!("vault/1{POLLS}+{}:{}:{}:{what}", step.side, step.name, step.nth)).into_iter()
     });
     let both = BOTH.iter().map(|both| format!("vault/{both}"));
     let controls = CONTROLS.iter().map(|(name, _)| format!("control/{name}"));
-    each.chain(both).chain(controls).map(row).collect()
+    each.chain(polled).chain(both).chain(controls).map(row).collect()
 }
 
 #[cfg(test)]
@@ -251,12 +268,13 @@ mod tests {
         for row in rows(None)
             .unwrap()
             .into_iter()
-            .chain(rows(Some("vault/3x+caller:lent:2:panic+worker:plain:4:stop")).unwrap())
+            .chain(rows(Some("vault/3a+caller:lent:2:panic+worker:plain:4:stop")).unwrap())
         {
             assert_eq!(Schedule::parse(&row.name).unwrap().to_string(), row.name);
         }
         for name in [
             "vault/0x",
+            "vault/1y",
             "vault/9x",
             "vault/1x+caller:lent:0:kill",
             "vault/1x+caller:plain:1:kill",

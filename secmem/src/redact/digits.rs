@@ -23,7 +23,7 @@ pub(super) struct Alphabet {
     separates: fn(u8, before: u64) -> bool,
     /// Whether `x` takes back a zero that stands before it, or is nothing after a backslash: `0x41` and `\x41`.
     prefixed: bool,
-    /// Whether `n` and `r` after a backslash are a line's end of JSON, and no letters. Nothing is looked up before there was one.
+    /// Whether `n` and `r` after a backslash are a line's end of JSON, and no letters.
     in_json: bool,
 }
 
@@ -90,8 +90,6 @@ pub(super) struct Digits {
     separators: u64,
     /// The character before.
     before: u64,
-    /// There was an end of a line that JSON has escaped.
-    escaped: u64,
     /// By where their bytes end: bits from the first character on, modulo 8.
     rows: [Row; 8],
     starts: [u64; PLACES],
@@ -112,7 +110,6 @@ impl Digits {
                 && ((alphabet.separates)(byte, self.separators) || escaped || prefix && before == b'\\') =>
             {
                 self.separators += 1;
-                self.escaped |= u64::from(escaped);
             }
             _ => self.gap(),
         }
@@ -126,9 +123,6 @@ impl Digits {
         self.starts[self.count as usize % PLACES] = at;
         self.count += 1;
         self.separators = 0;
-        if alphabet.in_json && self.escaped == 0 {
-            return; // the other reading is the same so far
-        }
         let total = self.count * width;
         // A byte ends with this character, or so many bits before its end.
         for beyond in (0..width).step_by(step(width)) {
@@ -151,7 +145,7 @@ impl Digits {
 
     #[cold]
     fn gap(&mut self) {
-        (self.count, self.separators, self.escaped, self.rows) = (0, 0, 0, [Row::NONE; 8]);
+        (self.count, self.separators, self.rows) = (0, 0, [Row::NONE; 8]);
     }
 
     /// Where the characters begin that a match may need which is not there yet.

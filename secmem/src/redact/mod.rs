@@ -163,7 +163,7 @@ pub struct Counts {
 
 impl Counts {
     /// Matches in this form. What can be read in two ways counts for both: hexadecimal of two digits a number is one of
-    /// [`Form::Hex`] and one of [`Form::Numbers`].
+    /// [`Form::Hex`] and one of [`Form::Numbers`], and base64, which is read with escaped line ends and without, counts twice.
     #[must_use]
     pub fn found(&self, form: Form) -> u64 {
         self.found[form as usize]

@@ -614,6 +614,7 @@ impl Vault {
         let _alarm = Alarm::set(&call, Secret::options().policy(self.inner.config.policy))?;
         let answer = call.answered().await?;
         let lending = Lending::begin(Arc::clone(&call), answer)?;
+        steps::pass(Step::CallerLent);
         let result = {
             let mut callback = pin!(f(lending.lent()));
             let run = std::future::poll_fn(|context| match lending.call().poll_overdue(context) {
@@ -622,7 +623,9 @@ impl Vault {
             });
             run.await
         };
-        lending.finish(result)
+        let result = lending.finish(result);
+        steps::pass(Step::CallerWiped);
+        result
     }
 
     /// What is in an envelope that was wrapped for this worker, in a slot of this process. It is the caller's to drop.

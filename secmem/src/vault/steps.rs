@@ -21,9 +21,9 @@ pub(super) enum Step {
     CallerAsked,
     CallerSealed,
     CallerSent,
-    /// An answer has come, to the thread that reads.
+    /// An answer has come, to whoever reads.
     CallerReceived,
-    /// A plaintext stands in its slot, in the thread that reads.
+    /// A plaintext stands in its slot, and whose it is has not been told.
     CallerOpened,
     /// A callback is about to run.
     CallerLent,
