@@ -145,12 +145,13 @@ fn memory(vault: &Vault) -> Result<(), Error> {
     Ok(())
 }
 
-type Pending = Pin<Box<dyn Future<Output = Result<u8, Error>>>>;
+/// A call that is under way.
+type UnderWay = dyn Future<Output = Result<u8, Error>>;
 
 /// As many futures as calls, in one thread.
 fn wave(vault: &Vault) -> Result<(), Error> {
     let (running, all) = (Arc::new(AtomicUsize::new(0)), Waiting::default());
-    let mut calls: Vec<Pending> = Vec::new();
+    let mut calls: Vec<Pin<Box<UnderWay>>> = Vec::new();
     for _ in 0..OVERLAPPING {
         let (vault, running, all) = (vault.clone(), Arc::clone(&running), all.clone());
         calls.push(Box::pin(async move {

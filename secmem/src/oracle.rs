@@ -119,16 +119,6 @@ fn written(secret: &[u8], form: u8) -> Vec<u8> {
     }
 }
 
-/// Holds a packet of a vault's socket to what it says of itself; see `vault::frame`.
-///
-/// # Panics
-///
-/// If a frame, or its body, is not the same when it is written again.
-#[cfg(all(feature = "vault", target_arch = "x86_64"))]
-pub fn frame(data: &[u8]) {
-    crate::vault::frame::hold(data);
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -156,4 +146,14 @@ mod tests {
             compare(&data);
         }
     }
+}
+
+/// Holds a packet of a vault's socket to what it says of itself; see `vault::frame`.
+///
+/// # Panics
+///
+/// If a frame, or its body, is not the same when it is written again.
+#[cfg(all(feature = "vault", target_arch = "x86_64"))]
+pub fn frame(data: &[u8]) {
+    crate::vault::frame::hold(data);
 }
