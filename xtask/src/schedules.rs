@@ -314,9 +314,9 @@ impl Played {
     }
 
     /// From a run, and from what the subject has written down of each row: name, what came, and more, with tabs between.
-    fn parse(run: &str, hits: &str) -> Result<Self, Box<dyn std::error::Error>> {
+    fn parse(run: &str, written: &str) -> Result<Self, Box<dyn std::error::Error>> {
         let mut came = BTreeMap::new();
-        for line in hits.lines() {
+        for line in written.lines() {
             let mut columns = line.split('\t');
             let (Some(name), Some(these)) = (columns.next(), columns.next()) else {
                 return Err("an odd line of hits".into());

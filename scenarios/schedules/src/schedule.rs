@@ -132,9 +132,9 @@ impl Hit {
         matches!(self.what(), "kill" | "stop")
     }
 
-    /// Whether the password stands in a slot then.
-    fn is_plain(&self) -> bool {
-        STEPS.iter().any(|step| step.plain && self.0.starts_with(&format!("{}:{}:{}:", step.side, step.name, step.nth)))
+    /// The step, if it comes when the first call for a password passes it.
+    fn step(&self) -> Option<&'static Step> {
+        STEPS.iter().find(|step| self.0.starts_with(&format!("{}:{}:{}:", step.side, step.name, step.nth)))
     }
 }
 
@@ -192,15 +192,16 @@ impl Schedule {
     }
 
     fn expectation(&self) -> Expectation {
+        let known = |hit: &Hit| hit.step().filter(|_| self.threads == 1);
         match (self.control, &self.hits[..]) {
             (Some(Control::CallerKeeps | Control::WorkerKeeps), _) => {
                 Expectation::Leak { at: ExitCall, shape: Shape::Whole }
             }
             // A limit that no library can lift: memory that is merely locked is as it was where nothing can run any more.
-            (_, [hit]) if self.threads == 1 && hit.kills() && hit.is_plain() => {
+            (_, [hit]) if hit.kills() && known(hit).is_some_and(|step| step.plain) => {
                 Expectation::Leak { at: Exit, shape: Shape::Whole }
             }
-            (_, [_]) if self.threads == 1 => Expectation::Clean(Claim::Wiped),
+            (_, [hit]) if known(hit).is_some() => Expectation::Clean(Claim::Wiped),
             (_, hits) if hits.iter().any(Hit::kills) => {
                 Expectation::Either("at SIGKILL nothing wipes what stood in a slot".to_owned())
             }
@@ -298,5 +299,7 @@ mod tests {
         assert_eq!(expected("vault/1x+caller:asked:3:stop"), "clean");
         assert_eq!(expected("vault/2x+caller:asked:3:panic+worker:told:2:panic"), "clean");
         assert!(expected("vault/2x+worker:sealed:1:kill").starts_with("either"));
+        assert!(expected("vault/1a+caller:lent:3:kill").starts_with("either"));
+        assert_eq!(expected("vault/1a+caller:lent:3:panic"), "clean");
     }
 }
