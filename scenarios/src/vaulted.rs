@@ -45,7 +45,7 @@ pub(crate) static VAULT_WORKER: Holder = Holder {
         Ok(())
     })
 };
-/// Lent ten times, ten times at once, on a protected stack, as a future, and derived from. It is looked at before and after.
+/// Lent ten times, ten times at once, on a protected stack, and derived from. It is looked at before and after.
 pub(crate) static VAULT_USED: Holder = ours("vault-used", &["vault-lent"], &["S13", "S21"], |mut plant, then| {
     let vault = started(&plant, Backend::Mlock)?;
     let secret = plant.secret(Secret::options().backend(Backend::Mlock))?;
@@ -168,7 +168,10 @@ fn stored(mut plant: Plant<'_>, backend: Backend) -> Result<Vault, Failure> {
 }
 
 fn lend(vault: &Vault, then: Then<'_>) -> Result<(), Failure> {
-    let lent = vault.with_password(|_| then(&mut Held::Kept));
+    let lent = vault.with_password(|bytes| {
+        black_box(sum(bytes));
+        then(&mut Held::Kept)
+    });
     lent.map_err(Failure::while_doing("lending a password"))?
 }
 
@@ -200,5 +203,5 @@ fn use_in_every_way(vault: &Vault) -> Result<(), Error> {
 
 /// Something that leaves nothing of its argument.
 fn sum(bytes: &[u8]) -> usize {
-    bytes.len()
+    bytes.iter().map(|byte| usize::from(*byte)).sum()
 }

@@ -145,7 +145,9 @@ impl Target<'_> {
                     Ok(())
                 };
                 let drained = drain();
-                // Not by a thread that something else has stopped: then they stay, and hold nothing.
+                // Nothing of it stays, also where the thread was disturbed behind a write.
+                while let Ok(1..) = std::io::Read::read(&mut &pipe.ours, &mut buffer) {}
+                // Not by a thread that something else has stopped: then they stay, empty.
                 if !matches!(drained, Err(InjectError::Disturbed(_))) {
                     for end in pipe.theirs {
                         call(id, &saved, instruction, libc::SYS_close, [end, 0, 0, 0])?;
@@ -219,7 +221,8 @@ impl Target<'_> {
         let mut before = [0; 8];
         // Where the target itself alone can read its stack, so can nobody else put it back.
         mem.read_exact_at(&mut before, place).map_err(|_| InjectError::Replaced)?;
-        let made = call(id, saved, instruction, libc::SYS_pipe2, [place, libc::O_CLOEXEC as u64, 0, 0])?;
+        let made =
+            call(id, saved, instruction, libc::SYS_pipe2, [place, (libc::O_CLOEXEC | libc::O_NONBLOCK) as u64, 0, 0])?;
         if made != 0 {
             return Err(InjectError::Replaced); // it may not
         }

@@ -335,15 +335,15 @@ impl Slot {
     /// Overwrites the bytes where they stand, also under an access that runs: it sees zeros from then on, and what it makes of them
     /// is no result. Does nothing for memory that is closed between accesses.
     ///
-    /// The language promises nothing about an access whose bytes change under its reference. From the last byte to the first, so
-    /// that text under which it happens ends in characters that are whole, and nobody who reads it goes past its end.
+    /// The language promises nothing about an access whose bytes change under its reference: not for those who rely on what they
+    /// have read before, as whoever reads text does.
     #[cfg(all(feature = "vault", target_arch = "x86_64"))]
     pub(crate) fn overwrite_in_use(&self) {
         if in_child() || self.place.arena.is_sealed() {
             return;
         }
         let start = self.start();
-        for at in (0..self.len).rev() {
+        for at in 0..self.len {
             // SAFETY: within the slot's bytes.
             let byte = unsafe { start.add(at) };
             // SAFETY: the slot is ours as long as `self` lives, so its memory is mapped, shown and open. An access that runs may

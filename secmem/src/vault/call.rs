@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -102,7 +102,7 @@ impl Call {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn too_late(&self) -> Error {
+    pub(super) fn too_late(&self) -> Error {
         Error::Deadline { after: self.span }
     }
 
@@ -120,8 +120,9 @@ impl Call {
         }
     }
 
-    /// The answer is there, or will not come.
-    pub(super) fn settle(&self, answer: Result<Answer, Error>) {
+    /// The answer is there, or will not come. Whoever polls is to be woken when the caller holds no lock: it is somebody else's code.
+    #[must_use]
+    pub(super) fn settle(&self, answer: Result<Answer, Error>) -> Option<Waker> {
         let mut state = self.lock();
         if state.answer.is_none() {
             state.answer = Some(answer);
@@ -129,26 +130,24 @@ impl Call {
         let waker = state.waker.take();
         drop(state);
         self.changed.notify_all();
-        if let Some(waker) = waker {
-            wake(waker);
-        }
+        waker
     }
 
     /// Its time is over while there is a plaintext: the bytes go, also under a callback that still runs.
     fn expire(&self) {
         let mut state = self.lock();
-        state.overdue = true;
+        let first = !std::mem::replace(&mut state.overdue, true); // the plaintext's own time, or the alarm's
         let (waker, lent) = (state.waker.take(), state.lent.upgrade());
         drop(state);
         if let Some(lent) = lent {
-            self.ledger.overdue.fetch_add(1, Ordering::AcqRel);
-            if !cfg!(secmem_ablate = "vault-deadline") {
+            self.ledger.overdue.fetch_add(u64::from(first), Ordering::AcqRel);
+            if !cfg!(secmem_ablate = "vault-deadline") && !lent.is_text() {
                 lent.secret.slot.overwrite_in_use();
             }
             lent.end(Why::Deadline);
         }
         if let Some(waker) = waker {
-            wake(waker);
+            wake_elsewhere(waker);
         }
     }
 
@@ -203,8 +202,18 @@ impl Call {
 }
 
 /// A waker is somebody else's code, and the threads that wake are everybody's: its panic is nobody's end but its own.
-fn wake(waker: Waker) {
+pub(super) fn wake(waker: Waker) {
     let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+}
+
+/// [`wake`], for the thread that ends secrets in time: it has others.
+fn wake_elsewhere(waker: Waker) {
+    let waker = Arc::new(Mutex::new(Some(waker)));
+    let there = Arc::clone(&waker);
+    let take = |place: &Mutex<Option<Waker>>| place.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if sys::quiet_thread("secmem-wake", move || take(&there).into_iter().for_each(wake)).is_err() {
+        take(&waker).into_iter().for_each(wake);
+    }
 }
 
 fn note(place: &mut Option<Waker>, context: &Context<'_>) {
@@ -275,6 +284,8 @@ pub struct Lent {
     call: u64,
     ledger: Arc<Ledger>,
     ended: Mutex<bool>,
+    /// Callbacks that have it as text.
+    text: AtomicUsize,
 }
 
 impl Lent {
@@ -283,7 +294,7 @@ impl Lent {
         let slot = ledger.slots.fetch_add(1, Ordering::AcqRel);
         ledger.lent.fetch_add(1, Ordering::AcqRel);
         ledger.audience.tell(|| Event::Lent { call: call.id, slot });
-        Arc::new(Self { secret, slot, call: call.id, ledger, ended: Mutex::new(false) })
+        Arc::new(Self { secret, slot, call: call.id, ledger, ended: Mutex::new(false), text: AtomicUsize::new(0) })
     }
 
     /// Lets `f` read the bytes. What `f` copies, it copies out of the protection.
@@ -296,13 +307,19 @@ impl Lent {
         Ok(self.secret.with(f)?)
     }
 
-    /// Lets `f` read the bytes as text, without a copy.
+    /// Lets `f` read the bytes as text, without a copy. At the call's deadline they are left to `f` until it returns: text may not change
+    /// under whoever reads it.
     ///
     /// # Errors
     ///
     /// [`Error::Utf8`]; as [`with`](Self::with).
     pub fn with_text<R>(&self, f: impl FnOnce(&str) -> R) -> Result<R, Error> {
+        let _text = AsText::begin(&self.text);
         self.secret.with(|bytes| as_text(bytes).map(f))?
+    }
+
+    fn is_text(&self) -> bool {
+        self.text.load(Ordering::SeqCst) > 0
     }
 
     /// Bytes of plaintext.
@@ -324,9 +341,9 @@ impl Lent {
             return;
         }
         drop(ended);
-        if !cfg!(secmem_ablate = "vault-lent") {
-            // Refused in a forked child alone, which has no such memory. At the deadline an access may run, over zeros: it ends it.
-            let _ = self.secret.slot.doom(Doom::Expired);
+        // At the deadline an access may run, over zeros: its end wipes once more. An error is a fork, and the slot the parent's.
+        if !cfg!(secmem_ablate = "vault-lent") && self.secret.slot.doom(Doom::Expired).is_err() {
+            return;
         }
         self.ledger.wiped.fetch_add(1, Ordering::AcqRel);
         let (call, slot) = (self.call, self.slot);
@@ -349,7 +366,23 @@ impl std::fmt::Debug for Lent {
     }
 }
 
-pub(super) fn as_text(bytes: &[u8]) -> Result<&str, Error> {
+/// A callback that has it as text. Ends when dropped.
+struct AsText<'a>(&'a AtomicUsize);
+
+impl<'a> AsText<'a> {
+    fn begin(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for AsText<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn as_text(bytes: &[u8]) -> Result<&str, Error> {
     str::from_utf8(bytes).map_err(|error| Error::Utf8 { at: error.valid_up_to() })
 }
 
@@ -449,7 +482,7 @@ impl Pending {
         let calls = std::mem::take(&mut waiting.calls);
         drop(waiting);
         for call in calls.into_values() {
-            call.settle(Err(why.into()));
+            call.settle(Err(why.into())).into_iter().for_each(wake);
         }
     }
 }

@@ -21,11 +21,14 @@ use rustix::net::{
 use super::frame::{Frame, FrameError, HEADER, Header, Kind, LONGEST, TAG};
 use crate::error::Error as MemoryError;
 use crate::policy::Policy;
-use crate::scrub;
+use crate::scrub::{self, Stack};
 use crate::secret::{Options, Secret};
 
 /// Bytes of a key.
 const KEY: usize = 32;
+
+/// Bytes of packets that may wait for a worker to take them.
+const WAITING: usize = 4 << 20;
 
 /// Which end of a session this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +42,8 @@ pub(super) enum End {
 struct Chain {
     key: Secret,
     number: u64,
+    /// Its own: no thread that calls has to be granted one, and memory that is refused to one ends nobody's session.
+    stack: Stack,
 }
 
 #[derive(Clone, Copy)]
@@ -50,21 +55,31 @@ enum Way<'a> {
 impl Chain {
     fn new(agreed: &Secret, policy: Policy, what_for: &str) -> Result<Self, MemoryError> {
         let mut key = Secret::options().policy(policy).zeroed(KEY)?;
-        agreed.look(|agreed| key.slot.write(|key| scrub::run(|| derive_start(agreed, what_for, key))))???;
-        Ok(Self { key, number: 0 })
+        let mut stack = Stack::with_policy(policy, scrub::DEFAULT_STACK)?;
+        agreed.look(|agreed| key.slot.write(|key| stack.run(|| derive_start(agreed, what_for, key))))???;
+        Ok(Self { key, number: 0, stack })
     }
 
-    /// Encrypts or decrypts a body where it stands, with the key of this frame, and moves on. `None`: this is not its tag.
-    fn step(&mut self, header: &[u8; HEADER], body: &mut [u8], way: Way<'_>) -> Result<Option<[u8; TAG]>, MemoryError> {
-        let mut tag = None;
-        self.key.slot.write(|key| scrub::run(|| tag = step(key, header, body, way)))??;
-        self.number += 1;
-        Ok(tag)
+    /// Encrypts or decrypts a body where it stands, with the key of this frame, and moves on. An error before it has moved on leaves
+    /// everything as it was, and its number tells.
+    fn step(&mut self, header: &[u8; HEADER], body: &mut [u8], way: Way<'_>) -> Result<[u8; TAG], OpenError> {
+        let (mut tag, mut moved) = (None, false);
+        let stack = &mut self.stack;
+        let ran = self.key.slot.write(|key| {
+            stack.run(|| {
+                moved = true;
+                tag = step(key, header, body, way);
+            })
+        });
+        self.number += u64::from(moved);
+        ran??;
+        tag.ok_or(OpenError::Frame(FrameError::Altered))
     }
 
     /// Moves on past a frame that nobody reads.
     fn skip(&mut self) -> Result<(), MemoryError> {
-        self.key.slot.write(|key| scrub::run(|| _ = next(key)))??;
+        let stack = &mut self.stack;
+        self.key.slot.write(|key| stack.run(|| _ = next(key)))??;
         self.number += 1;
         Ok(())
     }
@@ -79,19 +94,18 @@ fn derive_start(agreed: &[u8], what_for: &str, into: &mut [u8]) {
 
 /// The key of this frame; `chain` is that of those after it then.
 #[inline(never)]
-fn next(chain: &mut [u8]) -> [u8; KEY] {
+fn next(chain: &mut [u8]) -> Option<[u8; KEY]> {
     let mut keys = [0; 2 * KEY];
-    if let Ok(key) = <&[u8; KEY]>::try_from(&*chain) {
-        blake3::Hasher::new_keyed(key).finalize_xof().fill(&mut keys);
-    }
-    let (key, rest) = keys.split_at(KEY);
+    let now = <&[u8; KEY]>::try_from(&*chain).ok()?;
+    blake3::Hasher::new_keyed(now).finalize_xof().fill(&mut keys);
+    let (key, rest) = keys.split_first_chunk()?;
     chain.copy_from_slice(rest);
-    key.try_into().unwrap_or([0; KEY]) // always that long
+    Some(*key)
 }
 
 #[inline(never)]
 fn step(chain: &mut [u8], header: &[u8; HEADER], body: &mut [u8], way: Way<'_>) -> Option<[u8; TAG]> {
-    let cipher = Aes256Gcm::new_from_slice(&next(chain)).ok()?;
+    let cipher = Aes256Gcm::new_from_slice(&next(chain)?).ok()?;
     let nonce = Nonce::default(); // no key is used twice
     match way {
         Way::Seal => {
@@ -122,28 +136,33 @@ pub(super) struct Outgoing(Chain);
 
 impl Outgoing {
     /// A packet with a body that everybody may know.
-    pub(super) fn seal(&mut self, kind: Kind, call: u64, body: &[u8]) -> Result<Packet, MemoryError> {
+    pub(super) fn seal(&mut self, kind: Kind, call: u64, body: &[u8]) -> Result<Packet, OpenError> {
         let mut packet = Packet::with(Header { kind, number: self.0.number, call }, body.len());
         packet.0[HEADER..HEADER + body.len()].copy_from_slice(body);
         self.seal_in_place(packet)
     }
 
     /// A packet with a secret, which is encrypted in its slot and gone from there.
-    pub(super) fn seal_secret(&mut self, kind: Kind, call: u64, secret: &mut Secret) -> Result<Packet, MemoryError> {
+    pub(super) fn seal_secret(&mut self, kind: Kind, call: u64, secret: &mut Secret) -> Result<Packet, OpenError> {
         let header = Header { kind, number: self.0.number, call };
         let mut packet = Packet::with(header, secret.len());
         let head = header.encode();
         let end = HEADER + secret.len();
         let tag = secret.change(|body| {
             let tag = self.0.step(&head, body, Way::Seal)?;
-            packet.0[HEADER..end].copy_from_slice(body);
-            Ok::<_, MemoryError>(tag)
+            packet.0[HEADER..end].copy_from_slice(body); // no plaintext any more
+            Ok::<_, OpenError>(tag)
         })??;
         packet.close(tag);
         Ok(packet)
     }
 
-    fn seal_in_place(&mut self, mut packet: Packet) -> Result<Packet, MemoryError> {
+    /// The number of the next frame: an error has cost none if it is the same afterwards.
+    pub(super) fn number(&self) -> u64 {
+        self.0.number
+    }
+
+    fn seal_in_place(&mut self, mut packet: Packet) -> Result<Packet, OpenError> {
         let (head, rest) = packet.0.split_at_mut(HEADER);
         let end = rest.len() - TAG;
         let mut header = [0; HEADER];
@@ -172,10 +191,9 @@ impl Packet {
         Self(bytes)
     }
 
-    fn close(&mut self, tag: Option<[u8; TAG]>) {
+    fn close(&mut self, tag: [u8; TAG]) {
         let at = self.0.len() - TAG;
-        // Without one (a body that is longer than the cipher takes, and no frame has that) the other side refuses it.
-        self.0[at..].copy_from_slice(&tag.unwrap_or_default());
+        self.0[at..].copy_from_slice(&tag);
     }
 
     /// Sends it, with a descriptor if there is one.
@@ -214,14 +232,16 @@ impl Incoming {
     /// [`open`](Self::open), in a slot of the body's length.
     pub(super) fn open_into(&mut self, frame: &Frame<'_>, mut body: Secret) -> Result<Secret, OpenError> {
         let tag = self.due(frame)?;
-        let opened = body.change(|slot| {
+        body.change(|slot| {
             slot.copy_from_slice(frame.body);
             self.0.step(frame.bytes, slot, Way::Open(tag))
         })??;
-        if opened.is_none() {
-            return Err(OpenError::Frame(FrameError::Altered));
-        }
         Ok(body)
+    }
+
+    /// Whether this frame is still the next one: an error of memory came before its key was used, and it can be skipped.
+    pub(super) fn is_next(&self, frame: &Frame<'_>) -> bool {
+        frame.header.number == self.0.number
     }
 
     /// Goes past a frame that nobody reads: it is not decrypted.
@@ -306,6 +326,11 @@ impl Outbox {
         self.0.is_empty()
     }
 
+    /// Whether as much waits as may: nobody has taken any of it for long.
+    pub(super) fn is_full(&self) -> bool {
+        self.0.iter().map(|(packet, _)| packet.0.len()).sum::<usize>() > WAITING
+    }
+
     pub(super) fn push(&mut self, packet: Packet, along: Option<OwnedFd>) {
         self.0.push_back((packet, along));
     }
@@ -346,9 +371,9 @@ mod tests {
     fn frames_open_at_the_other_end_in_their_order_alone() {
         let ((mut out, _), (_, mut incoming)) = pair();
         let packets: Vec<_> = (0..3_u8).map(|body| out.seal(Kind::Sign, 1, &[body; 40]).unwrap()).collect();
-        assert!(
-            packets.iter().all(|packet| packet.0.windows(6).all(|window| window[0] != window[5] || window[0] == 0))
-        );
+        for (packet, body) in packets.iter().zip(0_u8..) {
+            assert_ne!(packet.0[HEADER..HEADER + 40], [body; 40], "it is encrypted");
+        }
 
         assert_eq!(open(&mut incoming, &packets[0].0), Ok(vec![0; 40]));
         assert_eq!(open(&mut incoming, &packets[0].0), Err(FrameError::Order { found: 0, expected: 1 }));

@@ -149,10 +149,8 @@ fn allowed() -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = [
         // memory
         libc::SYS_memfd_secret,
-        libc::SYS_mmap,
         libc::SYS_munmap,
         libc::SYS_mremap,
-        libc::SYS_mprotect,
         libc::SYS_madvise,
         libc::SYS_mlock,
         libc::SYS_mlock2,
@@ -180,7 +178,9 @@ fn allowed() -> Result<BpfProgram, seccompiler::BackendError> {
         libc::SYS_clock_nanosleep,
         libc::SYS_gettid,
         libc::SYS_getpid,
-        libc::SYS_tgkill,
+        libc::SYS_getpgrp, // whether a terminal is this process's to set
+        libc::SYS_getpgid,
+        libc::SYS_rt_sigpending,
         libc::SYS_rt_sigaction,
         libc::SYS_rt_sigprocmask,
         libc::SYS_rt_sigreturn,
@@ -210,10 +210,69 @@ fn allowed() -> Result<BpfProgram, seccompiler::BackendError> {
         libc::SYS_prlimit64,
         vec![SeccompRule::new(vec![SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Eq, 0)?])?],
     );
-    let flags = [libc::PR_GET_DUMPABLE, libc::PR_SET_DUMPABLE];
-    let flags = flags.into_iter().map(|what| is(0, what.unsigned_abs().into())).collect::<Result<_, _>>()?;
-    rules.insert(libc::SYS_prctl, flags);
+    let condition =
+        |argument, operation, value: u64| SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operation, value);
+    let equal = |argument, value: i32| condition(argument, SeccompCmpOp::Eq, value.unsigned_abs().into());
+    rules.insert(
+        libc::SYS_prctl,
+        vec![
+            SeccompRule::new(vec![equal(0, libc::PR_GET_DUMPABLE)?])?,
+            SeccompRule::new(vec![equal(0, libc::PR_SET_DUMPABLE)?, equal(1, 0)?])?,
+        ],
+    );
+    // Signals to itself alone: what ends it, ends it as if nobody had caught it.
+    let own = i32::try_from(std::process::id()).unwrap_or(i32::MAX);
+    rules.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![equal(0, own)?])?]);
+    if cfg!(target_env = "musl") {
+        rules.insert(libc::SYS_tkill, Vec::new()); // what its raise(3) makes
+    }
+    // No code but the program's.
+    let not_executable = |argument| {
+        let executable = u64::from(libc::PROT_EXEC.unsigned_abs());
+        condition(argument, SeccompCmpOp::MaskedEq(executable), 0).and_then(|it| SeccompRule::new(vec![it]))
+    };
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        rules.insert(call, vec![not_executable(2)?]);
+    }
 
     let refuse = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     SeccompFilter::new(rules, refuse, SeccompAction::Allow, TargetArch::x86_64)?.try_into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::seam;
+
+    #[test]
+    fn what_is_not_on_the_list_is_refused_and_what_is_needed_is_not() {
+        let ended = seam::in_child(
+            "vault::confine::tests::what_is_not_on_the_list_is_refused_and_what_is_needed_is_not",
+            || {
+                let secret = Secret::new(32).unwrap();
+                crate::scrub::run(|| ()).unwrap();
+                let mut page = [0_u8; 1];
+                seccompiler::apply_filter(&allowed().unwrap()).unwrap();
+
+                let refused = |error: io::Error| error.raw_os_error() == Some(libc::EPERM);
+                assert!(std::fs::File::open("/dev/null").is_err_and(refused));
+                assert!(std::os::unix::net::UnixStream::pair().is_err_and(refused));
+                assert!(std::process::Command::new("/bin/true").spawn().is_err_and(refused));
+                assert!(std::thread::Builder::new().spawn(|| ()).is_err());
+                assert!(std::fs::read_dir("/").is_err_and(refused));
+                let other = rustix::process::getppid().unwrap();
+                let sent = rustix::process::kill_process(other, rustix::process::Signal::CONT);
+                assert_eq!(sent, Err(rustix::io::Errno::PERM));
+
+                // What it lives on: memory, of any size, its wipe, random bytes, a deadline.
+                secret.with(|bytes| page[0] = bytes[0]).unwrap();
+                drop(Secret::new(1 << 20).unwrap());
+                crate::scrub::run(|| ()).unwrap();
+                assert!(sys::random(&mut page).is_ok());
+                sys::exit_now(0); // the harness of the tests has files of its own to write
+            },
+        );
+
+        assert!(ended.status.success(), "{ended:?}");
+    }
 }

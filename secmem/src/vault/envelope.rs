@@ -75,7 +75,7 @@ impl PublicKey {
     pub fn wrap(&self, secret: &Secret) -> Result<Vec<u8>, Error> {
         let mut copy = Secret::options().policy(secret.protection_policy()).zeroed(secret.len())?;
         secret.with(|from| copy.change(|to| crate::wipe::copy(from, to)))??;
-        let mut stack = Stack::new(kem::STACK)?;
+        let mut stack = Stack::with_policy(secret.protection_policy(), kem::STACK)?;
         seal(&mut stack, self, &mut copy)
     }
 }
@@ -200,7 +200,7 @@ pub(super) fn seal(stack: &mut Stack, key: &PublicKey, secret: &mut Secret) -> R
     let mut tag = None;
     match algorithm.kind() {
         Kind::Kem(kem) => {
-            let random = draw(kem.random_len(), Secret::options())?;
+            let random = draw(kem.random_len(), Secret::options().policy(secret.protection_policy()))?;
             let head = &mut envelope[..];
             let run =
                 |slot: &mut [u8]| random.look(|random| stack.run(|| tag = wrap(kem, &key.bytes, random, head, slot)));
@@ -208,7 +208,7 @@ pub(super) fn seal(stack: &mut Stack, key: &PublicKey, secret: &mut Secret) -> R
         }
         #[cfg(feature = "vault-rsa")]
         Kind::Rsa(_) => {
-            let shared = draw(SHARED, Secret::options())?;
+            let shared = draw(SHARED, Secret::options().policy(secret.protection_policy()))?;
             let wrapped = shared.look(|shared| crate::vault_rsa::wrap(&key.bytes, shared))??;
             envelope[START..].copy_from_slice(&wrapped);
             let head = &envelope[..];

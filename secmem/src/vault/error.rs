@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use super::channel::OpenError;
 use super::frame::{Failed, FrameError, Why};
 use crate::error::Error as MemoryError;
 use crate::policy::Control;
@@ -60,6 +61,9 @@ pub enum Error {
         /// The time that it had.
         after: Duration,
     },
+    /// So much waits for the worker already that no more is taken.
+    #[error("the worker does not take what waits for it")]
+    Busy,
     /// No keys were made yet.
     #[error("the worker has no keys; call generate first")]
     NoKeys,
@@ -161,6 +165,15 @@ impl std::fmt::Display for Ending {
     }
 }
 
+impl From<OpenError> for Error {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Frame(error) => Self::Protocol(error),
+            OpenError::Memory(error) => Self::Memory(error),
+        }
+    }
+}
+
 #[cfg(feature = "vault-rsa")]
 impl From<crate::vault_rsa::Error> for Error {
     fn from(error: crate::vault_rsa::Error) -> Self {
@@ -173,7 +186,10 @@ impl From<crate::vault_rsa::Error> for Error {
 }
 
 fn errno(number: u64) -> io::Error {
-    io::Error::from_raw_os_error(i32::try_from(number).unwrap_or(0))
+    match i32::try_from(number) {
+        Ok(number) if number != 0 => io::Error::from_raw_os_error(number),
+        _ => io::ErrorKind::Other.into(), // it was not the kernel's
+    }
 }
 
 fn length(number: u64) -> usize {

@@ -125,8 +125,6 @@ kinds! {
     Sign = 0x0b,
     /// Forget the password.
     Forget = 0x0c,
-    /// End.
-    Stop = 0x0d,
 
     /// From the worker: the other half of the agreement.
     Welcome = 0x81,

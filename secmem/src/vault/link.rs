@@ -9,6 +9,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::task::Waker;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, p
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, shutdown, socketpair};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::call::{Answer, Call, Ledger, Pending};
+use super::call::{Answer, Call, Ledger, Pending, wake};
 use super::channel::{End, Inbox, Incoming, OpenError, Outbox, Outgoing, Packet, chains};
 use super::envelope;
 use super::error::{Ending, Error};
@@ -192,17 +193,24 @@ impl Link {
         let id = request.call.id;
         steps::pass(Step::CallerAsked);
         let mut out = self.out();
+        if out.outbox.is_full() {
+            return Err(Error::Busy);
+        }
+        let before = out.outgoing.number();
         let packet = match body {
             Body::Open(body) => out.outgoing.seal(kind, id, body),
             Body::Secret(secret) => out.outgoing.seal_secret(kind, id, secret),
         };
         let packet = match packet {
             Ok(packet) => packet,
-            // The keys have moved on, or not: nobody knows.
+            // If the keys have not moved on, it is this call's own error: its secret has ended, say.
             Err(error) => {
+                let moved = out.outgoing.number() != before;
                 drop(out);
-                self.pending.end(Over::Broken(FrameError::Altered));
-                self.wake();
+                if moved {
+                    self.pending.end(Over::Broken(FrameError::Altered));
+                    self.wake();
+                }
                 return Err(error.into());
             }
         };
@@ -232,6 +240,10 @@ impl Link {
         }
         self.pending.end(Over::Stopped);
         self.wake();
+        let reader = || self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        if reader().as_ref().is_some_and(|thread| thread.thread().id() == std::thread::current().id()) {
+            return Ending::Unknown; // within a waker: this thread sees to it when that has returned
+        }
         let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
         let how = loop {
             if let Some(how) = *ended {
@@ -241,10 +253,25 @@ impl Link {
         };
         drop(ended);
         // Nothing of it goes on when this has returned, its thread neither. It does not panic; what it would say then is said.
-        if let Some(thread) = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        let thread = reader().take();
+        if let Some(thread) = thread {
             let _ = thread.join();
         }
         how
+    }
+
+    /// Lets the worker end, without a word to the calls that wait: the thread that reads tells them.
+    pub(super) fn give_up(&self) {
+        let _ = shutdown(&self.socket, Shutdown::Both); // it may be gone
+        self.wake();
+    }
+
+    /// Waits until the worker is gone.
+    pub(super) fn await_end(&self) {
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        while ended.is_none() {
+            ended = self.ends.wait(ended).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// What the thread does: reads answers as long as there is a worker, then buries it.
@@ -265,6 +292,7 @@ impl Link {
         let broken = matches!(self.pending.over(), Some(Over::Broken(_)));
         let how = self.bury(&mut child, broken);
         *self.reading() = None; // who reads has seen the end of the socket
+        self.out().outbox = Outbox::default(); // nobody takes it any more
         self.pending.end(Over::Ended(how));
         self.ledger.audience.tell(|| Event::Ended { pid: self.pid, how });
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(how);
@@ -307,14 +335,18 @@ impl Link {
         }
         if is_ready(2) {
             // What it said before it died is read first. Whoever else reads has seen that it is dead.
-            let mut reading = self.reading();
-            while self.receive(&mut reading)? {}
-            return Err(None);
+            loop {
+                let received = self.receive(&mut self.reading())?;
+                if !received.wake() {
+                    return Err(None);
+                }
+            }
         }
         if is_ready(0) {
-            match self.try_reading() {
-                Some(mut reading) => _ = self.receive(&mut reading)?,
-                None => std::thread::yield_now(), // somebody is just beginning, or ending
+            let received = self.try_reading().map(|mut reading| self.receive(&mut reading));
+            match received {
+                Some(received) => _ = received?.wake(), // when the lock is given back
+                None => std::thread::yield_now(),       // somebody is just beginning, or ending
             }
         }
         Ok(())
@@ -324,43 +356,54 @@ impl Link {
     fn read_for(&self, call: &Call) {
         let Some(reading) = self.try_reading() else { return };
         let Ok(mut reader) = Reader::begin(self, reading) else { return };
-        let mut read = || match self.receive(&mut reader.reading) {
-            Ok(_) => true,
-            // The thread sees to the end.
-            Err(why) => {
-                if let Some(why) = why {
-                    self.pending.end(why);
-                    self.wake();
-                }
-                false
-            }
-        };
+        let mut wakers = Vec::new();
+        let why = self.read_until(call, &mut reader.reading, &mut wakers);
+        drop(reader);
+        // Somebody else's code: not while others wait for the lock.
+        wakers.into_iter().for_each(wake);
+        // The thread sees to the end.
+        if let Err(Some(why)) = why {
+            self.pending.end(why);
+            self.wake();
+        }
+    }
+
+    fn read_until(
+        &self,
+        call: &Call,
+        reading: &mut Option<Reading>,
+        wakers: &mut Vec<Waker>,
+    ) -> Result<(), Option<Over>> {
         while !call.is_settled() {
             let left = call.left();
             if left == Some(Duration::ZERO) {
-                return;
+                return Ok(());
             }
             let left = left.and_then(|left| Timespec::try_from(left).ok());
-            let mut places = [PollFd::new(&self.socket, PollFlags::IN)];
+            // A worker that has died, too: another process may have its end of the socket.
+            let mut places = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(&self.process, PollFlags::IN)];
             match poll(&mut places, left.as_ref()) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(_) => return,
+                Err(_) => return Ok(()),
             }
-            if !read() {
-                return;
+            let is_dead = !places[1].revents().is_empty();
+            match self.receive(reading)? {
+                Received::Nothing if is_dead => return Err(None),
+                received => wakers.extend(received.waker()),
             }
         }
         // Right behind a plaintext the worker says that its slot was wiped: not worth waking the thread for.
-        read();
+        wakers.extend(self.receive(reading)?.waker());
+        Ok(())
     }
 
     /// Reads a packet, if there is one, and says whether there was.
-    fn receive(&self, reading: &mut Option<Reading>) -> Result<bool, Option<Over>> {
+    fn receive(&self, reading: &mut Option<Reading>) -> Result<Received, Option<Over>> {
         let Some(Reading { inbox, incoming }) = reading else { return Err(None) };
         let packet = match inbox.receive_with(self.socket.as_fd(), RecvFlags::DONTWAIT) {
             Ok(Some((packet, _))) => packet,
             Ok(None) => return Err(None),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Received::Nothing),
             Err(_) => return Err(None),
         };
         let frame = Frame::parse(packet).map_err(|error| Some(Over::Broken(error)))?;
@@ -370,39 +413,39 @@ impl Link {
             let body = self.opened(incoming.open(&frame, plain))?;
             let slot = body.look(slot_of).map_err(|_| None)?.map_err(|error| Some(Over::Broken(error)))?;
             self.ledger.worker_wiped(id, slot);
-            return Ok(true);
+            return Ok(Received::Packet(None));
         }
         let Some(call) = self.pending.get(id) else {
             // Given up meanwhile: nobody is to see what it says.
-            return self.opened(incoming.skip(&frame)).map(|()| true);
+            return self.opened(incoming.skip(&frame)).map(|()| Received::Packet(None));
         };
         steps::pass(Step::CallerReceived);
-        let body = if kind == Kind::Secret {
-            let place = call.place(plain, frame.body.len());
-            match place {
-                Ok(place) => {
-                    let body = self.opened(incoming.open_into(&frame, place))?;
-                    steps::pass(Step::CallerOpened);
-                    body
-                }
-                Err(error) => {
-                    self.opened(incoming.skip(&frame))?;
-                    self.pending.take(id);
-                    call.settle(Err(error.into()));
-                    return Ok(true);
-                }
-            }
+        let opened = if kind == Kind::Secret {
+            let place = call.place(plain, frame.body.len()).map_err(OpenError::Memory);
+            place.and_then(|place| incoming.open_into(&frame, place))
         } else {
-            self.opened(incoming.open(&frame, plain))?
+            incoming.open(&frame, plain)
+        };
+        let settled = match opened {
+            Ok(body) if kind == Kind::Failed => {
+                let failed = body.look(Failed::decode).map_err(|_| None)?;
+                Err(failed.map_err(|error| Some(Over::Broken(error)))?.into())
+            }
+            Ok(body) => {
+                if kind == Kind::Secret {
+                    steps::pass(Step::CallerOpened);
+                }
+                Ok((kind, body))
+            }
+            // There is no place for it, or its time was over before it came: that is this call's own, and the next frame opens.
+            Err(OpenError::Memory(error)) if incoming.is_next(&frame) => {
+                self.opened(incoming.skip(&frame))?;
+                Err(if matches!(error, MemoryError::Expired) { call.too_late() } else { error.into() })
+            }
+            Err(error) => return self.opened(Err(error)),
         };
         self.pending.take(id);
-        if kind == Kind::Failed {
-            let failed = body.look(Failed::decode).map_err(|_| None)?;
-            call.settle(Err(failed.map_err(|error| Some(Over::Broken(error)))?.into()));
-        } else {
-            call.settle(Ok((kind, body)));
-        }
-        Ok(true)
+        Ok(Received::Packet(call.settle(settled)))
     }
 
     /// What ends the session, of what can go wrong with a frame.
@@ -410,7 +453,7 @@ impl Link {
     fn opened<T>(&self, opened: Result<T, OpenError>) -> Result<T, Option<Over>> {
         opened.map_err(|error| match error {
             OpenError::Frame(error) => Some(Over::Broken(error)),
-            // Without memory, or after a purge, the keys are gone.
+            // After a purge the keys are gone.
             OpenError::Memory(_) => Some(Over::Purged),
         })
     }
@@ -556,6 +599,29 @@ fn ready(
             Err(Error::Confine { step: super::confine::Step::name_of(failed.other), errno })
         }
         _ => Err(FrameError::Unexpected.into()),
+    }
+}
+
+/// What came of a look at the socket.
+enum Received {
+    Nothing,
+    /// A packet, and who is to be woken for it.
+    Packet(Option<Waker>),
+}
+
+impl Received {
+    fn waker(self) -> Option<Waker> {
+        match self {
+            Self::Nothing => None,
+            Self::Packet(waker) => waker,
+        }
+    }
+
+    /// Wakes whoever is to be; says whether there was a packet.
+    fn wake(self) -> bool {
+        let is_packet = matches!(self, Self::Packet(_));
+        self.waker().into_iter().for_each(wake);
+        is_packet
     }
 }
 

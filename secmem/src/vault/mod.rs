@@ -69,7 +69,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 pub use call::Lent;
-use call::{Alarm, Answer, Ledger, Lending, as_text};
+use call::{Alarm, Answer, Ledger, Lending};
 pub use envelope::PublicKey;
 pub use error::{Ending, Error};
 pub use event::{Event, Side, Why};
@@ -324,6 +324,8 @@ pub struct Vault {
 struct Inner {
     config: Config,
     link: Mutex<Arc<Link>>,
+    /// Held while one worker takes another's place: calls meet the old one meanwhile.
+    restarting: Mutex<()>,
     ledger: Arc<Ledger>,
 }
 
@@ -333,6 +335,11 @@ impl Drop for Inner {
             let _ = self.link().stop();
         }
     }
+}
+
+/// In a forked child locks may be held by threads that are not there, and the worker is the parent's.
+fn not_in_child() -> Result<(), Error> {
+    if crate::arena::in_child() { Err(Error::Memory(crate::Error::Forked)) } else { Ok(()) }
 }
 
 impl Inner {
@@ -355,7 +362,7 @@ impl Vault {
         let ledger = Arc::default();
         let link = Mutex::new(Link::start(&config, &ledger)?);
         let deadline = config.deadline;
-        Ok(Self { inner: Arc::new(Inner { config, link, ledger }), deadline })
+        Ok(Self { inner: Arc::new(Inner { config, link, restarting: Mutex::new(()), ledger }), deadline })
     }
 
     /// Another deadline for the calls that are made through the value that this returns.
@@ -370,15 +377,24 @@ impl Vault {
     ///
     /// As [`start`](Self::start).
     pub fn restart(&self) -> Result<(), Error> {
-        let mut link = self.inner.link(); // calls wait, and go to the new one
-        let _ = link.stop();
-        *link = Link::start(&self.inner.config, &self.inner.ledger)?;
+        not_in_child()?;
+        let seen = Arc::clone(&self.inner.link());
+        let _one = self.inner.restarting.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&seen, &self.inner.link()) {
+            return Ok(()); // somebody else has done it
+        }
+        let _ = seen.stop();
+        let link = Link::start(&self.inner.config, &self.inner.ledger)?;
+        *self.inner.link() = link;
         Ok(())
     }
 
-    /// Ends the worker: calls that wait, and later ones, are [`Error::Stopped`]. It is told so, then gets SIGTERM, and SIGKILL
-    /// when its grace is over. Returns how it ended when it is gone.
+    /// Ends the worker: calls that wait, and later ones, are [`Error::Stopped`]. Its socket ends, then it gets SIGTERM, and SIGKILL
+    /// when its grace is over. Returns how it ended when it is gone; within a waker that the vault has woken, at once.
     pub fn stop(&self) -> Ending {
+        if not_in_child().is_err() {
+            return Ending::Unknown;
+        }
         let link = Arc::clone(&self.inner.link());
         link.stop()
     }
@@ -395,6 +411,7 @@ impl Vault {
     ///
     /// What a call would be: [`Error::Ended`], [`Error::Stopped`], [`Error::Protocol`].
     pub fn check(&self) -> Result<(), Error> {
+        not_in_child()?;
         self.inner.link().check()
     }
 
@@ -468,6 +485,9 @@ impl Vault {
             let bytes = usize::try_from(lies.bytes).unwrap_or(usize::MAX);
             Ok(Allocation { part, bytes, backend: backend(lies.memfd_secret), confirmed: lies.reached })
         };
+        if told.len() != 2 {
+            return Err(FrameError::Body.into()); // of one nothing is known
+        }
         told.into_iter().map(one).collect()
     }
 
@@ -477,7 +497,8 @@ impl Vault {
     /// # Errors
     ///
     /// [`Error::Interrupted`], [`Error::Nothing`], [`Error::TooLong`], [`Error::Utf8`], [`Error::NoTerminal`], [`Error::Unread`],
-    /// [`Error::NoKeys`], [`Error::ArenaFull`]; and what any call can be. The deadline counts while somebody types, too.
+    /// [`Error::NoKeys`], [`Error::ArenaFull`]; and what any call can be. The deadline counts while somebody types, too: a question that is not
+    /// answered by then ends with its worker, and the keys with it. Give a person time by [`within`](Self::within).
     pub fn read_password(&self, prompt: &Prompt<'_>) -> Result<(), Error> {
         let stdin = io::stdin();
         if stdin.is_terminal() {
@@ -524,10 +545,20 @@ impl Vault {
         let (text, mask, limit) = prompt.parts();
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         let body = Read { source, limit, mask, prompt: text }.encode();
+        not_in_child()?;
+        let link = Arc::clone(&self.inner.link());
         let shown = if source == Source::Terminal { Shown::of(from.as_fd()) } else { None };
-        let answer = self.sent(Kind::Read, Body::Open(&body), Some(from)).and_then(|request| request.wait());
-        if let (Err(Error::Ended { .. } | Error::Protocol(_)), Some(shown)) = (&answer, shown) {
-            shown.restore();
+        let answer =
+            link.request(Kind::Read, Body::Open(&body), Some(from), self.deadline).and_then(|request| request.wait());
+        // A question that nobody waits for must not go on, and take what is typed into something else: it ends with its worker.
+        if matches!(answer, Err(Error::Deadline { .. })) {
+            link.give_up();
+        }
+        if matches!(answer, Err(Error::Deadline { .. } | Error::Ended { .. } | Error::Protocol(_) | Error::Stopped)) {
+            link.await_end();
+            if let Some(shown) = shown {
+                shown.restore();
+            }
         }
         expect(Kind::Done, answer?).map(drop)
     }
@@ -572,9 +603,13 @@ impl Vault {
         if cfg!(secmem_ablate = "vault-throws") {
             return Err(Error::WorkerMemory);
         }
+        self.with_lent(|lent| lent.with(f))
+    }
+
+    fn with_lent<R>(&self, f: impl FnOnce(&Lent) -> Result<R, Error>) -> Result<R, Error> {
         let lending = self.lend(Kind::Password, &[])?;
         steps::pass(Step::CallerLent);
-        let result = lending.lent().with(f);
+        let result = f(lending.lent());
         let result = lending.finish(result);
         steps::pass(Step::CallerWiped);
         result
@@ -586,7 +621,7 @@ impl Vault {
     ///
     /// [`Error::Utf8`]; as [`with_password`](Self::with_password).
     pub fn with_password_text<R>(&self, f: impl FnOnce(&str) -> R) -> Result<R, Error> {
-        self.with_password(|bytes| as_text(bytes).map(f))?
+        self.with_lent(|lent| lent.with_text(f))
     }
 
     /// [`with_password`](Self::with_password) on a protected stack, which is wiped like all registers when `f` has run: see
@@ -668,6 +703,7 @@ impl Vault {
         if len > frame::MOST {
             return Err(Error::Request { most: frame::MOST });
         }
+        not_in_child()?;
         let link = Arc::clone(&self.inner.link());
         link.request(kind, body, along, self.deadline)
     }

@@ -110,8 +110,6 @@ struct Keys {
 enum Reply {
     Open(Kind, Vec<u8>),
     Secret(Secret),
-    /// Nobody waits for more.
-    Stop,
 }
 
 const DONE: Reply = Reply::Open(Kind::Done, Vec::new());
@@ -146,7 +144,7 @@ impl Worker {
                 return Ok(None);
             }
         };
-        let stack = Stack::with_policy(Policy::default(), kem::STACK)?;
+        let stack = Stack::with_policy(policy, kem::STACK)?;
         outgoing.seal(Kind::Ready, 0, &[])?.send(socket.as_fd(), None, SendFlags::empty())?;
         Ok(Some(Self {
             socket,
@@ -182,22 +180,19 @@ impl Worker {
         let (kind, call) = (frame.header.kind, frame.header.call);
         // What may be a password counts as one.
         let options = Secret::options().policy(self.policy);
-        let body = if kind == Kind::Store {
-            match self.incoming.open(&frame, options.owner(self.owner)) {
-                Err(OpenError::Memory(error @ MemoryError::Quota { .. })) => {
-                    self.incoming.skip(&frame)?;
-                    return self.fail(call, failed(&error)).map(|()| true);
-                }
-                opened => opened?,
+        let options = if kind == Kind::Store { options.owner(self.owner) } else { options };
+        let body = match self.incoming.open(&frame, options) {
+            // No place for it: the next one may have.
+            Err(OpenError::Memory(error)) if self.incoming.is_next(&frame) => {
+                self.incoming.skip(&frame)?;
+                return self.fail(call, failed(&error)).map(|()| true);
             }
-        } else {
-            self.incoming.open(&frame, options)?
+            opened => opened?,
         };
         steps::pass(Step::WorkerOpened);
         match self.handle(kind, body, along) {
             Ok(Reply::Open(kind, body)) => self.send(kind, call, &body)?,
             Ok(Reply::Secret(secret)) => self.lend(call, secret)?,
-            Ok(Reply::Stop) => return Ok(false),
             Err(why) => self.fail(call, why)?,
         }
         Ok(true)
@@ -251,7 +246,6 @@ impl Worker {
                 self.password = None;
                 Ok(DONE)
             }
-            Kind::Stop => Ok(Reply::Stop),
             // An answer, from the caller: it is not one of ours.
             _ => Err(Why::Memory.into()),
         }
