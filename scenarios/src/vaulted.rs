@@ -16,7 +16,7 @@ use secmem::{Backend, Secret};
 use crate::holder::{Held, Holder, Plant, Then};
 
 /// It ends while a callback has the password.
-pub(crate) static VAULT: Holder = ours("vault", &["vault-lent"], &["S21"], |plant, then| {
+pub(crate) static VAULT: Holder = ours("vault", LENT, &["S21"], |plant, then| {
     let vault = stored(plant, Backend::Mlock)?;
     lend(&vault, then)?;
     left(vault);
@@ -25,7 +25,7 @@ pub(crate) static VAULT: Holder = ours("vault", &["vault-lent"], &["S21"], |plan
 /// The same in memory that no outside reader reads.
 pub(crate) static VAULT_MEMFD: Holder = Holder {
     needs: &[Need::MemfdSecret],
-    ..ours("vault-memfd", &["vault-lent"], &["S4", "S21"], |plant, then| {
+    ..ours("vault-memfd", LENT, &["S4", "S21"], |plant, then| {
         let vault = stored(plant, Backend::MemfdSecret)?;
         lend(&vault, then)?;
         left(vault);
@@ -35,7 +35,7 @@ pub(crate) static VAULT_MEMFD: Holder = Holder {
 /// The worker reads it from a pipe; this process has it for the time of a callback alone.
 pub(crate) static VAULT_WORKER: Holder = Holder {
     canary: CanaryKind::Text,
-    ..ours("vault-worker", &["vault-lent", "vault-stored"], &["S20", "S21"], |mut plant, then| {
+    ..ours("vault-worker", LENT, &["S20", "S21"], |mut plant, then| {
         let vault = started(&plant, Backend::Mlock)?;
         let canary = plant.canary()?;
         let read = vault.read_to_end(&Prompt::new("").limit(plant.len), canary.as_fd());
@@ -46,7 +46,7 @@ pub(crate) static VAULT_WORKER: Holder = Holder {
     })
 };
 /// Lent ten times, ten times at once, on a protected stack, and derived from. It is looked at before and after.
-pub(crate) static VAULT_USED: Holder = ours("vault-used", &["vault-lent"], &["S13", "S21"], |mut plant, then| {
+pub(crate) static VAULT_USED: Holder = ours("vault-used", LENT, &["S13", "S21"], |mut plant, then| {
     let vault = started(&plant, Backend::Mlock)?;
     let secret = plant.secret(Secret::options().backend(Backend::Mlock))?;
     then(&mut Held::Kept)?;
@@ -55,8 +55,11 @@ pub(crate) static VAULT_USED: Holder = ours("vault-used", &["vault-lent"], &["S1
     Ok(())
 });
 /// A callback does not return before its deadline.
-pub(crate) static VAULT_LATE: Holder =
-    ours("vault-late", &["vault-lent", "vault-deadline"], &["S19", "S21"], |plant, then| {
+pub(crate) static VAULT_LATE: Holder = ours(
+    "vault-late",
+    &["vault-cipher", "vault-deadline", "vault-lent", "vault-stored", "vault-worker-wipe"],
+    &["S19", "S21"],
+    |plant, then| {
         let span = plant.expires_in.unwrap_or(Duration::from_secs(60));
         let vault = stored(plant, Backend::Mlock)?;
         let late = vault.within(span).with_password(|bytes| then(&mut Held::At(bytes.as_ptr(), bytes.len())));
@@ -66,9 +69,10 @@ pub(crate) static VAULT_LATE: Holder =
             Ok(ended) => ended.and(Err(Failure::denied("telling that a callback was late"))),
             Err(error) => Err(Failure::while_doing("lending a password")(error)),
         }
-    });
+    },
+);
 /// The vault is stopped, and its worker with it.
-pub(crate) static VAULT_STOPPED: Holder = ours("vault-stopped", &["vault-lent"], &["S21"], |plant, then| {
+pub(crate) static VAULT_STOPPED: Holder = ours("vault-stopped", LENT, &["S21"], |plant, then| {
     let vault = stored(plant, Backend::Mlock)?;
     lend(&vault, then)?;
     black_box(vault.stop());
@@ -123,8 +127,11 @@ pub(crate) static VAULT_UNLOCKED: Holder = bare("vault-unlocked", |plant, then| 
     Ok(())
 });
 
+/// What every row rests on that has a password in the worker, and lends it.
+const LENT: &[&str] = &["vault-cipher", "vault-lent", "vault-stored", "vault-worker-wipe"];
+
 /// Bytes of canary.
-const LEN: usize = 26;
+const LEN: usize = 48;
 
 struct Wallet {
     open: bool,

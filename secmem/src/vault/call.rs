@@ -418,7 +418,11 @@ impl Lending {
     pub(super) fn finish<R>(mut self, result: Result<R, Error>) -> Result<R, Error> {
         self.over = true;
         self.call.check()?; // before the slot's own "expired", which it explains
-        result
+        match result {
+            // The slot's time came, and nobody has told the call yet.
+            Err(Error::Memory(MemoryError::Expired)) => Err(self.call.too_late()),
+            result => result,
+        }
     }
 }
 

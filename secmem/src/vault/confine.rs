@@ -114,6 +114,10 @@ fn take_signals() -> Result<(), Step> {
 fn watch() -> Result<(), Step> {
     // A child that the caller has forked may have the caller's end of the socket as long as it lives.
     let caller: Option<Pid> = getppid();
+    let made = rustix::net::sockopt::socket_peercred(io::stdin()).map_err(|errno| system(6)(errno.into()))?;
+    if caller != Some(made.pid) {
+        leave(0); // it is gone already, and somebody else has taken its place
+    }
     let caller = caller.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
     // Running before there is a list of system calls, which is without those that a thread begins with.
     let (tell, told) = std::sync::mpsc::channel();
@@ -252,6 +256,7 @@ mod tests {
                 let secret = Secret::new(32).unwrap();
                 crate::scrub::run(|| ()).unwrap();
                 let mut page = [0_u8; 1];
+                let other = rustix::process::getppid().unwrap();
                 seccompiler::apply_filter(&allowed().unwrap()).unwrap();
 
                 let refused = |error: io::Error| error.raw_os_error() == Some(libc::EPERM);
@@ -260,7 +265,6 @@ mod tests {
                 assert!(std::process::Command::new("/bin/true").spawn().is_err_and(refused));
                 assert!(std::thread::Builder::new().spawn(|| ()).is_err());
                 assert!(std::fs::read_dir("/").is_err_and(refused));
-                let other = rustix::process::getppid().unwrap();
                 let sent = rustix::process::kill_process(other, rustix::process::Signal::CONT);
                 assert_eq!(sent, Err(rustix::io::Errno::PERM));
 

@@ -4,7 +4,7 @@
 //! thread need not be woken then to wake him. It goes on watching for the worker's end.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Child, Command, Stdio};
@@ -74,6 +74,11 @@ struct Reading {
     incoming: Incoming,
 }
 
+/// The same behind the three that everybody writes to by their numbers, which a program may have closed.
+fn behind_standard(fd: OwnedFd) -> Result<OwnedFd, rustix::io::Errno> {
+    if fd.as_raw_fd() > 2 { Ok(fd) } else { rustix::io::fcntl_dupfd_cloexec(&fd, 3) }
+}
+
 fn start(step: &'static str) -> impl Fn(rustix::io::Errno) -> Error {
     move |errno| Error::Start { step, source: errno.into() }
 }
@@ -105,6 +110,7 @@ impl Link {
         let flags = SocketFlags::CLOEXEC;
         let (socket, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).map_err(start("socketpair"))?;
+        let socket = behind_standard(socket).map_err(start("fcntl"))?;
         let mut command = Command::new(&config.program);
         command.arg0("secmem-vault").env_clear().env(VARIABLE, RELEASE);
         // Where a program finds its libraries, the worker has to, too.
@@ -121,7 +127,7 @@ impl Link {
         let mut newborn = Newborn { child: Some(child), process: None };
         let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let number = number.ok_or_else(|| start("its number")(rustix::io::Errno::SRCH))?;
-        let process = pidfd_open(number, PidfdFlags::empty()).map_err(start("pidfd_open"))?;
+        let process = pidfd_open(number, PidfdFlags::empty()).and_then(behind_standard).map_err(start("pidfd_open"))?;
 
         let end = Instant::now().checked_add(config.patience);
         let mut inbox = Inbox::new();
@@ -129,8 +135,10 @@ impl Link {
         ready(&socket, &process, &mut inbox, &mut incoming, end)?;
 
         newborn.process = Some(process);
-        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(start("eventfd"))?;
-        let watch = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(start("epoll_create1"))?;
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let wake = wake.and_then(behind_standard).map_err(start("eventfd"))?;
+        let watch = epoll::create(epoll::CreateFlags::CLOEXEC).and_then(behind_standard);
+        let watch = watch.map_err(start("epoll_create1"))?;
         epoll::add(&watch, &socket, THE_SOCKET, epoll::EventFlags::IN).map_err(start("epoll_ctl"))?;
         let Some((child, process)) = newborn.keep() else { return Err(start("its number")(rustix::io::Errno::SRCH)) };
         let link = Arc::new(Self {
@@ -464,7 +472,7 @@ impl Link {
         let signal = |signal| _ = pidfd_send_signal(&self.process, signal); // the same
         if now {
             signal(Signal::KILL);
-        } else if !self.is_gone_within(SOON.min(self.grace)) {
+        } else if !self.is_gone_within(SOON) {
             signal(Signal::TERM);
             if !self.is_gone_within(self.grace) {
                 signal(Signal::KILL);

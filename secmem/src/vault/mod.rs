@@ -188,8 +188,8 @@ impl Config {
         self
     }
 
-    /// The program that is the worker; `/proc/self/exe` if not said, which is this one, also if its file was replaced. For where
-    /// `/proc` is not to be had.
+    /// The program that is the worker; `/proc/self/exe` if not said, which is this one, also if its file was replaced. It must be the
+    /// same program.
     pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
         self.program = path.into();
         self

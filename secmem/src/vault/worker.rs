@@ -43,35 +43,52 @@ pub(super) fn run() -> Error {
     let status = catch_unwind(AssertUnwindSafe(|| match Worker::begin() {
         Ok(Some(mut worker)) => worker.serve(),
         Ok(None) => 0,
-        Err(Broken) => BROKEN,
+        Err(broken) => broken.status(),
     }));
     leave(status.unwrap_or(101))
 }
 
-/// The session cannot go on.
-struct Broken;
+/// Why the session cannot go on.
+enum Broken {
+    /// The caller is gone.
+    Gone,
+    /// What it says makes no sense, or there is no memory to hear it.
+    Nonsense,
+}
+
+impl Broken {
+    fn status(&self) -> i32 {
+        match self {
+            Self::Gone => 0,
+            Self::Nonsense => BROKEN,
+        }
+    }
+}
 
 impl From<MemoryError> for Broken {
     fn from(_: MemoryError) -> Self {
-        Self
+        Self::Nonsense
     }
 }
 
 impl From<OpenError> for Broken {
     fn from(_: OpenError) -> Self {
-        Self
+        Self::Nonsense
     }
 }
 
 impl From<io::Error> for Broken {
-    fn from(_: io::Error) -> Self {
-        Self
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Self::Gone,
+            _ => Self::Nonsense,
+        }
     }
 }
 
 impl From<super::FrameError> for Broken {
     fn from(_: super::FrameError) -> Self {
-        Self
+        Self::Nonsense
     }
 }
 
@@ -123,7 +140,7 @@ impl Worker {
         let Some((packet, _)) = inbox.receive(socket.as_fd())? else { return Ok(None) };
         let frame = Frame::parse(packet)?;
         if frame.header.kind != Kind::Hello {
-            return Err(Broken);
+            return Err(Broken::Nonsense);
         }
         let hello = Hello::decode(frame.body)?;
         if hello.release != RELEASE {
@@ -131,7 +148,7 @@ impl Worker {
             return Ok(None);
         }
         let (policy, arena) = (Policy::of_bits(hello.policy), hello.arena);
-        let Some((agreed, told)) = envelope::accept(hello.public, policy)? else { return Err(Broken) };
+        let Some((agreed, told)) = envelope::accept(hello.public, policy)? else { return Err(Broken::Nonsense) };
         let (mut outgoing, incoming) = chains(&agreed, policy, End::Worker)?;
         drop(agreed);
         Packet::open(Kind::Welcome, &told).send(socket.as_fd(), None, SendFlags::empty())?;
@@ -168,7 +185,7 @@ impl Worker {
             match self.turn() {
                 Ok(true) => {}
                 Ok(false) => return 0,
-                Err(Broken) => return BROKEN,
+                Err(broken) => return broken.status(),
             }
         }
     }
