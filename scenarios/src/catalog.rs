@@ -176,7 +176,6 @@ static TABLE: &[Line] = &[
     line(&VAULT,              &SIGUSR1,      "clean"),
     line(&VAULT,              &SIGUSR2,      "clean"),
     line(&VAULT_MEMFD,        &WIPE,         "clean"),
-    line(&VAULT_MEMFD,        &SIGKILL,      "clean (shielded)"),
     line(&VAULT_WORKER,       &WIPE,         "clean"),
     line(&VAULT_USED,         &WIPE,         "clean"),
     line(&VAULT_LATE,         &TIMEOUT,      "clean"),
