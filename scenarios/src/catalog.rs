@@ -36,8 +36,8 @@ use crate::taken::{
     BARE_BASE64, BARE_HEX, BARE_VARIABLE, DECODED_BASE64, DECODED_HEX, DESCRIPTOR, FILE, LINE, TAKEN_VARIABLE, TERMINAL,
 };
 use crate::vaulted::{
-    VAULT, VAULT_COPIED, VAULT_LATE, VAULT_MEMFD, VAULT_SIGNALLED, VAULT_STOPPED, VAULT_UNLOCKED, VAULT_USED,
-    VAULT_WORKER,
+    VAULT, VAULT_COPIED, VAULT_CUT, VAULT_LATE, VAULT_MEMFD, VAULT_SIGNALLED, VAULT_STOPPED, VAULT_UNLOCKED,
+    VAULT_USED, VAULT_WORKER,
 };
 
 /// One line of the table.
@@ -165,16 +165,16 @@ static TABLE: &[Line] = &[
 
     // A password in a worker process, which is looked at as well.
     line(&VAULT,              &WIPE,         "clean"),
-    line(&VAULT,              &PANIC_UNWIND, "clean"),
-    line(&VAULT,              &RETURN,       "clean"),
-    line(&VAULT,              &EXIT,         "clean"),
-    line(&VAULT,              &SIGINT,       "clean"),
-    line(&VAULT,              &SIGTERM,      "clean"),
-    line(&VAULT,              &SIGHUP,       "clean"),
-    line(&VAULT,              &SIGQUIT,      "clean"),
-    line(&VAULT,              &SIGALRM,      "clean"),
-    line(&VAULT,              &SIGUSR1,      "clean"),
-    line(&VAULT,              &SIGUSR2,      "clean"),
+    line(&VAULT_CUT,          &PANIC_UNWIND, "clean"),
+    line(&VAULT_CUT,          &RETURN,       "clean"),
+    line(&VAULT_CUT,          &EXIT,         "clean"),
+    line(&VAULT_CUT,          &SIGINT,       "clean"),
+    line(&VAULT_CUT,          &SIGTERM,      "clean"),
+    line(&VAULT_CUT,          &SIGHUP,       "clean"),
+    line(&VAULT_CUT,          &SIGQUIT,      "clean"),
+    line(&VAULT_CUT,          &SIGALRM,      "clean"),
+    line(&VAULT_CUT,          &SIGUSR1,      "clean"),
+    line(&VAULT_CUT,          &SIGUSR2,      "clean"),
     line(&VAULT_MEMFD,        &WIPE,         "clean"),
     line(&VAULT_WORKER,       &WIPE,         "clean"),
     line(&VAULT_USED,         &WIPE,         "clean"),

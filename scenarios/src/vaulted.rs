@@ -15,13 +15,10 @@ use secmem::{Backend, Secret};
 
 use crate::holder::{Held, Holder, Plant, Then};
 
-/// It ends while a callback has the password.
-pub(crate) static VAULT: Holder = ours("vault", LENT, &["S21"], |plant, then| {
-    let vault = stored(plant, Backend::Mlock)?;
-    lend(&vault, then)?;
-    left(vault);
-    Ok(())
-});
+/// Lent, and the process goes on.
+pub(crate) static VAULT: Holder = ours("vault", LENT, &["S21"], lent);
+/// The process ends while a callback has the password, or soon after: what wipes then is what wipes everything.
+pub(crate) static VAULT_CUT: Holder = ours("vault-cut", KEPT, &["S21"], lent);
 /// The same in memory that no outside reader reads.
 pub(crate) static VAULT_MEMFD: Holder = Holder {
     needs: &[Need::MemfdSecret],
@@ -57,7 +54,7 @@ pub(crate) static VAULT_USED: Holder = ours("vault-used", LENT, &["S13", "S21"],
 /// A callback does not return before its deadline.
 pub(crate) static VAULT_LATE: Holder = ours(
     "vault-late",
-    &["vault-cipher", "vault-deadline", "vault-lent", "vault-stored", "vault-worker-wipe"],
+    &["vault-cipher", "vault-deadline", "vault-stored", "vault-worker-wipe"],
     &["S19", "S21"],
     |plant, then| {
         let span = plant.expires_in.unwrap_or(Duration::from_secs(60));
@@ -81,7 +78,7 @@ pub(crate) static VAULT_STOPPED: Holder = ours("vault-stopped", LENT, &["S21"], 
 });
 /// A signal ends the worker while it has half of a password.
 pub(crate) static VAULT_SIGNALLED: Holder =
-    ours("vault-signalled", &["vault-signals"], &["S16", "S21"], |mut plant, then| {
+    ours("vault-signalled", &["purge-on-signal", "vault-signals"], &["S16", "S21"], |mut plant, then| {
         let vault = started(&plant, Backend::Mlock)?;
         let secret = plant.secret(Secret::options().backend(Backend::Mlock))?;
         then(&mut Held::Kept)?;
@@ -127,7 +124,10 @@ pub(crate) static VAULT_UNLOCKED: Holder = bare("vault-unlocked", |plant, then| 
     Ok(())
 });
 
-/// What every row rests on that has a password in the worker, and lends it.
+/// What every row rests on that has a password in the worker.
+const KEPT: &[&str] = &["vault-cipher", "vault-stored", "vault-worker-wipe"];
+
+/// And what rests on the end of a callback as well.
 const LENT: &[&str] = &["vault-cipher", "vault-lent", "vault-stored", "vault-worker-wipe"];
 
 /// Bytes of canary.
@@ -172,6 +172,13 @@ fn stored(mut plant: Plant<'_>, backend: Backend) -> Result<Vault, Failure> {
     let secret = plant.secret(Secret::options().backend(backend))?;
     vault.store(secret).map_err(Failure::while_doing("storing the canary in a vault"))?;
     Ok(vault)
+}
+
+fn lent(plant: Plant<'_>, then: Then<'_>) -> Result<(), Failure> {
+    let vault = stored(plant, Backend::Mlock)?;
+    lend(&vault, then)?;
+    left(vault);
+    Ok(())
 }
 
 fn lend(vault: &Vault, then: Then<'_>) -> Result<(), Failure> {

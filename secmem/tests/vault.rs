@@ -767,8 +767,10 @@ fn a_question_that_is_not_answered_in_time_ends_with_its_worker() {
         std::thread::spawn(move || asking.within(LONG).read_password_at(&Prompt::new("Never? "), terminal.as_fd()));
     pty.expect("Never? ");
     signal(vault.pid(), libc::SIGSTOP);
+    until(|| state(vault.pid()) == Some('T'));
     assert_eq!(vault.stop(), Ending::Signal(libc::SIGKILL));
-    assert!(matches!(asked.join().unwrap(), Err(Error::Stopped)));
+    let asked = asked.join().unwrap();
+    assert!(matches!(asked, Err(Error::Stopped)), "{asked:?}");
     assert!(pty.shows_what_is_typed());
 }
 

@@ -339,7 +339,7 @@ impl Slot {
     /// have read before, as whoever reads text does.
     #[cfg(all(feature = "vault", target_arch = "x86_64"))]
     pub(crate) fn overwrite_in_use(&self) {
-        if in_child() || self.place.arena.is_sealed() {
+        if in_child() || self.place.arena.is_sealed() || cfg!(secmem_ablate = "wipe") {
             return;
         }
         let start = self.start();
