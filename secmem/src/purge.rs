@@ -216,6 +216,7 @@ fn handle(signal: c_int, done: &mut bool) -> Result<(), Error> {
     action.sa_flags = libc::SA_SIGINFO;
     if before.sa_sigaction == libc::SIG_DFL {
         action.sa_flags |= libc::SA_ONSTACK;
+        action.sa_mask = sys::terminal::all_signals(); // see `purge_with_room`
         // An earlier plan may have found a handler here that the application has taken away since.
         before_of(signal).store(std::ptr::null_mut(), Ordering::Release);
     } else {
@@ -246,9 +247,12 @@ fn before_of(signal: c_int) -> &'static AtomicPtr<libc::sigaction> {
 /// Purges, then lets happen what would have happened. Async-signal-safe.
 extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     let errno = sys::errno();
-    arena::purge_forced();
-    crate::input::restore_terminal(); // this handler may have been put over the one that would
     let before = before_of(signal).load(Ordering::Acquire);
+    if before.is_null() {
+        purge_with_room();
+    } else {
+        purge_now();
+    }
     // SAFETY: null, or a structure that `handle` has leaked for this handler to read.
     match unsafe { before.as_ref() } {
         Some(before) => {
@@ -261,6 +265,75 @@ extern "C" fn on_signal(signal: c_int, info: *mut libc::siginfo_t, context: *mut
         None => end_by(signal),
     }
     sys::set_errno(errno);
+}
+
+extern "C" fn purge_now() {
+    arena::purge_forced();
+    crate::input::restore_terminal(); // this handler may have been put over the one that would
+}
+
+/// Bytes for [`purge_now`] without optimisation, and many times more than it needs with it.
+#[cfg(target_arch = "x86_64")]
+const ROOM: usize = 32 << 10;
+
+/// A stack that is one handler's at a time.
+#[cfg(target_arch = "x86_64")]
+#[repr(align(64))]
+struct Room(std::cell::UnsafeCell<[u8; ROOM]>);
+
+// SAFETY: nobody refers to its bytes but the one handler that runs on it, which `TAKEN` sees to.
+#[cfg(target_arch = "x86_64")]
+unsafe impl Sync for Room {}
+
+#[cfg(target_arch = "x86_64")]
+static PLACE: Room = Room(std::cell::UnsafeCell::new([0; ROOM]));
+#[cfg(target_arch = "x86_64")]
+static TAKEN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+/// [`purge_now`] on a stack of its own. That of an alternate one may be nearly used up: the standard library gives threads 8 KiB, of which
+/// each signal's frame takes more than 3 where there is AVX-512, and a stack that overflows is two signals, one within the other.
+///
+/// With all signals blocked: one whose handler asks for the alternate stack would get it from its beginning, for this thread does not
+/// look as if it were on it.
+#[cfg(target_arch = "x86_64")]
+fn purge_with_room() {
+    if TAKEN.swap(true, Ordering::Acquire) {
+        return purge_now(); // another thread is ending the process, too
+    }
+    let top = PLACE.0.get().cast::<u8>().wrapping_add(ROOM);
+    // SAFETY: the place is this handler's alone, aligned and writable; the function returns, and does not unwind.
+    unsafe { call_on(top, purge_now) };
+    TAKEN.store(false, Ordering::Release);
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn purge_with_room() {
+    purge_now();
+}
+
+/// Calls `function` on the stack below `top`.
+///
+/// # Safety
+///
+/// The stack is writable, aligned to 16 bytes at its top, and nobody else's; `function` returns, and does not unwind out of itself.
+#[cfg(target_arch = "x86_64")]
+#[unsafe(naked)]
+unsafe extern "C" fn call_on(top: *mut u8, function: extern "C" fn()) {
+    std::arch::naked_asm!(
+        ".cfi_startproc",
+        "push rbp",
+        ".cfi_def_cfa_offset 16",
+        ".cfi_offset rbp, -16",
+        "mov rbp, rsp",
+        ".cfi_def_cfa_register rbp",
+        "mov rsp, rdi",
+        "call rsi",
+        "mov rsp, rbp",
+        "pop rbp",
+        ".cfi_def_cfa rsp, 8",
+        "ret",
+        ".cfi_endproc",
+    )
 }
 
 /// Calls the application's handler the way it was to be called.
