@@ -268,9 +268,9 @@ impl Alarm {
 /// lent.to_string();
 /// # }
 /// ```
-/// ```compile_fail,E0599
+/// ```compile_fail,E0308
 /// # fn copy(lent: &secmem::vault::Lent) {
-/// lent.clone();
+/// let kept: secmem::vault::Lent = lent.clone();
 /// # }
 /// ```
 /// ```compile_fail,E0599
