@@ -96,6 +96,7 @@ pub(crate) static VAULT_SIGNALLED: Holder =
             signalled.map(|()| reads.join())
         });
         drop(ours);
+        black_box(vault.stop()); // it has ended: now the thread that saw to it has, too
         left(vault);
         match ended? {
             Ok(Err(Error::Ended { .. })) => Ok(()),

@@ -63,6 +63,10 @@ pub fn redact(data: &[u8]) {
     let (secret, text) = data.split_at(usize::from(*len).min(data.len()));
     let redactor = Redactor::new().expect("memory for secrets");
     let Ok(_registered) = redactor.register_bytes(secret) else { return };
+    let mark = REDACTED.as_bytes();
+    if (1..=mark.len()).any(|len| secret.ends_with(&mark[..len]) || secret.starts_with(&mark[mark.len() - len..])) {
+        return; // with the rest of it beside the mark, the mark completes it
+    }
     let written = written(secret, *form);
     let pieces: Vec<_> = text.split(|byte| *byte == b'@').collect();
     let other = pieces.split_last().map_or(&[][..], |(_, before)| before);

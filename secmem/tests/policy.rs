@@ -279,7 +279,7 @@ fn without_a_barrier_a_thread_takes_its_own_slots_back_and_leaves_those_of_other
 
         let (ready, over) = (Barrier::new(2), Barrier::new(2));
         let left = std::thread::scope(|scope| {
-            scope.spawn(|| {
+            let other = scope.spawn(|| {
                 hoard(options);
                 ready.wait();
                 over.wait();
@@ -287,6 +287,7 @@ fn without_a_barrier_a_thread_takes_its_own_slots_back_and_leaves_those_of_other
             ready.wait();
             let left = secrets(options, 2000).len();
             over.wait();
+            other.join().unwrap(); // the end of a scope comes before that of its threads
             left
         });
 
