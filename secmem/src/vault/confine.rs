@@ -268,6 +268,8 @@ mod tests {
                 let sent = rustix::process::kill_process(other, rustix::process::Signal::CONT);
                 assert_eq!(sent, Err(rustix::io::Errno::PERM));
 
+                assert!(sys::reserve(4096, libc::PROT_READ | libc::PROT_EXEC).is_err_and(refused));
+
                 // What it lives on: memory, of any size, its wipe, random bytes, a deadline.
                 secret.with(|bytes| page[0] = bytes[0]).unwrap();
                 drop(Secret::new(1 << 20).unwrap());

@@ -101,6 +101,14 @@ pub fn raise(signal: i32) {
     assert_eq!(unsafe { libc::raise(signal) }, 0);
 }
 
+/// Closes descriptors 0, 1 and 2.
+pub fn close_standard() {
+    for number in 0..=2 {
+        // SAFETY: the program that calls this writes to none of them by their numbers, and `Stdin` and its like own none.
+        assert_eq!(unsafe { libc::close(number) }, 0);
+    }
+}
+
 pub fn exit_now(status: i32) -> ! {
     // SAFETY: ends the process.
     unsafe { libc::_exit(status) }
